@@ -1,0 +1,20 @@
+# Third-party headers and libraries. All come from PyPI or the distribution; nothing is downloaded here.
+find_package(Threads REQUIRED)
+
+# nlohmann-json, header only: the PyPI package `nlohmann-json`, the distribution's, or -DNLOHMANN_JSON_INCLUDE_DIR=.
+if(NOT NLOHMANN_JSON_INCLUDE_DIR)
+  find_package(Python3 QUIET COMPONENTS Interpreter)
+  if(Python3_FOUND)
+    execute_process(
+      COMMAND ${Python3_EXECUTABLE} -c
+              "import pathlib, nlohmann_json as m; print(pathlib.Path(m.__file__).parent / 'include')"
+      OUTPUT_VARIABLE _json_dir OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  endif()
+  find_path(NLOHMANN_JSON_INCLUDE_DIR nlohmann/json.hpp HINTS ${_json_dir})
+endif()
+if(NOT NLOHMANN_JSON_INCLUDE_DIR)
+  message(FATAL_ERROR "nlohmann/json.hpp not found: `pip install nlohmann-json` or `apt install nlohmann-json3-dev`, "
+                      "or pass -DNLOHMANN_JSON_INCLUDE_DIR=<folder that holds nlohmann/>")
+endif()
+add_library(forerun_json INTERFACE)
+target_include_directories(forerun_json SYSTEM INTERFACE ${NLOHMANN_JSON_INCLUDE_DIR})
