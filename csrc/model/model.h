@@ -1,0 +1,70 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "io/checkpoint.h"
+#include "model/batch.h"
+#include "model/config.h"
+
+namespace forerun {
+
+// Activations of a forward; one per thread of control that calls forward, reused over steps.
+class Workspace {
+ public:
+  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows);
+  int32_t max_rows() const { return max_rows_; }
+  int32_t max_logit_rows() const { return max_logit_rows_; }
+
+ private:
+  friend class Model;
+  Buffer memory_;
+  std::vector<float> host_;  // rows dequantised or computed on the host before upload
+  Tensor x, normed, q, k, v, attended, gate, up, cos_sin, last, logits;
+  int32_t max_rows_, max_logit_rows_;
+};
+
+// Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next forward.
+struct Forward {
+  Tensor logits;         // [logit rows, vocab], on the model's back end
+  Tensor hidden;         // [logit rows, width], after the final norm
+};
+
+// A decoder-only transformer, immutable after load and shared by all sessions.
+class Model {
+ public:
+  // progress: called with the fraction done, 0..1. Every name, shape and type is checked before the first token.
+  static std::shared_ptr<const Model> load(std::shared_ptr<const Checkpoint> checkpoint, std::shared_ptr<Backend> backend,
+                                           const std::function<void(double)>& progress = {});
+
+  const ModelConfig& config() const { return config_; }
+  Backend& backend() const { return *backend_; }
+  KvLayout kv_layout() const { return {config_.layers, config_.kv_heads, config_.head_dim}; }
+  int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
+  int64_t parameters() const { return parameters_; }
+
+  // One pass over all rows of the batch; K and V land in the slots the batch names. Errors: kBadArgument for a
+  // token outside the vocabulary or more rows than the workspace holds.
+  Forward forward(const Batch& batch, Workspace& workspace) const;
+
+ private:
+  struct Layer {
+    Buffer attention_norm, ffn_norm, q_norm, k_norm, q_bias, k_bias, v_bias;
+    std::unique_ptr<Weight> q, k, v, output, gate, up, down;
+  };
+  Model() = default;
+
+  ModelConfig config_;
+  std::shared_ptr<const Checkpoint> checkpoint_;  // keeps the embedding rows mapped
+  std::shared_ptr<Backend> backend_;
+  const TensorSource* embedding_ = nullptr;
+  std::vector<Layer> layers_;
+  Buffer final_norm_;
+  std::unique_ptr<Weight> head_;
+  int64_t weights_bytes_ = 0, parameters_ = 0;
+};
+
+}  // namespace forerun
