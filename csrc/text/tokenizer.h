@@ -20,7 +20,7 @@ struct EncodeOptions {
 
 // Text to token ids and back. Immutable and thread-safe. Any byte string encodes, invalid UTF-8 included
 // (byte-level BPE: as bytes; SentencePiece-style: byte fallback tokens or <unk>).
-class Tokenizer {
+class FORERUN_API Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
@@ -64,6 +64,6 @@ class Tokenizer {
 
 // From GGUF metadata (tokenizer.ggml.*) or tokenizer.json + tokenizer_config.json of a Hugging Face folder.
 // Throws Error(kBadFile) naming the field, Error(kUnsupported) naming the model or pre-tokenizer.
-std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
+FORERUN_API std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
 
 }  // namespace forerun

@@ -98,11 +98,11 @@ TEST_F(Generate, LogprobsAreThoseOfPlainDecoding) {
   ASSERT_EQ(plain.logprobs.size(), plain.tokens.size());
   ASSERT_EQ(got.logprobs.size(), plain.logprobs.size());
   for (size_t i = 0; i < got.logprobs.size(); ++i) {
-    EXPECT_EQ(got.logprobs[i].token, got.tokens[i]);
-    EXPECT_EQ(got.logprobs[i].logprob, plain.logprobs[i].logprob);
+    EXPECT_EQ(got.logprobs[i].chosen.token, got.tokens[i]);
+    EXPECT_EQ(got.logprobs[i].chosen, plain.logprobs[i].chosen);
     EXPECT_EQ(got.logprobs[i].top, plain.logprobs[i].top);
     ASSERT_EQ(got.logprobs[i].top.size(), 4U);
-    EXPECT_GE(got.logprobs[i].top[0].second, got.logprobs[i].logprob);
+    EXPECT_GE(got.logprobs[i].top[0].logprob, got.logprobs[i].chosen.logprob);
   }
 }
 
