@@ -21,8 +21,7 @@ class Sampler {
   // History for the penalties. `output` false: tokens of the prompt. Error(kBadArgument) for a token outside the
   // vocabulary.
   void push(int32_t token, bool output = true);
-  // After a rewind: the history becomes the first `length` tokens of `context`, of which `prompt_length` are prompt.
-  void truncate(int64_t length, std::span<const int32_t> context, int64_t prompt_length);
+  void clear_history();  // after a rewind the caller pushes again what is left
 
   // The token at `position` given the logits after the history. O(vocab). Error(kBadArgument) for a row that is not
   // `vocab` long.
