@@ -30,7 +30,8 @@ class TempFolder {
 
   std::string write(const std::string& name, std::string_view bytes) const {
     const std::string file = path_ + "/" + name;
-    std::ofstream stream(file, std::ios::binary | std::ios::trunc);
+    std::filesystem::remove(file);  // some file systems flush a file that is emptied and rewritten
+    std::ofstream stream(file, std::ios::binary);
     stream.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     if (!stream) throw std::runtime_error("cannot write " + file);
     return file;
