@@ -3,7 +3,7 @@
 #include <array>
 
 #include "base/error.h"
-#include "text/utf8.h"
+#include "io/file_error.h"
 
 namespace forerun {
 namespace {

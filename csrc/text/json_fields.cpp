@@ -51,13 +51,4 @@ void JsonField::bad(const std::string& expected) const {
                                        ", expected " + expected);
 }
 
-Json parse_json_file(const std::string& contents, const std::string& name) {
-  if (contents.empty()) return nullptr;
-  try {
-    return Json::parse(contents);
-  } catch (const Json::exception& error) {
-    throw Error(ErrorKind::kBadFile, name + ": not valid JSON: " + error.what());
-  }
-}
-
 }  // namespace forerun

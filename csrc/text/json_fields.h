@@ -37,7 +37,4 @@ class JsonField {
   std::string path_;
 };
 
-// Parses a whole file; an empty one is absent (null). Error(kBadFile) naming it when it is not JSON.
-Json parse_json_file(const std::string& contents, const std::string& name);
-
 }  // namespace forerun

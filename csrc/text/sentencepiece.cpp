@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/file_error.h"
 #include "text/bpe_tokenizer.h"
 #include "text/utf8.h"
 

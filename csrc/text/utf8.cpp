@@ -79,16 +79,4 @@ bool is_valid_utf8(std::string_view text) {
   return true;
 }
 
-std::string in_quotes(std::string_view text) {
-  constexpr size_t kShown = 64;
-  std::string out = "'";
-  size_t at = 0;
-  while (at < text.size() && at < kShown) {
-    const CodePoint c = decode_utf8(text, at);
-    append_utf8(out, c.value < kInvalidByte ? c.value : 0xFFFD);
-    at += c.length;
-  }
-  return out + (at < text.size() ? "...'" : "'");
-}
-
 }  // namespace forerun

@@ -31,7 +31,4 @@ CodePoint decode_utf8(std::string_view text, size_t at);
 void append_utf8(std::string& text, uint32_t code_point);  // kInvalidByte + b appends the byte b
 bool is_valid_utf8(std::string_view text);
 
-// 'text' in quotes for an error message: shortened, and valid UTF-8 whatever the file held.
-std::string in_quotes(std::string_view text);
-
 }  // namespace forerun

@@ -4,8 +4,8 @@
 #include <array>
 
 #include "base/error.h"
+#include "io/file_error.h"
 #include "text/special_matcher.h"
-#include "text/utf8.h"
 
 namespace forerun {
 namespace {

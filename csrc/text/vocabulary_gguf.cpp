@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "text/utf8.h"
+#include "io/file_error.h"
 #include "text/vocabulary.h"
 
 namespace forerun {

@@ -1,9 +1,10 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/file_error.h"
+#include "io/json.h"
 #include "text/hf_pipeline.h"
 #include "text/json_fields.h"
-#include "text/utf8.h"
 #include "text/vocabulary.h"
 
 namespace forerun {
@@ -50,7 +51,10 @@ class Reader {
   }
 
  private:
-  Json parse(const std::string& name) const { return parse_json_file(checkpoint_.side_file(name), name); }
+  Json parse(const std::string& name) const {
+    const std::string& contents = checkpoint_.side_file(name);
+    return contents.empty() ? Json() : parse_json(contents, name);
+  }
 
   static void check_model(const JsonField& model) {
     const auto refuse = [&](const std::string& what) {
