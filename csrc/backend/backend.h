@@ -90,6 +90,8 @@ class Backend {
   virtual void free(void* data, int64_t bytes) noexcept = 0;
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;  // waits for the result
+  virtual void copy(void* to, const void* from, int64_t bytes) = 0;              // within the device
+  virtual void synchronize() = 0;                                            // waits for all operations
   virtual bool host_visible() const = 0;                                     // a host pointer can read device memory
 
   // --- load -------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,11 @@ struct ModelConfig {
 // mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that is missing or out of range.
 ModelConfig read_model_config(const Checkpoint& checkpoint);
 
-// cos then sin of every rotated pair for each position: out [positions, rotary].
-void rope_rows(const RopeConfig& rope, std::span<const int32_t> positions, float* out);
+// Radians per position of every rotated pair: [rotary / 2].
+std::vector<double> rope_frequencies(const RopeConfig& rope);
+
+// cos then sin of every rotated pair for each position: out [positions, rotary]. Angles are computed in double.
+void rope_rows(const RopeConfig& rope, std::span<const double> frequencies, std::span<const int32_t> positions,
+               float* out);
 
 }  // namespace forerun
