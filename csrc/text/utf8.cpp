@@ -3,7 +3,8 @@
 namespace forerun {
 namespace {
 
-// Length of the sequence that a lead byte announces and the bounds of its second byte (Unicode table 3-7).
+// Length of the sequence that a lead byte announces and the bounds of its second byte (Unicode
+// table 3-7).
 struct Lead {
   size_t length;
   uint8_t low, high;
