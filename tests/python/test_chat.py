@@ -27,7 +27,9 @@ def test_a_real_template_renders_as_published():
 
 
 def test_blocks_swallow_their_line_ends_and_indent():
-    template = "{% for m in messages %}\n    {%- if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}\n!"
+    template = (
+        "{% for m in messages %}\n    {%- if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}\n!"
+    )
     assert chat.render(template, HI) == "hi\n!"
 
 

@@ -66,9 +66,7 @@ def bench(
             model,
             options,
             entries,
-            lambda phase, done, total: bar.update(
-                task, description=phase, completed=done, total=total
-            ),
+            lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total),
         )
     if save == "-":
         common.print_json(result)
@@ -91,8 +89,7 @@ def _show_target(result: dict[str, Any]) -> None:
         f"{result['weights_bytes'] / 1e6:,.0f} MB read per token, "
         f"{result['bandwidth_fraction']:.2f} of the bandwidth at one row; "
         + ", ".join(
-            f"prefill of {tokens}: {speed:,.0f} tokens/s"
-            for tokens, speed in result["prefill_tps"].items()
+            f"prefill of {tokens}: {speed:,.0f} tokens/s" for tokens, speed in result["prefill_tps"].items()
         )
     )
     table = Table("rows at once", *result["verify_ms"], title="Cost of a target forward")

@@ -43,7 +43,7 @@ def chat(
     with contextlib.suppress(ImportError):  # line editing and history where the platform has it
         import readline  # noqa: F401
     with common.load(model, draft, threads, context) as engine:
-        if not engine.tokenizer.chat_template:
+        if not engine.chat_template:
             raise ValueError(f"{model} has no chat template; use: forerun generate")
         conversation = Conversation(engine, system, sampling, max_tokens, seed)
         if sys.stdin.isatty():

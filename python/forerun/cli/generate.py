@@ -14,9 +14,7 @@ def generate(
     chat: Annotated[
         bool, typer.Option("--chat", help="Wrap the prompt in the model's chat template.")
     ] = False,
-    system: Annotated[
-        str | None, typer.Option(help="A system message; implies --chat.")
-    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message; implies --chat.")] = None,
     draft: common.Draft = "auto",
     max_tokens: common.MaxTokens = 256,
     seed: common.Seed = 0,
