@@ -40,10 +40,12 @@ py::dict to_dict(const Stats& s) {
                   "draft_seconds"_a = s.draft_seconds, "verify_seconds"_a = s.verify_seconds, "lossy"_a = s.lossy);
 }
 
-py::list to_list(const std::vector<TokenLogprob>& logprobs) {
+py::list to_list(const std::vector<Logprobs>& logprobs) {
   py::list out;
-  for (const TokenLogprob& entry : logprobs) {
-    out.append(py::dict("token"_a = entry.token, "logprob"_a = entry.logprob, "top"_a = entry.top));
+  for (const Logprobs& entry : logprobs) {
+    py::list top;
+    for (const TokenLogprob& other : entry.top) top.append(py::make_tuple(other.token, other.logprob));
+    out.append(py::dict("token"_a = entry.chosen.token, "logprob"_a = entry.chosen.logprob, "top"_a = top));
   }
   return out;
 }

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "engine/session_state.h"
-#include "verify/logprobs.h"
 
 namespace forerun {
 namespace {
@@ -102,7 +101,9 @@ void SessionState::emit(const NodeLogits& logits, StepResult& result) {
     result.tokens.push_back(token);
     tokens.push_back(token);
     emitted.push_back(1);
-    if (logprobs >= 0) result.logprobs.push_back(token_logprob(logits.row(verdict.path[i]), token, logprobs));
+    if (logprobs >= 0) {
+      logprob_reader.read(logits.row(verdict.path[i]), token, logprobs, result.logprobs.emplace_back());
+    }
   }
   if (engine->tokenizer->is_end(verdict.bonus)) {
     result.state = StepState::kEnd;

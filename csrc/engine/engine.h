@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/error.h"
-#include "options.h"
-#include "session.h"
-#include "stats.h"
+#include "engine/options.h"
+#include "engine/session.h"
+#include "engine/stats.h"
 
 namespace forerun {
 
@@ -19,7 +19,7 @@ struct Completion {
   std::string text;                    // valid UTF-8
   std::vector<int32_t> tokens;         // emitted tokens, an end token included
   std::string finish_reason;           // "stop" (end token or stop string), "length", "context", "cancelled"
-  std::vector<TokenLogprob> logprobs;  // one per token when asked for
+  std::vector<Logprobs> logprobs;     // one per token when asked for
   Stats stats;
 };
 
@@ -65,6 +65,6 @@ class FORERUN_API Engine {
   std::shared_ptr<EngineState> state_;
 };
 
-const char* FORERUN_API version();
+FORERUN_API const char* version();
 
 }  // namespace forerun

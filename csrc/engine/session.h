@@ -7,20 +7,14 @@
 #include <vector>
 
 #include "base/error.h"
-#include "options.h"
-#include "stats.h"
+#include "base/logprobs.h"
+#include "engine/options.h"
+#include "engine/stats.h"
 
 namespace forerun {
 
 struct EngineState;
 struct SessionState;
-
-// Log-probabilities of the model itself, before penalties, temperature and filters.
-struct TokenLogprob {
-  int32_t token = -1;
-  float logprob = 0.0F;
-  std::vector<std::pair<int32_t, float>> top;  // the most likely tokens, best first
-};
 
 enum class StepState { kRunning, kEnd, kContextFull };
 
@@ -28,7 +22,7 @@ enum class StepState { kRunning, kEnd, kContextFull };
 struct StepResult {
   std::vector<int32_t> tokens;
   StepState state = StepState::kRunning;  // kEnd: the last token is an end token; kContextFull: no room is left
-  std::vector<TokenLogprob> logprobs;     // one per token when asked for
+  std::vector<Logprobs> logprobs;         // one per token when asked for
 };
 
 // One mutable timeline: tokens, their keys and values, the drafter's state. Cheap to make; one thread at a time.

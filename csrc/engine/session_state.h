@@ -10,6 +10,7 @@
 #include "model/kv_cache.h"
 #include "sched/controller.h"
 #include "tree/draft_tree.h"
+#include "verify/logprobs.h"
 #include "verify/verifier.h"
 
 namespace forerun {
@@ -54,6 +55,7 @@ struct SessionState {
   std::vector<float> topk_values;
   double draft_ms = 0.0;
   int32_t logprobs = -1;
+  LogprobReader logprob_reader;
   Stats stats;
 };
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "io/checkpoint.h"
 
 namespace forerun {
@@ -38,7 +39,7 @@ struct ModelConfig {
 
 // Reads and checks the shape. Error(kUnsupported) naming an unknown architecture or feature (sliding window,
 // mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that is missing or out of range.
-ModelConfig read_model_config(const Checkpoint& checkpoint);
+FORERUN_API ModelConfig read_model_config(const Checkpoint& checkpoint);
 
 // Radians per position of every rotated pair: [rotary / 2].
 std::vector<double> rope_frequencies(const RopeConfig& rope);
