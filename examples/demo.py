@@ -13,7 +13,7 @@ from forerun import Completion, Engine
 MODEL = "smollm2-135m"
 PROMPT = (
     "Rewrite this text with every 'sea' replaced by 'ocean': The sea is wide and the sea is deep. "
-    "Sailors love the sea, and children play by the sea. In winter the sea is grey, in summer the sea is blue."
+    "Sailors love the sea, and children play by the sea. In winter the sea is grey, in summer it is blue."
 )
 TOKENS = 128
 
