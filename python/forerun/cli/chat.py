@@ -62,9 +62,7 @@ def chat(
 class Conversation:
     """The messages so far. A refused or failed question leaves no trace in them."""
 
-    def __init__(
-        self, engine: Engine, system: str | None, sampling: Sampling, max_tokens: int, seed: int
-    ) -> None:
+    def __init__(self, engine: Engine, system: str | None, sampling: Sampling, max_tokens: int, seed: int) -> None:
         self.engine = engine
         self.start = [] if system is None else [{"role": "system", "content": system}]
         self.settings = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}
