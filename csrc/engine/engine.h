@@ -65,6 +65,6 @@ class FORERUN_API Engine {
   std::shared_ptr<EngineState> state_;
 };
 
-const char* FORERUN_API version();
+FORERUN_API const char* version();
 
 }  // namespace forerun
