@@ -58,10 +58,12 @@ const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
   if (drafter && longest > 0) {
     if (!drafter_knows_context) drafter->begin(tokens);
     drafter_knows_context = true;
-    const auto allowed =
-        controller.allowance(engine->costs, longest, drafter->expected_ms(longest));
+    const auto allowed = controller.allowance(
+        engine->costs, longest, [&](int32_t nodes) { return drafter->expected_ms(nodes); });
     if (allowed.max_nodes > 0) {
-      const Budget budget{std::min(allowed.max_nodes, row_limit - 1), longest, allowed.min_value};
+      const Budget budget{std::min(allowed.max_nodes, row_limit - 1),
+                          std::min(allowed.max_depth, longest), allowed.min_value,
+                          allowed.tokens_per_ms};
       const DraftNoise noise{sampler.seed(), sampler.sampling().temperature};
       drafter->propose(tokens, budget, noise, tree);
       controller.fit(engine->costs, milliseconds_since(start), tree);
@@ -135,7 +137,7 @@ void SessionState::observe(const Forward& out, int32_t first_row, double verify_
       truth.node_topk = topk_ids;
     }
     drafter->observe(tokens, truth);
-    controller.observe(tree, verdict.path, draft_ms, verify_ms);
+    controller.observe(engine->costs, tree, verdict.path, draft_ms);
   }
   stats.steps += 1;
   stats.tokens += accepted + 1;

@@ -56,7 +56,4 @@ struct EngineState {
   void measure_costs();
 };
 
-// Checks the drafters of a draft string ("auto", "none", "ngram+recycle", "model:PATH").
-DraftPlan parse_draft(const std::string& draft);
-
 }  // namespace forerun
