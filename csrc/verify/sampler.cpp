@@ -66,14 +66,9 @@ void Sampler::push(int32_t token, bool output) {
   if (output) ++output_occurrences_[token];
 }
 
-void Sampler::truncate(int64_t length, std::span<const int32_t> context, int64_t prompt_length) {
-  if (length < 0 || length > static_cast<int64_t>(context.size())) {
-    throw Error(ErrorKind::kBadArgument, "sampler: cannot truncate to " + std::to_string(length) +
-                                             " of " + std::to_string(context.size()) + " tokens");
-  }
+void Sampler::clear_history() {
   for (const int32_t token : seen_) occurrences_[token] = output_occurrences_[token] = 0;
   seen_.clear();
-  for (int64_t i = 0; i < length; ++i) push(context[static_cast<size_t>(i)], i >= prompt_length);
 }
 
 std::span<const float> Sampler::adjusted(std::span<const float> logits) {
