@@ -96,9 +96,7 @@ class CMakeBuild(build_ext):
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(len(os.sched_getaffinity(0)))
         self.command([cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *self.options()])
         self.command([cmake, "--build", str(build), "--parallel", jobs, "--target", "_core"])
-        self.command(
-            [cmake, "--install", str(build), "--component", "python", "--prefix", str(package)]
-        )
+        self.command([cmake, "--install", str(build), "--component", "python", "--prefix", str(package)])
 
     def options(self) -> list[str]:
         import pybind11

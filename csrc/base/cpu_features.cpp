@@ -56,7 +56,8 @@ void detect_instructions(CpuFeatures& features) {
 void detect_instructions(CpuFeatures&) {}
 #endif
 
-// cpu.max holds "quota period" or "max period"; the tightest of the process's cgroup and its parents counts.
+// cpu.max holds "quota period" or "max period"; the tightest of the process's cgroup and its
+// parents counts.
 int cgroup_cores() {
   std::ifstream self("/proc/self/cgroup");
   std::string line;
@@ -83,7 +84,8 @@ int usable_cores() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   int cores = 1;
-  if (sched_getaffinity(0, sizeof(mask), &mask) == 0 && CPU_COUNT(&mask) > 0) cores = CPU_COUNT(&mask);
+  if (sched_getaffinity(0, sizeof(mask), &mask) == 0 && CPU_COUNT(&mask) > 0)
+    cores = CPU_COUNT(&mask);
   const int quota = cgroup_cores();
   return quota > 0 && quota < cores ? quota : cores;
 }
@@ -101,10 +103,14 @@ bool available(Isa isa) {
   const CpuFeatures& cpu = cpu_features();
   const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
   switch (isa) {
-    case Isa::kScalar: return true;
-    case Isa::kAvx2: return avx2;
-    case Isa::kAvx512Vnni: return avx2 && cpu.avx512_vnni;
-    case Isa::kAmx: return false;  // no kernels for it in this build
+    case Isa::kScalar:
+      return true;
+    case Isa::kAvx2:
+      return avx2;
+    case Isa::kAvx512Vnni:
+      return avx2 && cpu.avx512_vnni;
+    case Isa::kAmx:
+      return false;  // no kernels for it in this build
   }
   return false;
 }
@@ -118,10 +124,14 @@ const CpuFeatures& cpu_features() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kScalar: return "scalar";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512Vnni: return "avx512";
-    case Isa::kAmx: return "amx";
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512Vnni:
+      return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "unknown";
 }
@@ -137,12 +147,13 @@ Isa selected_isa() {
   for (Isa isa : all) {
     if (std::string(isa_name(isa)) != forced) continue;
     if (available(isa)) return isa;
-    throw Error(ErrorKind::kUnsupported,
-                "FORERUN_ISA=" + std::string(forced) + ": this machine or this build does not have it (" +
-                    cpu_features().model + ")");
+    throw Error(ErrorKind::kUnsupported, "FORERUN_ISA=" + std::string(forced) +
+                                             ": this machine or this build does not have it (" +
+                                             cpu_features().model + ")");
   }
-  throw Error(ErrorKind::kUnsupported,
-              "FORERUN_ISA: expected scalar, avx2, avx512 or amx, found '" + std::string(forced) + "'");
+  throw Error(
+      ErrorKind::kUnsupported,
+      "FORERUN_ISA: expected scalar, avx2, avx512 or amx, found '" + std::string(forced) + "'");
 }
 
 }  // namespace forerun

@@ -12,7 +12,9 @@ constexpr double kLn2Low = 0x1.a39ef35793c76p-33;
 constexpr double kInvLn2 = 0x1.71547652b82fep+0;
 constexpr double kRound = 0x1.8p+52;  // adding it rounds to an integer, to nearest even
 
-double power_of_two(int64_t n) { return std::bit_cast<double>(static_cast<uint64_t>(n + 1023) << 52); }
+double power_of_two(int64_t n) {
+  return std::bit_cast<double>(static_cast<uint64_t>(n + 1023) << 52);
+}
 
 }  // namespace
 
@@ -23,10 +25,20 @@ double exact_exp(double x) {
   if (x > 709.78) return std::numeric_limits<double>::infinity();
   const double n = (x * kInvLn2 + kRound) - kRound;
   const double r = (x - n * kLn2High) - n * kLn2Low;
-  constexpr double kInverseFactorial[14] = {
-      1.0,          1.0,           1.0 / 2,        1.0 / 6,         1.0 / 24,
-      1.0 / 120,    1.0 / 720,     1.0 / 5040,     1.0 / 40320,     1.0 / 362880,
-      1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+  constexpr double kInverseFactorial[14] = {1.0,
+                                            1.0,
+                                            1.0 / 2,
+                                            1.0 / 6,
+                                            1.0 / 24,
+                                            1.0 / 120,
+                                            1.0 / 720,
+                                            1.0 / 5040,
+                                            1.0 / 40320,
+                                            1.0 / 362880,
+                                            1.0 / 3628800,
+                                            1.0 / 39916800,
+                                            1.0 / 479001600,
+                                            1.0 / 6227020800};
   double p = kInverseFactorial[13];
   for (int i = 12; i >= 0; --i) p = p * r + kInverseFactorial[i];
   const auto exponent = static_cast<int64_t>(n);
@@ -34,8 +46,8 @@ double exact_exp(double x) {
   return p * power_of_two(half) * power_of_two(exponent - half);
 }
 
-// x = 2^e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m - 1) / (m + 1), |s| <= 0.1716: odd powers
-// up to 21 (truncation below 1e-18).
+// x = 2^e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m - 1) / (m + 1), |s| <=
+// 0.1716: odd powers up to 21 (truncation below 1e-18).
 double exact_log(double x) {
   if (x != x || x < 0) return std::numeric_limits<double>::quiet_NaN();
   if (x == 0) return -std::numeric_limits<double>::infinity();

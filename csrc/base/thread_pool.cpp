@@ -45,15 +45,16 @@ int wait_for_change(const std::atomic<int>& value, int old, bool may_spin) {
 
 }  // namespace
 
-// The caller publishes a region by a release increment of `epoch`; each worker reports by a release decrement of
-// `busy`, which the caller acquires. The two counters have their own cache lines.
+// The caller publishes a region by a release increment of `epoch`; each worker reports by a release
+// decrement of `busy`, which the caller acquires. The two counters have their own cache lines.
 struct ThreadPool::State {
   alignas(64) std::atomic<int> epoch{0};
   alignas(64) std::atomic<int> busy{0};
   Region region = nullptr;
   void* context = nullptr;
   bool stop = false;
-  bool may_spin = true;  // not when there are more threads than cores: the one waited for needs the core
+  bool may_spin =
+      true;  // not when there are more threads than cores: the one waited for needs the core
   std::vector<std::thread> workers;
 
   void work(int thread) {
@@ -79,7 +80,8 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : threads_(threads) {
   if (threads < 1) {
-    throw Error(ErrorKind::kBadArgument, "threads: expected at least 1, found " + std::to_string(threads));
+    throw Error(ErrorKind::kBadArgument,
+                "threads: expected at least 1, found " + std::to_string(threads));
   }
   state_ = std::make_unique<State>();
   state_->may_spin = threads <= cpu_features().cores;
@@ -87,7 +89,8 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) {
     for (int i = 1; i < threads; ++i) state_->workers.emplace_back([this, i] { state_->work(i); });
   } catch (...) {
     state_->finish();
-    throw Error(ErrorKind::kOutOfMemory, "the system refused to start " + std::to_string(threads) + " threads");
+    throw Error(ErrorKind::kOutOfMemory,
+                "the system refused to start " + std::to_string(threads) + " threads");
   }
 }
 

@@ -8,8 +8,8 @@
 namespace forerun {
 namespace {
 
-// GPT-2 writes a vocabulary of bytes in printable characters: printable Latin-1 stands for itself, the other bytes,
-// in order, for U+0100 and up.
+// GPT-2 writes a vocabulary of bytes in printable characters: printable Latin-1 stands for itself,
+// the other bytes, in order, for U+0100 and up.
 struct ByteAlphabet {
   std::array<uint32_t, 256> character{};
   std::array<int16_t, 0x144> byte{};
@@ -49,9 +49,11 @@ ByteLevelTokenizer::ByteLevelTokenizer(Vocabulary vocabulary)
       fuse_unknown_(vocabulary.fuse_unknown) {
   bytes_.resize(tokens_.size());
   for (size_t id = 0; id < tokens_.size(); ++id) {
-    const bool text = vocabulary.kinds[id] == TokenKind::kNormal || vocabulary.kinds[id] == TokenKind::kByte;
+    const bool text =
+        vocabulary.kinds[id] == TokenKind::kNormal || vocabulary.kinds[id] == TokenKind::kByte;
     bytes_[id] = text ? bytes_of(tokens_[id]) : tokens_[id];
-    if (text && ignore_merges_ && !bytes_[id].empty()) whole_.emplace(bytes_[id], static_cast<int32_t>(id));
+    if (text && ignore_merges_ && !bytes_[id].empty())
+      whole_.emplace(bytes_[id], static_cast<int32_t>(id));
   }
   for (uint32_t b = 0; b < 256; ++b) {
     std::string character;
@@ -60,7 +62,8 @@ ByteLevelTokenizer::ByteLevelTokenizer(Vocabulary vocabulary)
   }
 }
 
-void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger, std::vector<int32_t>& out) const {
+void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger,
+                                        std::vector<int32_t>& out) const {
   std::string changed;
   std::string_view text = section.text;
   if (nfc_) text = changed = to_nfc(text);
@@ -74,7 +77,8 @@ void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger, 
   }
 }
 
-void ByteLevelTokenizer::encode_piece(std::string_view piece, Merger& merger, std::vector<int32_t>& out) const {
+void ByteLevelTokenizer::encode_piece(std::string_view piece, Merger& merger,
+                                      std::vector<int32_t>& out) const {
   if (ignore_merges_) {
     const auto it = whole_.find(piece);
     if (it != whole_.end()) {
