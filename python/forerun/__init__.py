@@ -1,0 +1,24 @@
+"""forerun: speculative decoding that never changes the text.
+
+A target model writes; something cheaper runs ahead of it; the target checks many guessed tokens in one
+forward pass and keeps only what it would have written itself. `Engine` is the way in.
+"""
+
+from forerun._core import ModelFileError, __version__
+from forerun.engine import Engine
+from forerun.models import PullError
+from forerun.session import Session
+from forerun.stream import Stream
+from forerun.types import Completion, Sampling, Stats
+
+__all__ = [
+    "Completion",
+    "Engine",
+    "ModelFileError",
+    "PullError",
+    "Sampling",
+    "Session",
+    "Stats",
+    "Stream",
+    "__version__",
+]

@@ -1,0 +1,286 @@
+"""The Engine: a target model, what drafts for it, and ways to generate."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from forerun import _core, chat, models
+from forerun.session import Session
+from forerun.stream import Stream
+from forerun.types import Completion, Sampling, Stats
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+
+DRAFT_KINDS = ("none", "auto", "ngram", "recycle", "model:")
+
+
+class Engine:
+    """A loaded target model with its drafter.
+
+    target: a .gguf file, a Hugging Face folder (config.json, safetensors, tokenizer.json) or the name of a
+        pulled model.
+    draft: "none", "auto" (what the measured costs favour), "ngram" (prompt lookup), "recycle" (Token
+        Recycling), "model:PATH-or-name" (a small model with the same vocabulary), or several joined by "+".
+        It changes the speed, never the text.
+    threads: worker threads; None takes the usable cores.
+    context: longest sequence in tokens; None takes what the model was trained for.
+    max_draft: most draft tokens checked in one step, 0 to 127.
+    fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
+    draft_policy: how a draft model's tree grows: "chain", "static" or "dynamic".
+    prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
+    progress: called with the loaded share, 0 to 1.
+
+    Thread-safe: several threads may generate at once. Use it as a context manager, or call `close()`.
+
+    Raises forerun.ModelFileError for a malformed file, NotImplementedError for an unsupported model,
+    ValueError for anything else that is wrong in the arguments, MemoryError.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        draft: str = "auto",
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        max_draft: int = 48,
+        fixed_draft: int | None = None,
+        draft_policy: str = "dynamic",
+        prefix_cache_bytes: int = 512 << 20,
+        progress: Callable[[float], object] | None = None,
+    ) -> None:
+        self._native: _core.Engine | None = None
+        self._running: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        _check_count("threads", threads, low=1)
+        _check_count("context", context, low=1)
+        _check_count("max_draft", max_draft, low=0, optional=False)
+        _check_count("fixed_draft", fixed_draft, low=0)
+        _check_count("prefix_cache_bytes", prefix_cache_bytes, low=0, optional=False)
+        self._native = _core.Engine(
+            models.resolve(target),
+            draft=resolve_draft(draft),
+            threads=threads,
+            context=context,
+            max_draft=max_draft,
+            fixed_draft=fixed_draft,
+            draft_policy=draft_policy,
+            prefix_cache_bytes=prefix_cache_bytes,
+            progress=progress,
+        )
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 256,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        logprobs: int | None = None,
+    ) -> Completion:
+        """Generates until an end token, a stop string, `max_tokens` or the end of the context.
+
+        prompt: text, token ids, or chat messages [{"role": ..., "content": ...}, ...], which go through the
+            model's own chat template.
+        sampling: a Sampling or a dict of its fields; None is greedy.
+        stop: strings that end the text; they are not part of it.
+        seed: with temperature above 0, picks the text: one seed, one text.
+        logprobs: None, or how many alternatives to report per token (0: only the token's own).
+
+        Ctrl-C interrupts it at the next step with KeyboardInterrupt.
+        """
+        stream = self.stream(
+            prompt,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            stop=stop,
+            seed=seed,
+            logprobs=logprobs,
+        )
+        with stream:
+            for _ in stream:
+                pass
+        assert stream.completion is not None
+        return stream.completion
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 256,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        logprobs: int | None = None,
+    ) -> Stream:
+        """Like `generate`, but returns an iterator over pieces of text as they come.
+
+        Arguments are checked at once; work starts with the first piece asked for. Stopping the iteration
+        early stops the work. The Completion is the Stream's `completion` at the end.
+        """
+        native = self._open()
+        text_or_tokens = self._encode_prompt(prompt)
+        settings = Sampling.of(sampling).to_dict()
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        if not all(isinstance(item, str) and item for item in stops):
+            raise ValueError(f"stop: expected non-empty strings, found {stops!r}")
+        _check_count("max_tokens", max_tokens, low=0, optional=False)
+        _check_count("logprobs", logprobs, low=0)
+        _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
+        flag = threading.Event()
+        self._running.add(flag)
+
+        def work(on_text: Callable[[str], bool]) -> dict[str, Any]:
+            return native.generate(
+                text_or_tokens,
+                max_tokens=max_tokens,
+                sampling=settings,
+                stop=stops,
+                seed=seed,
+                logprobs=logprobs,
+                on_text=on_text,
+            )
+
+        return Stream(work, flag)
+
+    def session(
+        self,
+        *,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+        seed: int = 0,
+        logprobs: int | None = None,
+    ) -> Session:
+        """A timeline under the caller's control: append, step, rewind, fork."""
+        native = self._open()
+        _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
+        _check_count("logprobs", logprobs, low=0)
+        settings = Sampling.of(sampling).to_dict()
+        return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs))
+
+    def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
+        """The prompt that the model's chat template makes of `messages`, as text.
+
+        Raises ValueError when the model has no template or the template refuses the messages.
+        """
+        native = self._open()
+        return chat.render(
+            native.chat_template,
+            messages,
+            bos_token=_token_text(native, native.bos_token),
+            eos_token=_token_text(native, native.eos_token),
+            **variables,
+        )
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Text to token ids.
+
+        add_special: BOS and EOS where the model's rules ask for them. parse_special: "<|im_start|>" in the
+        text means the special token; otherwise it stays text.
+        """
+        return self._open().encode(text, add_special=add_special, parse_special=parse_special)
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Token ids to text; invalid UTF-8 is replaced. special: show special tokens by name."""
+        data = self._open().decode([token.__index__() for token in tokens], special=special)
+        return data.decode("utf-8", errors="replace")
+
+    @property
+    def chat_template(self) -> str:
+        """The model's Jinja template, empty when it has none."""
+        return self._open().chat_template
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """The ids that end a generation."""
+        return self._open().end_tokens
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What was loaded: architecture, parameters, weights_bytes, context, threads, isa, draft, ..."""
+        return self._open().info
+
+    @property
+    def stats(self) -> Stats:
+        """Sums over all generations of this engine so far."""
+        return Stats.of(self._open().stats)
+
+    @property
+    def native(self) -> _core.Engine:
+        """The native engine, for measuring."""
+        return self._open()
+
+    def close(self) -> None:
+        """Stops running generations and frees the models. May be called twice."""
+        for flag in list(self._running):
+            flag.set()
+        self._native = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._native is None:
+            return "<forerun.Engine, closed>"
+        info = self._native.info
+        return f"<forerun.Engine {info.get('architecture')}, draft {info.get('draft')}>"
+
+    def _open(self) -> _core.Engine:
+        if self._native is None:
+            raise ValueError("this engine is closed")
+        return self._native
+
+    def _encode_prompt(self, prompt: Prompt) -> str | list[int]:
+        if isinstance(prompt, str):
+            return prompt
+        if isinstance(prompt, (bytes, Mapping)) or not hasattr(prompt, "__len__"):
+            raise ValueError(f"prompt: expected text, token ids or a list of messages, found {type(prompt).__name__}")
+        items = list(prompt)
+        if items and all(isinstance(item, Mapping) for item in items):
+            return self.encode(self.render(items), add_special=False)
+        for index, item in enumerate(items):
+            if isinstance(item, bool) or not hasattr(item, "__index__"):
+                raise ValueError(f"prompt[{index}]: expected a token id or a message, found {item!r}")
+        return [item.__index__() for item in items]
+
+
+def resolve_draft(draft: str) -> str:
+    """Replaces the names of pulled models in a draft specification by their paths.
+
+    Raises ValueError for a kind that does not exist.
+    """
+    if not isinstance(draft, str):
+        raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
+    kinds = "|".join(re.escape(kind) for kind in DRAFT_KINDS)
+    resolved = []
+    for piece in re.split(rf"\+(?={kinds})", draft):
+        if piece.startswith("model:") and piece != "model:":
+            resolved.append("model:" + models.resolve(piece.removeprefix("model:")))
+        elif piece in DRAFT_KINDS and piece != "model:":
+            resolved.append(piece)
+        else:
+            raise ValueError(
+                f"draft: expected none, auto, ngram, recycle, model:PATH or several joined by '+', found {piece!r}"
+            )
+    return "+".join(resolved)
+
+
+def _token_text(native: _core.Engine, token: int) -> str:
+    return native.token_text(token).decode("utf-8", errors="replace") if token >= 0 else ""
+
+
+def _check_count(name: str, value: Any, low: int, high: int | None = None, optional: bool = True) -> None:
+    if value is None and optional:
+        return
+    bounds = f"from {low} up" if high is None else f"from {low} to {high}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{name}: expected an integer {bounds}, found {value!r}")
+    if value.__index__() < low or (high is not None and value.__index__() > high):
+        raise ValueError(f"{name}: expected an integer {bounds}, found {value!r}")
