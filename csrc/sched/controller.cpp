@@ -10,9 +10,10 @@ namespace {
 // chains live.
 constexpr float kEdges[] = {0.005F, 0.015F, 0.03F, 0.06F, 0.1F,  0.17F, 0.27F, 0.4F,
                             0.53F,  0.66F,  0.77F, 0.86F, 0.92F, 0.96F, 0.985F};
-constexpr double kPriorTries = 4.0;    // how long the drafter's own score is believed
+constexpr double kPriorTries = 3.0;    // how long the drafter's own score is believed
 constexpr double kMemoryTries = 64.0;  // older outcomes fade
 constexpr double kProfileMove = 0.1;
+constexpr int32_t kStretchEvery = 8;
 constexpr double kProfilePrior = 0.7;  // first profile: the i-th best node has 0.7^i
 constexpr double kScoreMargin = 0.2;   // raw scores may be this pessimistic
 
@@ -40,7 +41,8 @@ Controller::Bin& Controller::bin(DraftSource source, float score) {
 
 double Controller::acceptance(DraftSource source, float score) const {
   const Bin& seen = bins_[static_cast<size_t>(source)][static_cast<size_t>(bin_of(score))];
-  return (seen.accepted + kPriorTries * score) / (seen.tried + kPriorTries);
+  const double prior = kPriorTries * (1.0 - seen.tried / kMemoryTries);
+  return (seen.accepted + prior * score) / (seen.tried + prior);
 }
 
 void Controller::calibrated_values(const DraftTree& tree) {
@@ -54,35 +56,24 @@ void Controller::calibrated_values(const DraftTree& tree) {
   for (const int32_t node : pruner_.order(tree, values_)) ranked_.push_back(values_[node]);
 }
 
-int32_t Controller::best_size(const CostModel& costs, double draft_ms, int32_t most) const {
-  int32_t best = 0;
-  double tokens = 1.0;
-  double best_rate = tokens / (costs.verify_ms(1) + draft_ms);
-  for (int32_t n = 1; n <= most; ++n) {
-    tokens += ranked_[n - 1];
-    const double rate = tokens / (costs.verify_ms(n + 1) + draft_ms);
-    if (rate > best_rate) {
-      best_rate = rate;
-      best = n;
+Controller::Choice Controller::best_size(const CostModel& costs, std::span<const double> values,
+                                         const DraftMs& draft_ms) const {
+  Choice choice;
+  choice.rate = 1.0 / (costs.verify_ms(1) + draft_ms(0));
+  double tokens = 1.0, some_rate = 0.0;
+  for (int32_t n = 1; n <= static_cast<int32_t>(values.size()); ++n) {
+    tokens += values[n - 1];
+    const double rate = tokens / (costs.verify_ms(n + 1) + draft_ms(n));
+    if (rate > some_rate) {
+      some_rate = rate;
+      choice.at_least_one = n;
     }
   }
-  return best;
-}
-
-int32_t Controller::expected_best(const CostModel& costs, int32_t most, const DraftMs& draft_ms,
-                                  double& rate) const {
-  int32_t best = 0;
-  double tokens = 1.0;
-  rate = 1.0 / costs.verify_ms(1);
-  for (int32_t n = 1; n <= most; ++n) {
-    tokens += profile_[n - 1];
-    const double here = tokens / (costs.verify_ms(n + 1) + draft_ms(n));
-    if (here > rate) {
-      rate = here;
-      best = n;
-    }
+  if (some_rate > choice.rate) {
+    choice.rate = some_rate;
+    choice.nodes = choice.at_least_one;
   }
-  return best;
+  return choice;
 }
 
 int32_t Controller::affordable(const CostModel& costs, double draft_ms, int32_t most) const {
@@ -99,17 +90,35 @@ Controller::Allowance Controller::allowance(const CostModel& costs, int32_t room
   if (limits_.fixed_nodes >= 0) return {limits_.fixed_nodes, room, 0.0F, 0.0};
   if (!costs.measured() || limits_.max_nodes == 0 || !may_speculate()) return {};
 
-  double rate = 0.0;
+  const Choice expected = best_size(costs, profile_, draft_ms);
   int32_t nodes = limits_.max_nodes;
-  const int32_t best = expected_best(costs, nodes, draft_ms, rate);
   if (draft_ms(nodes) > 0.0) {  // a table look-up costs nothing: ask it for all, then fit
-    if (best == 0 && until_probe_ > 0) return {};
-    nodes = best == 0 ? kProbeNodes : best + best / 4 + 2;
+    if (expected.nodes == 0 && until_probe_ > 0) return {};
+    nodes = expected.at_least_one;
+    // Now and then a little more, to learn what a larger tree would bring.
+    if (expected.nodes > 0 && ++asked_ % kStretchEvery == 0) nodes += 1 + nodes / 4;
     nodes = std::min(nodes, limits_.max_nodes);
   }
   asked_nodes_ = nodes;
   const double slope = (costs.verify_ms(nodes + 1) - costs.verify_ms(1)) / nodes;
-  return {nodes, room, static_cast<float>(kScoreMargin * slope * rate), rate};
+  return {nodes, room, static_cast<float>(kScoreMargin * slope * expected.rate), expected.rate};
+}
+
+// The values of this proposal go into the average; sizes that were never asked for are guessed to
+// fall on as the last two that were.
+void Controller::learn_profile(int32_t drafted) {
+  if (asked_nodes_ == 0) return;
+  for (int32_t i = 0; i < asked_nodes_; ++i) {
+    const double value = i < drafted ? ranked_[i] : 0.0;
+    profile_[i] += kProfileMove * (value - profile_[i]);
+  }
+  known_nodes_ = std::max(known_nodes_, asked_nodes_);
+  const double last = profile_[known_nodes_ - 1];
+  const double before = known_nodes_ > 1 ? profile_[known_nodes_ - 2] : 1.0;
+  const double fall = before > 0.0 ? std::min(last / before, 1.0) : 0.0;
+  for (size_t i = static_cast<size_t>(known_nodes_); i < profile_.size(); ++i) {
+    profile_[i] = profile_[i - 1] * fall;
+  }
 }
 
 void Controller::fit(const CostModel& costs, double draft_ms, DraftTree& tree) {
@@ -118,13 +127,15 @@ void Controller::fit(const CostModel& costs, double draft_ms, DraftTree& tree) {
     return;
   }
   calibrated_values(tree);
-  for (int32_t i = 0; i < asked_nodes_ && draft_ms > 0.0; ++i) {
-    const double value = i < tree.drafted() ? ranked_[i] : 0.0;
-    profile_[i] += kProfileMove * (value - profile_[i]);
-  }
+  if (draft_ms > 0.0) learn_profile(tree.drafted());
   const int32_t most = affordable(costs, draft_ms, std::min(tree.drafted(), limits_.max_nodes));
-  int32_t nodes = costs.measured() ? best_size(costs, draft_ms, most) : 0;
-  if (nodes == 0 && until_probe_ <= 0) nodes = std::min(most, kProbeNodes);
+  int32_t nodes = 0;
+  if (costs.measured()) {
+    const std::span<const double> values = std::span(ranked_).first(static_cast<size_t>(most));
+    const Choice choice = best_size(costs, values, [draft_ms](int32_t) { return draft_ms; });
+    nodes = choice.nodes;
+    if (nodes == 0 && until_probe_ <= 0) nodes = std::min(choice.at_least_one, kProbeNodes);
+  }
   pruner_.keep_best(tree, values_, nodes);
 }
 

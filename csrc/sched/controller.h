@@ -66,11 +66,16 @@ class Controller {
   };
   static int bin_of(float score);
   Bin& bin(DraftSource source, float score);
+  void learn_profile(int32_t drafted);
   void calibrated_values(const DraftTree& tree);
-  int32_t expected_best(const CostModel& costs, int32_t most, const DraftMs& draft_ms,
-                        double& rate) const;
   int32_t affordable(const CostModel& costs, double draft_ms, int32_t most) const;
-  int32_t best_size(const CostModel& costs, double draft_ms, int32_t most) const;
+  struct Choice {
+    int32_t nodes = 0;         // 0 when plain decoding is at least as good
+    int32_t at_least_one = 0;  // the best number above 0
+    double rate = 0.0;         // tokens per ms with `nodes`
+  };
+  Choice best_size(const CostModel& costs, std::span<const double> values,
+                   const DraftMs& draft_ms) const;
   bool may_speculate() const { return account_ >= 0.0; }
 
   Limits limits_;
@@ -80,6 +85,8 @@ class Controller {
   std::vector<float> values_;   // [nodes] of the tree at hand
   std::vector<double> ranked_;  // the same, best first, root not included
   TreePruner pruner_;
+  int32_t asked_ = 0;        // allowances given
+  int32_t known_nodes_ = 0;  // most nodes ever asked for
   int32_t asked_nodes_ = 0;  // of the last allowance
   int32_t until_probe_ = 0;  // plain steps left
   int32_t probe_interval_ = kFirstInterval;

@@ -59,7 +59,8 @@ double CostModel::verify_ms(int32_t rows) const {
   while (right + 1 < monotone_.size() && monotone_[right].rows < rows) ++right;
   const Point& a = monotone_[right - 1];
   const Point& b = monotone_[right];
-  return a.ms + (b.ms - a.ms) * (rows - a.rows) / (b.rows - a.rows);
+  // lerp is monotone in its last argument, rounding included.
+  return std::lerp(a.ms, b.ms, static_cast<double>(rows - a.rows) / (b.rows - a.rows));
 }
 
 }  // namespace forerun
