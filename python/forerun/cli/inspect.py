@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from forerun import _core, models
@@ -47,7 +47,7 @@ def _summary(report: dict[str, Any]) -> Table:
 
 
 def _metadata(metadata: dict[str, Any]) -> Table:
-    table = Table("metadata", Column("value", no_wrap=True))
+    table = Table("metadata", "value")
     for name, value in metadata.items():
         table.add_row(Text(common.printable(name)), Text(common.printable(value)))
     return table
