@@ -64,11 +64,12 @@ ByteLevelTokenizer::ByteLevelTokenizer(Vocabulary vocabulary)
 
 void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger,
                                         std::vector<int32_t>& out) const {
-  std::string changed;
+  std::string normal, spaced;
   std::string_view text = section.text;
-  if (nfc_) text = changed = to_nfc(text);
+  if (nfc_) text = normal = to_nfc(text);
   if (space_prefix_ != SpacePrefix::kNever && char_class(decode_utf8(text, 0).value) != kSpace) {
-    text = changed = " " + std::string(text);
+    spaced.push_back(' ');
+    text = spaced.append(text);
   }
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = piece_end(rule_, text, begin);
