@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -57,7 +58,7 @@ class RecycleDrafter final : public Drafter, private ChildSource {
   void observe(std::span<const int32_t> context, const Observation& truth) override;
   void rewind(std::span<const int32_t> context) override { (void)context; }
   std::unique_ptr<Drafter> fork() const override;
-  int32_t wanted_topk() const override { return RecycleTable::kRanks; }
+  int32_t wanted_topk() const override { return std::min(RecycleTable::kRanks, table_->vocab()); }
 
  private:
   void open(std::span<const Guess> pool, std::span<const int32_t> frontier, int32_t width) override;
