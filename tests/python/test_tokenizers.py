@@ -146,6 +146,14 @@ def test_strip_flags_of_added_tokens_take_white_space(tmp_path):
     assert first_difference(tokenizer, oracle, texts) is None
 
 
+def test_byte_level_prefix_space_equals_the_tokenizers_library(tmp_path):
+    oracle = train("gpt-2")
+    oracle.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer = _core.Tokenizer(write_folder(tmp_path / "m", oracle))
+    texts = corpus(500) + ["a</s>b", "</s> b", "</s>\nb</s>"]
+    assert first_difference(tokenizer, oracle, texts) is None
+
+
 def test_template_and_flags_decide_about_bos_and_eos(tmp_path):
     oracle = train("llama-bpe", ignore_merges=True)
     bos, eos = (oracle.token_to_id(s) for s in ("<s>", "</s>"))
