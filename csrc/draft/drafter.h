@@ -17,6 +17,8 @@ struct Budget {
   int32_t max_depth = 64;
   float min_value =
       0.0F;  // product of scores along a path below which a node cannot pay for itself
+  double tokens_per_ms =
+      0.0;  // what a millisecond of drafting must bring to be well spent; 0: do not care
 };
 
 // Seed and sampling of the request, so that a drafter may guess with the target's own noise

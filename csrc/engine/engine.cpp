@@ -50,7 +50,7 @@ std::string Engine::chat_template() const { return state_->tokenizer->chat_templ
 
 EngineInfo Engine::info() const {
   const Model& target = *state_->target;
-  return {target.config().architecture,   state_->options.target, state_->draft_plan.name,
+  return {target.config().architecture,   state_->options.target, state_->options.draft,
           state_->backend->description(), target.parameters(),    target.weights_bytes(),
           target.config().vocab,          state_->context,        state_->backend->threads()};
 }

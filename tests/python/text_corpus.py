@@ -3,14 +3,14 @@
 import random
 import unicodedata
 
-CODE = '''def f(x: int) -> "str":
+CODE = """def f(x: int) -> "str":
 \tif x  ==  0x1F:\r\n        return f"{x!r:>10}"  # naïve
     for i in range(10_000): pass
 
 
 class A(B):   \n\n\n\t\t  \n    pass  \n
 #include <vector>
-int main() { std::vector<int> v{1,2,3}; return v[0]+12345678901234567890; }   '''
+int main() { std::vector<int> v{1,2,3}; return v[0]+12345678901234567890; }   """
 
 TEXTS = [
     "",
@@ -44,7 +44,7 @@ TEXTS = [
     "math: ∑∫∂√∞≠≤≥ αβγδ 𝒜𝓑𝕮 x̄ →⇒ °C €£¥₿",
     "_under_score__ CamelCase camelCase SCREAMING_SNAKE kebab-case",
     "<|im_start|>system\nYou are.<|im_end|>\n<|im_start|>user\nHi<|im_end|>",
-    "<|im_start|><|im_start|>x<|im_end|> <|endoftext|>  <|im_end", 
+    "<|im_start|><|im_start|>x<|im_end|> <|endoftext|>  <|im_end",
     "<|im_<|im_start|>|> <tool_call>{}</tool_call> <s>a</s> <unk> <0x0A> <|<|endoftext|>|>",
     "\u2581 \u2581a \u2581\u2581 a\u2581b",
     "\x00\x01\x02 \x7f\x1b[0m \x1c\x1d\x1e\x1f x",

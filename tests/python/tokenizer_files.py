@@ -1,4 +1,4 @@
-"""Writes tokenizers to files that forerun opens: GGUF files without tensors, Hugging Face folders with one tiny tensor."""
+"""Writes tokenizers to files that forerun opens: GGUF files without tensors, Hugging Face folders with one tensor."""
 
 import json
 import struct

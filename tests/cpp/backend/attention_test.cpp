@@ -136,15 +136,16 @@ TEST(CpuAttention, EqualsTheSoftmaxInDouble) {
 }
 
 TEST(CpuAttention, GivesTheSameBitsForEveryChunkingThreadCountAndInstructionSet) {
-  constexpr int32_t kTokens = 200;
-  for (const Model& model : models()) {
+  constexpr int32_t kTokens = 150;
+  for (const Model& model : {Model{6, 2, 64}, Model{3, 3, 16}, Model{2, 2, 40}}) {
     Text text(model, kTokens, 15);
     std::vector<float> expected;
     for (const std::string& isa : instruction_sets()) {
       for (int threads = 1; threads <= 3; ++threads) {
         const auto backend = cpu_backend(isa, threads);
-        for (int32_t chunk : {1, 3, 16, 64, 77, 200}) {
-          if (isa == "scalar" ? chunk % 10 != 7 : chunk == 1 && threads != 2) continue;
+        for (int32_t chunk : {1, 7, 16, 77, 150}) {
+          if (chunk == 1 && threads != 2) continue;
+          if (isa == "scalar" && (chunk != 77 || threads == 3)) continue;
           Cache cache(*backend, model.layout(), 4);
           const std::vector<float> out = run_text(*backend, cache, model, text, kTokens, chunk);
           if (expected.empty()) expected = out;

@@ -61,7 +61,10 @@ TEST(GgufReader, SaysThatAFileIsBigEndian) {
 }
 
 TEST(GgufReader, RefusesCountsThatTheFileCannotHold) {
-  for (const uint64_t count : {uint64_t{1000}, uint64_t{1} << 32, uint64_t{1} << 62, kHuge}) {
+  // The last two, times the least size of a pair and of a tensor description, wrap to next to
+  // nothing.
+  for (const uint64_t count : {uint64_t{1000}, uint64_t{1} << 32, uint64_t{1} << 62, kHuge,
+                               uint64_t{1} << 63, kHuge / 33 + 1}) {
     GgufWriter tensors = full_gguf();
     tensors.tensor_count = count;
     expect_refused(tensors, {"tensor count", std::to_string(count)});

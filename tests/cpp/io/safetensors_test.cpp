@@ -86,8 +86,9 @@ TEST(Safetensors, RefusesShapesWhoseProductOverflows) {
 }
 
 TEST(Safetensors, RefusesOffsetsOutsideTheData) {
-  for (const char* offsets : {"[8,0]", "[0,9]", "[9,9]", "[0,18446744073709551615]"}) {
-    expect_refused(entry("\"I8\"", "[8]", offsets), {"'n'", "data_offsets"});
+  for (const char* offsets :
+       {"[8,0]", "[0,9]", "[9,9]", "[0,18446744073709551615]", "[18446744073709551608,0]"}) {
+    expect_refused(entry("\"I8\"", "[8]", offsets), {"'n'", "do not lie in the data"});
   }
   for (const char* offsets : {"[0]", "[0,8,8]", "[-1,7]", "[0,8.0]", "{}", "\"0,8\""}) {
     expect_refused(entry("\"I8\"", "[8]", offsets), {"'n'", "data_offsets is not a pair"});
