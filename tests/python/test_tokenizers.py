@@ -170,7 +170,7 @@ def test_byte_level_prefix_space_equals_the_tokenizers_library(tmp_path):
     oracle = train("gpt-2")
     oracle.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer = _core.Tokenizer(write_folder(tmp_path / "m", oracle))
-    texts = corpus(500) + ["a</s>b", "</s> b", "</s>\nb</s>"]
+    texts = [*corpus(500), "a</s>b", "</s> b", "</s>\nb</s>"]
     assert first_difference(tokenizer, oracle, texts) is None
 
 
@@ -420,4 +420,4 @@ def test_real_vocabulary_equals_llama_cpp(name, request):
 def test_spm_gguf_equals_llama_cpp(pieces, tmp_path):
     path = write_spm_gguf(tmp_path / "t.gguf", pieces, weights=True)
     if pieces.is_byte(5):  # llama.cpp stops at characters without a token when there are no byte tokens
-        assert_equals_llama(path, corpus(300, seed=2) + ["a[USER]b</s> c", "<s> <s>x", "[USER][USER]  y"])
+        assert_equals_llama(path, [*corpus(300, seed=2), "a[USER]b</s> c", "<s> <s>x", "[USER][USER]  y"])
