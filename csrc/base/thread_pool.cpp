@@ -24,9 +24,7 @@ void pause_core() {
 #endif
 }
 
-// Waits until `value` differs from `old`: spins for a while, then sleeps in the kernel. Between the
-// rounds of a spin the core is offered to others: the thread waited for may be queued on this very
-// core.
+// Waits until `value` differs from `old`: spins for a while, then sleeps in the kernel.
 int wait_for_change(const std::atomic<int>& value, int old, bool may_spin) {
   if (may_spin) {
     const Clock::time_point end = Clock::now() + kSpin;
@@ -36,7 +34,6 @@ int wait_for_change(const std::atomic<int>& value, int old, bool may_spin) {
         if (now != old) return now;
         pause_core();
       }
-      std::this_thread::yield();
     } while (Clock::now() < end);
   }
   while (true) {
