@@ -61,13 +61,12 @@ class RecycleDrafter final : public Drafter, private ChildSource {
   int32_t wanted_topk() const override { return std::min(RecycleTable::kRanks, table_->vocab()); }
 
  private:
-  void open(std::span<const Guess> pool, std::span<const int32_t> frontier, int32_t width) override;
-  void children(int32_t node, int32_t width, std::vector<Guess>& children) override;
+  void children(std::span<const Guess> pool, int32_t node, int32_t width,
+                std::vector<Guess>& children) override;
 
   std::shared_ptr<RecycleTable> table_;
   StaticPolicy policy_;
   TreeGrower grower_;
-  std::span<const Guess> pool_;  // while a tree grows
 };
 
 }  // namespace forerun

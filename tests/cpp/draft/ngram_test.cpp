@@ -73,6 +73,7 @@ TEST(NgramDrafter, ScoresRiseWithTheMatchAndStopBelowTheLeastValue) {
   const std::vector<int32_t> context = {1, 2, 3, 4, 5, 6, 1, 2};
   const DraftTree all = proposed(context, {6});
   for (int32_t i = 2; i < all.size(); ++i) EXPECT_GE(all.score()[i], all.score()[i - 1]);
+  EXPECT_GT(all.score()[6], all.score()[1]);
   const DraftTree some = proposed(context, {6, 64, 0.05F});
   EXPECT_LT(some.drafted(), all.drafted());
   EXPECT_GT(some.drafted(), 0);

@@ -33,22 +33,20 @@ class ToySource final : public ChildSource {
     return out;
   }
 
-  void open(std::span<const Guess> pool, std::span<const int32_t> frontier, int32_t) override {
-    pool_ = pool;
+  void open(std::span<const Guess>, std::span<const int32_t> frontier) override {
     ++levels;
     widest = std::max(widest, static_cast<int32_t>(frontier.size()));
   }
-  void children(int32_t node, int32_t width, std::vector<Guess>& children) override {
+  void children(std::span<const Guess> pool, int32_t node, int32_t width,
+                std::vector<Guess>& children) override {
     std::vector<int32_t> path;
-    for (int32_t at = node; at > 0; at = pool_[at].parent)
-      path.insert(path.begin(), pool_[at].token);
+    for (int32_t at = node; at > 0; at = pool[at].parent) path.insert(path.begin(), pool[at].token);
     children = of(path, width);
   }
   bool pays(double reach, const Budget&) const override { return reach >= needed_reach; }
 
  private:
   uint32_t seed_;
-  std::span<const Guess> pool_;
 };
 
 DraftTree grown(const TreePolicy& policy, ToySource& source, const Budget& budget,
