@@ -25,12 +25,13 @@ void pause_core() {
 }
 
 // Waits until `value` differs from `old`: spins for a while, then sleeps in the kernel.
-int wait_for_change(const std::atomic<int>& value, int old, bool may_spin) {
+template <typename Value>
+Value wait_for_change(const std::atomic<Value>& value, Value old, bool may_spin) {
   if (may_spin) {
     const Clock::time_point end = Clock::now() + kSpin;
     do {
       for (int i = 0; i < 64; ++i) {
-        const int now = value.load(std::memory_order_acquire);
+        const Value now = value.load(std::memory_order_acquire);
         if (now != old) return now;
         pause_core();
       }
@@ -38,35 +39,52 @@ int wait_for_change(const std::atomic<int>& value, int old, bool may_spin) {
   }
   while (true) {
     value.wait(old, std::memory_order_acquire);
-    const int now = value.load(std::memory_order_acquire);
+    const Value now = value.load(std::memory_order_acquire);
     if (now != old) return now;
   }
 }
 
+constexpr uint64_t kActive = 0xFFFFFFFF;
+
 }  // namespace
 
-// The caller publishes a region by a release increment of `epoch`; each worker reports by a release
-// decrement of `busy`, which the caller acquires. The two counters have their own cache lines.
+// `gate` holds the number of the open region in its upper half, 0 when none is open, and the
+// workers inside in its lower half. A worker enters with a compare-and-swap that fails once the
+// region is closed, so the caller can close a region without waiting for a worker that has not
+// come. Each counter has its own cache line.
 struct ThreadPool::State {
-  alignas(64) std::atomic<int> epoch{0};
-  alignas(64) std::atomic<int> busy{0};
+  alignas(64) std::atomic<uint32_t> epoch{0};
+  alignas(64) std::atomic<uint64_t> gate{0};
+  alignas(64) std::atomic<int> entered{0};
   Region region = nullptr;
   void* context = nullptr;
-  bool stop = false;
+  std::atomic<bool> stop{false};
   bool may_spin =
       true;  // not when there are more threads than cores: the one waited for needs the core
   std::vector<std::thread> workers;
+
+  bool enter(uint32_t region_number) {
+    uint64_t seen = gate.load(std::memory_order_acquire);
+    while (seen >> 32 == region_number) {
+      if (gate.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
 
   void work(int thread) {
 #if defined(__x86_64__)
     _mm_setcsr(0x1F80);  // the default mode, whatever the creating thread had set: no flush to zero
 #endif
-    int seen = 0;
+    uint32_t seen = 0;
     while (true) {
       seen = wait_for_change(epoch, seen, may_spin);
       if (stop) return;
+      if (!enter(seen)) continue;
+      entered.fetch_add(1, std::memory_order_release);
+      entered.notify_one();
       region(context, thread);
-      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
+      gate.fetch_sub(1, std::memory_order_acq_rel);
+      gate.notify_one();
     }
   }
 
@@ -96,7 +114,7 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) {
 
 ThreadPool::~ThreadPool() { state_->finish(); }
 
-void ThreadPool::run_erased(Region region, void* context) {
+void ThreadPool::run_erased(Region region, void* context, bool everyone) {
   State& state = *state_;
   if (threads_ == 1) {
     region(context, 0);
@@ -104,13 +122,20 @@ void ThreadPool::run_erased(Region region, void* context) {
   }
   state.region = region;
   state.context = context;
-  state.busy.store(threads_ - 1, std::memory_order_relaxed);
-  state.epoch.fetch_add(1, std::memory_order_release);
+  state.entered.store(0, std::memory_order_relaxed);
+  uint32_t number = state.epoch.load(std::memory_order_relaxed) + 1;
+  if (number == 0) number = 1;  // 0 means that no region is open
+  state.gate.store(uint64_t{number} << 32, std::memory_order_release);
+  state.epoch.store(number, std::memory_order_release);
   state.epoch.notify_all();
   region(context, 0);
-  for (int left = state.busy.load(std::memory_order_acquire); left != 0;) {
-    left = wait_for_change(state.busy, left, state.may_spin);
+  if (everyone) {
+    for (int in = state.entered.load(std::memory_order_acquire); in < threads_ - 1;) {
+      in = wait_for_change(state.entered, in, state.may_spin);
+    }
   }
+  uint64_t inside = state.gate.fetch_and(kActive, std::memory_order_acq_rel) & kActive;
+  while (inside != 0) inside = wait_for_change(state.gate, inside, state.may_spin);
 }
 
 }  // namespace forerun

@@ -24,9 +24,15 @@ class ThreadPool {
   // throw.
   template <typename Body>
   void run(Body&& body) {
-    using Plain = std::remove_reference_t<Body>;
-    run_erased([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); },
-               const_cast<void*>(static_cast<const void*>(&body)));
+    run_body(body, true);
+  }
+
+  // Calls body(thread_index) on the caller and on the workers that come before the caller is done:
+  // for bodies that take their work from a shared counter. On a crowded machine nobody waits for a
+  // worker that has no core.
+  template <typename Body>
+  void share(Body&& body) {
+    run_body(body, false);
   }
 
   // Calls body(item) for every item in [0, items), handed out `grain` at a time from a shared
@@ -38,7 +44,7 @@ class ThreadPool {
       return;
     }
     std::atomic<int64_t> next{0};
-    run([&](int) {
+    share([&](int) {
       for (int64_t first = next.fetch_add(grain); first < items; first = next.fetch_add(grain)) {
         const int64_t last = first + grain < items ? first + grain : items;
         for (int64_t i = first; i < last; ++i) body(i);
@@ -48,7 +54,14 @@ class ThreadPool {
 
  private:
   using Region = void (*)(void* context, int thread);
-  void run_erased(Region region, void* context);
+  void run_erased(Region region, void* context, bool everyone);
+
+  template <typename Body>
+  void run_body(Body& body, bool everyone) {
+    using Plain = std::remove_reference_t<Body>;
+    run_erased([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); },
+               const_cast<void*>(static_cast<const void*>(&body)), everyone);
+  }
 
   struct State;
   std::unique_ptr<State> state_;

@@ -306,7 +306,7 @@ bool Attention::run_split(const Call& call) {
   };
   for (int32_t begin = 0; begin < blocks; begin += wave) {
     std::atomic<int64_t> next{0};
-    pool_.run([&](int thread) {
+    pool_.share([&](int thread) {
       for (int64_t item = next++; item < works * wave; item = next++) {
         const int64_t work = item % works;
         const Tile& tile = tiles_[static_cast<size_t>(work / heads)];
@@ -376,7 +376,7 @@ void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float 
   if (works == 1) {
     body(0);
   } else {
-    pool_.run(body);
+    pool_.share(body);
   }
 }
 

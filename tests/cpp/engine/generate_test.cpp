@@ -77,7 +77,11 @@ TEST_F(Generate, StopStringsEndTheTextBeforeThem) {
   const Completion whole = engine->generate(
       "abcabcabc", {.max_tokens = 40, .sampling = {.temperature = 1.0F}, .seed = 3});
   ASSERT_GT(whole.text.size(), 20U);
-  const std::string stop = whole.text.substr(9, 4);
+  const auto border = [&](size_t at) {  // of a character
+    while ((static_cast<unsigned char>(whole.text[at]) & 0xC0) == 0x80) ++at;
+    return at;
+  };
+  const std::string stop = whole.text.substr(border(9), border(14) - border(9));
   const size_t at = whole.text.find(stop);
   for (const char* draft : {"none", "ngram+recycle"}) {
     std::string streamed;
