@@ -20,6 +20,7 @@ class CudaBackend final : public Backend {
 
   std::string name() const override { return "cuda:" + std::to_string(device_); }
   std::string description() const override { return description_; }
+  cudaStream_t stream() const { return stream_.get(); }
 
   Buffer allocate(int64_t bytes) override;
   void free(void* data, int64_t bytes) noexcept override;
