@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/cpu/kernel_table.h"
+#include "backend/cpu/memory.h"
+#include "base/thread_pool.h"
+
+namespace forerun {
+
+// Attention over paged keys and values. For a row and a head, block b holds the logical positions
+// [64 b, 64 b + 64) that the row sees: m_b = max score, p = exp(score - m_b), l_b = sum p, o_b =
+// sum p v; the blocks are combined in ascending order by rescaling to the larger maximum (Milakov
+// and Gimelshein, arXiv 1805.02867), then out = o / l. That order is the same however rows are
+// grouped into tiles and blocks are given to threads.
+//
+// A tile is some rows of one sequence and one key head with the query heads that share it: they
+// share the loads of a block. Where there are fewer tiles than threads could use, the blocks of a
+// tile are computed in parallel and combined afterwards, in waves that fit a fixed scratch. Rows of
+// a draft tree gather the scores and values of their last blocks through their path, into logical
+// order.
+class Attention {
+ public:
+  Attention(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
+
+  void reserve(int32_t rows) { tiles_.reserve(static_cast<size_t>(rows)); }
+  void store(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v);
+  void run(const AttentionBatch& batch, int32_t layer, Tensor q, float scale, Tensor out);
+
+ private:
+  struct Tile {
+    int32_t first_row = 0;
+    int32_t rows = 0;
+    int32_t blocks = 0;
+  };
+  // Scratch of one thread; a query is a (row, head of the group) of the tile.
+  struct Scratch {
+    float* query;      // [queries][head_dim], scaled
+    float* score;      // [queries][64]
+    float* slots;      // [group][64], scores by slot
+    float* block_out;  // [queries][head_dim]
+    float* total_out;  // [queries][head_dim]
+    Partial* block;    // [queries]
+    Partial* total;    // [queries]
+  };
+  // What all tiles of one call share.
+  struct Call {
+    const AttentionBatch* batch = nullptr;
+    int32_t layer = 0;
+    Tensor q, out;
+    float scale = 1.0F;
+    int32_t head_dim = 0;
+    int32_t group = 0;    // query heads of a key head
+    int32_t queries = 0;  // of a full tile
+  };
+
+  void make_tiles(const Call& call);
+  Scratch scratch_of(const Call& call, int thread) const;
+  const AttentionRow& row_of(const Call& call, const Tile& tile, int32_t row) const {
+    return call.batch->rows[static_cast<size_t>(tile.first_row + row)];
+  }
+  void load_queries(const Call& call, const Tile& tile, int32_t head, float* query) const;
+  void run_block(const Call& call, const Tile& tile, int32_t head, int32_t block,
+                 const Scratch& scratch) const;
+  void score_path(const Call& call, const AttentionRow& row, int32_t head, int32_t block,
+                  const float* query, float* slots, float* score) const;
+  void weigh_rows(const Call& call, const Tile& tile, int32_t head, int32_t block, int32_t row,
+                  int32_t rows, const Scratch& scratch) const;
+  void combine(const Call& call, const Tile& tile, int32_t block, const Scratch& scratch) const;
+  void finish(const Call& call, const Tile& tile, int32_t head, const Scratch& scratch) const;
+  void run_tile(const Call& call, const Tile& tile, int32_t head, int thread) const;
+  bool run_split(const Call& call);
+
+  const KernelTable& kernels_;
+  ThreadPool& pool_;
+  std::vector<Tile> tiles_;
+  PageBlock scratch_;   // per thread
+  PageBlock partials_;  // of the split form
+};
+
+}  // namespace forerun

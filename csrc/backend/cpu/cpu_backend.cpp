@@ -1,0 +1,257 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "backend/cpu/float_mode.h"
+#include "backend/cpu/pack.h"
+#include "base/error.h"
+
+namespace forerun {
+namespace {
+
+const KernelTable& table_of(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return kKernelsScalar;
+    case Isa::kAvx2:
+      return kKernelsAvx2;
+    case Isa::kAvx512Vnni:
+    case Isa::kAmx:
+      return kKernelsAvx512;
+  }
+  return kKernelsScalar;
+}
+
+void check_same_shape(const char* what, const Tensor& a, const Tensor& b) {
+  if (a.rows == b.rows && a.cols == b.cols) return;
+  throw Error(ErrorKind::kBadArgument,
+              std::string(what) + ": " + std::to_string(a.rows) + " x " + std::to_string(a.cols) +
+                  " and " + std::to_string(b.rows) + " x " + std::to_string(b.cols) + " differ");
+}
+
+void check_heads(const char* what, const Tensor& x, int32_t heads) {
+  if (heads >= 1 && x.cols % heads == 0) return;
+  throw Error(ErrorKind::kBadArgument, std::string(what) + ": " + std::to_string(x.cols) +
+                                           " values do not divide into " + std::to_string(heads) +
+                                           " heads");
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(int threads, Isa isa)
+    : isa_(isa), kernels_(table_of(isa)), pool_(threads), attention_(kernels_, pool_) {}
+
+std::string CpuBackend::description() const {
+  return std::string(isa_name(isa_)) + ", " + std::to_string(pool_.size()) +
+         (pool_.size() == 1 ? " thread, " : " threads, ") + cpu_features().model;
+}
+
+Buffer CpuBackend::allocate(int64_t bytes) {
+  if (bytes < 0)
+    throw Error(ErrorKind::kBadArgument, "cpu: a buffer of " + std::to_string(bytes) + " bytes");
+  if (bytes == 0) return Buffer(this, nullptr, 0);
+  PageBlock block(bytes);
+  void* data = block.data();
+  const std::lock_guard<std::mutex> lock(blocks_mutex_);
+  blocks_.emplace(data, std::move(block));
+  return Buffer(this, data, bytes);
+}
+
+void CpuBackend::free(void* data, int64_t) noexcept {
+  const std::lock_guard<std::mutex> lock(blocks_mutex_);
+  blocks_.erase(data);
+}
+
+void CpuBackend::upload(void* device, const void* host, int64_t bytes) {
+  if (bytes > 0) std::memcpy(device, host, static_cast<size_t>(bytes));
+}
+
+void CpuBackend::download(void* host, const void* device, int64_t bytes) {
+  if (bytes > 0) std::memcpy(host, device, static_cast<size_t>(bytes));
+}
+
+std::unique_ptr<Weight> CpuBackend::pack(const HostMatrix& matrix) {
+  return pack_panels(matrix, pool_);
+}
+
+void CpuBackend::ensure(PageBlock& block, int64_t bytes) {
+  if (block.bytes() >= bytes) return;
+  block = PageBlock();
+  block = PageBlock(bytes);
+}
+
+void CpuBackend::reserve(int32_t max_rows, int32_t max_cols) {
+  const int64_t rows = std::max(max_rows, 0);
+  const int64_t cols = std::max(max_cols, 0);
+  ensure(activation_k_, rows * (cols / 256) * static_cast<int64_t>(sizeof(ActivationK)));
+  ensure(activation_32_, rows * (cols / 32) * static_cast<int64_t>(sizeof(Activation32)));
+  attention_.reserve(max_rows);
+}
+
+void CpuBackend::rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) {
+  const FloatMode mode;
+  check_same_shape("rms_norm", x, out);
+  each_row(x.rows, x.cols, [&](int64_t row) {
+    const auto r = static_cast<int32_t>(row);
+    kernels_.rms_norm(x.row(r), weight, x.cols, epsilon, out.row(r));
+  });
+}
+
+void CpuBackend::head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) {
+  const FloatMode mode;
+  check_heads("head_norm", x, heads);
+  const int32_t head_dim = x.cols / heads;
+  each_row(x.rows, x.cols, [&](int64_t row) {
+    float* values = x.row(static_cast<int32_t>(row));
+    for (int32_t head = 0; head < heads; ++head, values += head_dim) {
+      kernels_.rms_norm(values, weight, head_dim, epsilon, values);
+    }
+  });
+}
+
+void CpuBackend::rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) {
+  const FloatMode mode;
+  check_heads("rope", x, heads);
+  const int32_t head_dim = x.cols / heads;
+  if (cos_sin.rows != x.rows || cos_sin.cols > head_dim || cos_sin.cols % 2 != 0) {
+    throw Error(ErrorKind::kBadArgument,
+                "rope: cos_sin is " + std::to_string(cos_sin.rows) + " x " +
+                    std::to_string(cos_sin.cols) + ", expected " + std::to_string(x.rows) +
+                    " rows of an even number of values up to " + std::to_string(head_dim));
+  }
+  each_row(x.rows, x.cols, [&](int64_t row) {
+    const auto r = static_cast<int32_t>(row);
+    kernels_.rope(x.row(r), heads, head_dim, cos_sin.row(r), cos_sin.cols, interleaved);
+  });
+}
+
+void CpuBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
+  const FloatMode mode;
+  check_same_shape("swiglu", gate, up);
+  check_same_shape("swiglu", gate, out);
+  each_row(gate.rows, gate.cols, [&](int64_t row) {
+    const auto r = static_cast<int32_t>(row);
+    kernels_.swiglu(gate.row(r), up.row(r), gate.cols, out.row(r));
+  });
+}
+
+void CpuBackend::add(Tensor x, Tensor y) {
+  const FloatMode mode;
+  check_same_shape("add", x, y);
+  each_row(x.rows, x.cols, [&](int64_t row) {
+    const auto r = static_cast<int32_t>(row);
+    kernels_.add(x.row(r), y.row(r), x.cols);
+  });
+}
+
+void CpuBackend::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] < 0 || rows[i] >= x.rows || static_cast<int64_t>(i) >= out.rows ||
+        x.cols != out.cols) {
+      throw Error(ErrorKind::kBadArgument, "gather_rows: row " + std::to_string(rows[i]) + " of " +
+                                               std::to_string(x.rows) + " into " +
+                                               std::to_string(out.rows));
+    }
+    std::memmove(out.row(static_cast<int32_t>(i)), x.row(rows[i]),
+                 sizeof(float) * static_cast<size_t>(x.cols));
+  }
+}
+
+void CpuBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
+  const FloatMode mode;
+  attention_.store(batch, layer, k, v);
+}
+
+void CpuBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
+                           Tensor out) {
+  const FloatMode mode;
+  attention_.run(batch, layer, q, scale, out);
+}
+
+void CpuBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
+                         std::span<const int32_t> from, std::span<const int32_t> to) {
+  constexpr int32_t kSlots = KvLayout::kPageSlots;
+  const auto slots = static_cast<int64_t>(pages.size()) * kSlots;
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (i >= to.size() || from[i] < 0 || from[i] >= slots || to[i] < 0 || to[i] >= slots) {
+      throw Error(ErrorKind::kBadArgument, "move_kv: move " + std::to_string(i) + " leaves the " +
+                                               std::to_string(slots) + " slots of the sequence");
+    }
+  }
+  const auto move_head = [&](int64_t item) {
+    const auto layer = static_cast<int32_t>(item / layout.kv_heads);
+    const auto head = static_cast<int32_t>(item % layout.kv_heads);
+    for (size_t i = 0; i < from.size(); ++i) {
+      if (from[i] == to[i]) continue;
+      const std::byte* source = pages[static_cast<size_t>(from[i] / kSlots)];
+      std::byte* target = pages[static_cast<size_t>(to[i] / kSlots)];
+      const auto* keys = reinterpret_cast<const uint16_t*>(source + layout.k_offset(layer, head)) +
+                         from[i] % kSlots;
+      auto* new_keys =
+          reinterpret_cast<uint16_t*>(target + layout.k_offset(layer, head)) + to[i] % kSlots;
+      for (int32_t d = 0; d < layout.head_dim; ++d) new_keys[d * kSlots] = keys[d * kSlots];
+      const int64_t row_bytes = int64_t{2} * layout.head_dim;
+      std::memcpy(target + layout.v_offset(layer, head) + to[i] % kSlots * row_bytes,
+                  source + layout.v_offset(layer, head) + from[i] % kSlots * row_bytes,
+                  static_cast<size_t>(row_bytes));
+    }
+  };
+  pool_.parallel_for(int64_t{layout.layers} * layout.kv_heads, 8, move_head);
+}
+
+// Whether `a` stands before `b`: larger, or as large with a lower id.
+bool CpuBackend::before(const Candidate& a, const Candidate& b) {
+  return a.value > b.value || (a.value == b.value && a.id < b.id);
+}
+
+// A heap of the k best so far, the worst on top; the scan jumps to the next value above it.
+void CpuBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) {
+  const size_t results = static_cast<size_t>(std::max(k, 0)) * static_cast<size_t>(x.rows);
+  if (k < 1 || k > x.cols || ids.size() < results || values.size() < results) {
+    throw Error(ErrorKind::kBadArgument, "top_k: k = " + std::to_string(k) + " of " +
+                                             std::to_string(x.cols) + " values, room for " +
+                                             std::to_string(ids.size()) + " results");
+  }
+  if (candidates_.size() < results) candidates_.resize(results);
+  each_row(x.rows, x.cols, [&](int64_t row) {
+    const float* value = x.row(static_cast<int32_t>(row));
+    Candidate* heap = candidates_.data() + row * k;
+    for (int32_t i = 0; i < k; ++i) {
+      heap[i] = {value[i] == value[i] ? value[i] : -std::numeric_limits<float>::infinity(), i};
+    }
+    std::make_heap(heap, heap + k, before);
+    int64_t at = kernels_.find_above(value, k, x.cols, heap[0].value);
+    while (at < x.cols) {
+      std::pop_heap(heap, heap + k, before);
+      heap[k - 1] = {value[at], static_cast<int32_t>(at)};
+      std::push_heap(heap, heap + k, before);
+      at = kernels_.find_above(value, at + 1, x.cols, heap[0].value);
+    }
+    std::sort_heap(heap, heap + k, before);
+    for (int32_t i = 0; i < k; ++i) {
+      ids[static_cast<size_t>(row * k + i)] = heap[i].id;
+      values[static_cast<size_t>(row * k + i)] = heap[i].value;
+    }
+  });
+}
+
+std::unique_ptr<Backend> make_cpu_backend(int threads) {
+  const CpuFeatures& cpu = cpu_features();
+  const Isa isa = selected_isa();
+  const char* forced = std::getenv("FORERUN_ISA");
+  if (isa == Isa::kScalar && (forced == nullptr || *forced == '\0')) {
+    throw Error(
+        ErrorKind::kUnsupported,
+        "cpu: " + cpu.model + " lacks AVX2, FMA or F16C; FORERUN_ISA=scalar runs the plain loops");
+  }
+  if (threads < 0) {
+    throw Error(ErrorKind::kBadArgument,
+                "threads: expected 0 or more, found " + std::to_string(threads));
+  }
+  return std::make_unique<CpuBackend>(threads == 0 ? cpu.cores : threads, isa);
+}
+
+}  // namespace forerun

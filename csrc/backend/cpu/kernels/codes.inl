@@ -1,0 +1,77 @@
+// Codes of one step (4 inputs of 16 outputs) out of the planes of packed.h.
+namespace forerun {
+namespace {
+
+template <int kValue>
+struct Step {
+  static constexpr int value = kValue;
+};
+
+// Calls body(Step<0>()) .. body(Step<7>()): shift distances must be constants.
+template <typename Body>
+FORERUN_INLINE void each_step(Body&& body) {
+  body(Step<0>());
+  body(Step<1>());
+  body(Step<2>());
+  body(Step<3>());
+  body(Step<4>());
+  body(Step<5>());
+  body(Step<6>());
+  body(Step<7>());
+}
+
+template <int kStep>
+FORERUN_INLINE B64 nibble_code(const uint8_t* nibbles) {
+  const B64 both = load_bytes(nibbles + (kStep % 4) * 64);
+  if constexpr (kStep < 4) {
+    return low_nibbles(both);
+  } else {
+    return high_nibbles(both);
+  }
+}
+
+template <int kStep>
+FORERUN_INLINE B64 five_bit_code(const uint8_t* nibbles, const uint8_t* bit) {
+  return merge_bits<4 - kStep, 0x10>(nibble_code<kStep>(nibbles), load_bytes(bit));
+}
+
+template <int kStep>
+FORERUN_INLINE B64 six_bit_code(const uint8_t* nibbles, const uint8_t* pair) {
+  return merge_bits<4 - 2 * (kStep % 4), 0x30>(nibble_code<kStep>(nibbles),
+                                               load_bytes(pair + (kStep / 4) * 64));
+}
+
+// Rows of a matmul go through in blocks of kRowBlock, then 4, 2 and 1.
+template <typename Body>
+FORERUN_INLINE void each_row_block(int32_t rows, Body&& body) {
+  int32_t row = 0;
+  for (; row + kRowBlock <= rows; row += kRowBlock) body(Step<kRowBlock>(), row);
+  if constexpr (kRowBlock > 4) {
+    if (row + 4 <= rows) {
+      body(Step<4>(), row);
+      row += 4;
+    }
+  }
+  if constexpr (kRowBlock > 2) {
+    if (row + 2 <= rows) {
+      body(Step<2>(), row);
+      row += 2;
+    }
+  }
+  if (row < rows) body(Step<1>(), row);
+}
+
+constexpr int32_t kRowTile = 64;  // rows whose sums fit the first-level cache
+
+FORERUN_INLINE void store_tile(const MatmulArgs& args, int32_t row, int32_t rows,
+                               const float* acc) {
+  const F32x16 bias = args.bias != nullptr ? load_n(args.bias, args.lanes) : zero();
+  for (int32_t i = 0; i < rows; ++i) {
+    F32x16 sum = load(acc + i * kPanelRows);
+    if (args.bias != nullptr) sum = add(sum, bias);
+    store_n(args.out + (row + i) * args.out_stride, sum, args.lanes);
+  }
+}
+
+}  // namespace
+}  // namespace forerun

@@ -1,0 +1,112 @@
+// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: an exact int32 inside a block of 32, then one fp32 chain per
+// output:
+//   acc = fma(d_w d_a, isum, acc), and for *_1 types acc = fma(m_w d_a, sum of the activation's
+//   codes, acc)
+namespace forerun {
+namespace {
+
+struct CodesQ4 : PanelQ4 {
+  template <int kStep>
+  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
+    return dot_unsigned(acc, nibble_code<kStep>(codes), four);
+  }
+};
+struct CodesQ4_0 : CodesQ4 {
+  static constexpr bool kMin = false;
+  static FORERUN_INLINE I32x16 start(int32_t sum) { return splat_int(-8 * sum); }
+};
+struct CodesQ4_1 : CodesQ4 {
+  static constexpr bool kMin = true;
+  static FORERUN_INLINE I32x16 start(int32_t) { return zero_int(); }
+};
+struct CodesQ5 : PanelQ5 {
+  template <int kStep>
+  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
+    return dot_unsigned(acc, five_bit_code<kStep>(codes, codes + 256), four);
+  }
+};
+struct CodesQ5_0 : CodesQ5 {
+  static constexpr bool kMin = false;
+  static FORERUN_INLINE I32x16 start(int32_t sum) { return splat_int(-16 * sum); }
+};
+struct CodesQ5_1 : CodesQ5 {
+  static constexpr bool kMin = true;
+  static FORERUN_INLINE I32x16 start(int32_t) { return zero_int(); }
+};
+struct CodesQ8_0 : PanelQ8 {
+  static constexpr bool kMin = false;
+  static FORERUN_INLINE I32x16 start(int32_t sum) { return signed_start(sum); }
+  template <int kStep>
+  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
+    return dot_signed(acc, load_bytes(codes + kStep * 64), four);
+  }
+};
+
+constexpr int32_t kLegacyRun = 8;       // blocks that a row block goes through at a time
+constexpr int kLegacyPrefetch = 16384;  // bytes ahead
+
+// `blocks` blocks for kRows rows; x is [block][all_rows].
+template <typename Codes, int kRows, bool kPrefetch>
+void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, const Activation32* x,
+                int32_t all_rows, float* acc) {
+  constexpr int kScales = Codes::kMin ? 2 * kHalfRow : kHalfRow;
+  F32x16 sum[kRows];
+  for (int i = 0; i < kRows; ++i) sum[i] = load(acc + i * kPanelRows);
+  for (int32_t b = 0; b < blocks; ++b) {
+    if (kPrefetch) {
+      for (int line = 0; line < Codes::kCodes; line += 64)
+        __builtin_prefetch(codes + kLegacyPrefetch + line, 0, 2);
+    }
+    I32x16 isum[kRows];
+    for (int i = 0; i < kRows; ++i) isum[i] = Codes::start(x[i].sum);
+    each_step([&](auto step) __attribute__((always_inline)) {
+      constexpr int kStep = decltype(step)::value;
+      for (int i = 0; i < kRows; ++i)
+        isum[i] = Codes::template dot<kStep>(isum[i], codes, x[i].code + kStep * 4);
+    });
+    const F32x16 d = load_half(scales);
+    for (int i = 0; i < kRows; ++i) sum[i] = fma(mul(d, splat(x[i].d)), to_float(isum[i]), sum[i]);
+    if constexpr (Codes::kMin) {
+      const F32x16 m = load_half(scales + kHalfRow);
+      for (int i = 0; i < kRows; ++i) {
+        sum[i] = fma(mul(m, splat(x[i].d)), splat(static_cast<float>(x[i].sum)), sum[i]);
+      }
+    }
+    codes += Codes::kCodes;
+    scales += kScales;
+    x += all_rows;
+  }
+  for (int i = 0; i < kRows; ++i) store(acc + i * kPanelRows, sum[i]);
+}
+
+template <typename Codes>
+void matmul_legacy(const MatmulArgs& args) {
+  constexpr int kScales = Codes::kMin ? 2 * kHalfRow : kHalfRow;
+  alignas(64) float acc[kRowTile * kPanelRows];
+  const auto* x = static_cast<const Activation32*>(args.activation);
+  const uint8_t* all_scales = args.panel + static_cast<int64_t>(args.blocks) * Codes::kCodes;
+  for (int32_t first = 0; first < args.rows; first += kRowTile) {
+    const int32_t rows = args.rows - first < kRowTile ? args.rows - first : kRowTile;
+    for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
+    for (int32_t b = 0; b < args.blocks; b += kLegacyRun) {
+      const int32_t run = args.blocks - b < kLegacyRun ? args.blocks - b : kLegacyRun;
+      const uint8_t* codes = args.panel + static_cast<int64_t>(b) * Codes::kCodes;
+      const uint8_t* scales = all_scales + static_cast<int64_t>(b) * kScales;
+      const Activation32* run_x = x + static_cast<int64_t>(b) * args.rows + first;
+      each_row_block(
+          rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
+            constexpr int kRows = decltype(count)::value;
+            float* row_acc = acc + row * kPanelRows;
+            if (first + row == 0) {
+              legacy_run<Codes, kRows, true>(codes, scales, run, run_x, args.rows, row_acc);
+            } else {
+              legacy_run<Codes, kRows, false>(codes, scales, run, run_x + row, args.rows, row_acc);
+            }
+          });
+    }
+    store_tile(args, first, rows, acc);
+  }
+}
+
+}  // namespace
+}  // namespace forerun
