@@ -9,6 +9,7 @@
 
 #include "backend/tensor.h"
 #include "base/dtype.h"
+#include "base/error.h"
 
 namespace forerun {
 
@@ -90,6 +91,8 @@ class Backend {
   virtual void free(void* data, int64_t bytes) noexcept = 0;
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;  // waits for the result
+  virtual void copy(void* to, const void* from, int64_t bytes) = 0;              // within the device
+  virtual void synchronize() = 0;                                            // waits for all operations
   virtual bool host_visible() const = 0;                                     // a host pointer can read device memory
 
   // --- load -------------------------------------------------------------------------------------------------
@@ -122,14 +125,14 @@ class Backend {
 std::unique_ptr<Backend> make_cpu_backend(int threads);
 
 // GB/s of a read of `bytes` per thread with the widest loads, the best of a few passes (forerun doctor, bench).
-double measure_read_bandwidth(int threads, int64_t bytes_per_thread);
+FORERUN_API double measure_read_bandwidth(int threads, int64_t bytes_per_thread);
 
 // The CUDA back end comes from libforerun_cuda.so, loaded when it is asked for (backend/cuda_loader.cpp).
 struct CudaStatus {
   bool available = false;
   std::string text;  // device name, or why not
 };
-CudaStatus cuda_status();
+FORERUN_API CudaStatus cuda_status();
 std::unique_ptr<Backend> make_cuda_backend(int device);  // Error(kUnsupported) with the reason
 
 }  // namespace forerun

@@ -36,7 +36,7 @@ void unpack_block(DType dtype, const void* block, UnpackedBlock& out);
 
 // Values of `elements` consecutive elements (a multiple of the block) of any float or quantised type.
 // Bit-equal to the `gguf` package's dequantiser. Throws Error(kUnsupported) for integer types.
-void dequantize(DType dtype, const void* data, int64_t elements, float* out);
+FORERUN_API void dequantize(DType dtype, const void* data, int64_t elements, float* out);
 
 float half_to_float(uint16_t half);
 uint16_t float_to_half(float value);  // round to nearest even

@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "base/error.h"
+
 namespace forerun {
 
 // Instruction sets that kernels are compiled for, from the plain loop up. Each includes those before it.
@@ -16,11 +18,11 @@ struct CpuFeatures {
   int cores = 1;                            // usable by this process (affinity mask and cgroup quota)
 };
 
-const CpuFeatures& cpu_features();  // detected once
+FORERUN_API const CpuFeatures& cpu_features();  // detected once
 
 // The best instruction set this machine and this build have; FORERUN_ISA=scalar|avx2|avx512|amx forces one.
 // Throws Error(kUnsupported) when the forced one is missing here or the name is unknown.
-Isa selected_isa();
-const char* isa_name(Isa isa);  // "scalar", "avx2", "avx512", "amx"
+FORERUN_API Isa selected_isa();
+FORERUN_API const char* isa_name(Isa isa);  // "scalar", "avx2", "avx512", "amx"
 
 }  // namespace forerun

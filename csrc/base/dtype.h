@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/error.h"
+
 namespace forerun {
 
 // Element types of tensors. The quantised ones are stored in blocks (base/blocks.h).
@@ -19,11 +21,11 @@ struct DTypeInfo {
   int32_t block_bytes;    // bytes per block
 };
 
-const DTypeInfo& dtype_info(DType dtype);
+FORERUN_API const DTypeInfo& dtype_info(DType dtype);
 inline bool is_quantized(DType dtype) { return dtype >= DType::kQ4_0; }
 
 // Bytes of `elements` consecutive elements. Throws Error(kBadArgument) unless elements is a multiple of the
 // block and the product fits int64.
-int64_t dtype_bytes(DType dtype, int64_t elements);
+FORERUN_API int64_t dtype_bytes(DType dtype, int64_t elements);
 
 }  // namespace forerun

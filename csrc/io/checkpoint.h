@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/error.h"
 
 namespace forerun {
 
@@ -31,7 +32,7 @@ enum class CheckpointFormat { kGguf, kHuggingFace };
 // A model as found on disk, immutable: metadata and tensors. Owns the mappings that the views point into.
 // For a Hugging Face folder, `metadata` holds config.json flattened ("rope_scaling.factor"), tensors keep the
 // names of the safetensors files, and `files` the raw text of the JSON files beside them.
-class Checkpoint {
+class FORERUN_API Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
@@ -77,7 +78,7 @@ class Checkpoint {
 // Opens a .gguf file (v2, v3, little-endian) or a Hugging Face folder (config.json, *.safetensors with or without
 // an index, tokenizer.json). Throws Error(kBadFile) naming the field that is wrong, Error(kUnsupported) for a
 // tensor type or GGUF version that this build does not read, Error(kBadArgument) when the path does not exist.
-std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& path);
+FORERUN_API std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& path);
 std::shared_ptr<const Checkpoint> open_gguf(const std::string& path);
 std::shared_ptr<const Checkpoint> open_hf_folder(const std::string& path);
 

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "io/checkpoint.h"
 
 namespace forerun {
@@ -37,9 +39,13 @@ struct ModelConfig {
 
 // Reads and checks the shape. Error(kUnsupported) naming an unknown architecture or feature (sliding window,
 // mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that is missing or out of range.
-ModelConfig read_model_config(const Checkpoint& checkpoint);
+FORERUN_API ModelConfig read_model_config(const Checkpoint& checkpoint);
 
-// cos then sin of every rotated pair for each position: out [positions, rotary].
-void rope_rows(const RopeConfig& rope, std::span<const int32_t> positions, float* out);
+// Radians per position of every rotated pair: [rotary / 2].
+std::vector<double> rope_frequencies(const RopeConfig& rope);
+
+// cos then sin of every rotated pair for each position: out [positions, rotary]. Angles are computed in double.
+void rope_rows(const RopeConfig& rope, std::span<const double> frequencies, std::span<const int32_t> positions,
+               float* out);
 
 }  // namespace forerun

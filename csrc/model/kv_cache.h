@@ -43,6 +43,7 @@ class KvCache {
   int32_t length_ = 0;
   std::vector<KvPage> pages_;
   std::vector<std::byte*> pointers_;
+  std::vector<int32_t> from_, to_;  // scratch of commit()
 };
 
 }  // namespace forerun

@@ -22,8 +22,12 @@ class Workspace {
  private:
   friend class Model;
   Buffer memory_;
-  std::vector<float> host_;  // rows dequantised or computed on the host before upload
-  Tensor x, normed, q, k, v, attended, gate, up, cos_sin, last, logits;
+  std::vector<float> host_;       // what is computed on the host before it goes up
+  Tensor x_, normed_, update_;    // [rows, width]: residual stream, normalised input, what is added
+  Tensor q_, k_, v_, attended_;   // [rows, heads * head_dim]
+  Tensor gate_, up_;              // [rows, ffn_width]
+  Tensor cos_sin_;                // [rows, rotary]
+  Tensor hidden_, logits_;        // [logit rows, width], [logit rows, vocab]
   int32_t max_rows_, max_logit_rows_;
 };
 
@@ -51,19 +55,31 @@ class Model {
   Forward forward(const Batch& batch, Workspace& workspace) const;
 
  private:
+  struct Linear {
+    std::unique_ptr<Weight> weight;
+    Buffer bias;  // empty when there is none
+    LinearTask task(Tensor out) const { return {weight.get(), bias.floats(), out}; }
+  };
   struct Layer {
-    Buffer attention_norm, ffn_norm, q_norm, k_norm, q_bias, k_bias, v_bias;
-    std::unique_ptr<Weight> q, k, v, output, gate, up, down;
+    Buffer attention_norm, ffn_norm, q_norm, k_norm;
+    Linear q, k, v, output, gate, up, down;
   };
   Model() = default;
 
+  void embed(std::span<const int32_t> tokens, std::vector<float>& host, Tensor out) const;
+  void attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch, int32_t rows,
+                       Workspace& w) const;
+  void ffn_block(const Layer& layer, int32_t rows, Workspace& w) const;
+
+  friend class ModelLoader;
   ModelConfig config_;
   std::shared_ptr<const Checkpoint> checkpoint_;  // keeps the embedding rows mapped
   std::shared_ptr<Backend> backend_;
+  std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
   std::vector<Layer> layers_;
   Buffer final_norm_;
-  std::unique_ptr<Weight> head_;
+  Linear head_;
   int64_t weights_bytes_ = 0, parameters_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,10 +18,12 @@ class Utf8Stream {
   std::string held_;
 };
 
-// Finds stop strings across piece borders. Text that could still become a stop string is held back.
+// Finds stop strings across piece borders. Text that could still become a stop string is held back. The stop string
+// that is complete first wins, of several that end together the longest; so the result never depends on how the text
+// was cut into pieces. One Knuth-Morris-Pratt automaton per stop string.
 class StopMatcher {
  public:
-  explicit StopMatcher(std::vector<std::string> stops);  // empty strings are refused: Error(kBadArgument)
+  explicit StopMatcher(std::vector<std::string> stops);  // empty or not UTF-8: Error(kBadArgument)
 
   // Text that is safe to show. After a match, `stopped()` is true and the text ends before the stop string.
   std::string push(std::string_view text);
@@ -30,6 +33,8 @@ class StopMatcher {
 
  private:
   std::vector<std::string> stops_;
+  std::vector<std::vector<size_t>> borders_;  // per stop string: where to go on after a mismatch
+  std::vector<size_t> progress_;              // per stop string: bytes of it that end the text so far
   std::string held_, matched_;
   bool stopped_ = false;
 };

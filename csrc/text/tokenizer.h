@@ -11,6 +11,8 @@
 
 namespace forerun {
 
+struct Vocabulary;  // text/vocabulary.h
+
 struct EncodeOptions {
   bool add_special = true;    // BOS / EOS where the model's rules ask for them
   bool parse_special = true;  // "<|im_start|>" in the text becomes the special token; false: it stays text
@@ -18,7 +20,7 @@ struct EncodeOptions {
 
 // Text to token ids and back. Immutable and thread-safe. Any byte string encodes, invalid UTF-8 included
 // (byte-level BPE: as bytes; SentencePiece-style: byte fallback tokens or <unk>).
-class Tokenizer {
+class FORERUN_API Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
@@ -28,7 +30,8 @@ class Tokenizer {
   // true and nothing otherwise. Throws Error(kBadArgument) for an id outside the vocabulary.
   virtual std::string token_bytes(int32_t token, bool special = false) const = 0;
 
-  // Bytes of a whole sequence (SentencePiece: without the leading space it added).
+  // Bytes of a whole sequence (SentencePiece: without the leading space it added, that is one space at the
+  // beginning of the first token that is not special).
   std::string decode(std::span<const int32_t> tokens, bool special = false) const;
 
   int32_t vocab_size() const { return static_cast<int32_t>(tokens_.size()); }
@@ -48,8 +51,11 @@ class Tokenizer {
   virtual bool strips_leading_space() const { return false; }
 
  protected:
+  explicit Tokenizer(Vocabulary& vocabulary);  // takes the tokens and the ids
+
+  enum Role : uint8_t { kText, kControlToken, kPadding };
   std::vector<std::string> tokens_;
-  std::vector<uint8_t> special_;  // per token: 1 = control
+  std::vector<uint8_t> special_;  // per token: its Role
   std::vector<int32_t> end_tokens_;
   int32_t bos_ = -1, eos_ = -1, unknown_ = -1;
   bool add_bos_ = false, add_eos_ = false;
@@ -58,6 +64,6 @@ class Tokenizer {
 
 // From GGUF metadata (tokenizer.ggml.*) or tokenizer.json + tokenizer_config.json of a Hugging Face folder.
 // Throws Error(kBadFile) naming the field, Error(kUnsupported) naming the model or pre-tokenizer.
-std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
+FORERUN_API std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
 
 }  // namespace forerun

@@ -22,7 +22,8 @@ class DraftTree {
   void reserve(int32_t nodes);
 
   // Adds a child, or returns the existing child with this token (its score becomes the larger of both).
-  // score: the drafter's own estimate, in [0, 1], that this node is accepted given that its parent is.
+  // score: the drafter's own estimate, in [0, 1], that this node is accepted given that its parent is;
+  // clamped to it, NaN counts as 0. Error(kBadArgument) for a parent that is not in the tree.
   int32_t add(int32_t parent, int32_t token, float score, DraftSource source);
 
   int32_t child_with(int32_t node, int32_t token) const;  // -1 when there is none
@@ -41,6 +42,7 @@ class DraftTree {
 
  private:
   std::vector<int32_t> token_, parent_, depth_;
+  std::vector<int32_t> renumbered_;  // scratch of keep_only
   std::vector<float> score_;
   std::vector<DraftSource> source_;
 };

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/options.h"
+#include "engine/session.h"
+#include "engine/stats.h"
+
+namespace forerun {
+
+// The answer to a request.
+struct Completion {
+  std::string text;                    // valid UTF-8
+  std::vector<int32_t> tokens;         // emitted tokens, an end token included
+  std::string finish_reason;           // "stop" (end token or stop string), "length", "context", "cancelled"
+  std::vector<Logprobs> logprobs;     // one per token when asked for
+  Stats stats;
+};
+
+struct EngineInfo {
+  std::string architecture, path, draft, backend;
+  int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
+  int32_t vocab = 0, context = 0, threads = 0;
+};
+
+// Loaded models and their back ends. Thread-safe: steps of several threads take turns. Errors are forerun::Error.
+class FORERUN_API Engine {
+ public:
+  // kBadFile, kUnsupported (architecture, type, CPU), kBadArgument (option, draft with another vocabulary), kOutOfMemory.
+  static std::unique_ptr<Engine> load(const EngineOptions& options);
+  ~Engine();
+
+  Completion generate(std::string_view prompt, const GenerateOptions& options = {});
+  Completion generate(std::span<const int32_t> prompt, const GenerateOptions& options = {});
+
+  // A timeline of its own. `logprobs` as in GenerateOptions.
+  Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1);
+
+  // One step of several sessions in one forward; each gets what its own step() would have given.
+  std::vector<StepResult> step(std::span<Session* const> sessions);
+
+  std::vector<int32_t> encode(std::string_view text, bool add_special = true, bool parse_special = true) const;
+  std::string decode(std::span<const int32_t> tokens, bool special = false) const;  // bytes, as the tokens spell them
+  int32_t bos_token() const;  // -1 when the model has none
+  int32_t eos_token() const;
+  std::vector<int32_t> end_tokens() const;
+  std::string token_text(int32_t token) const;  // special tokens by name
+  std::string chat_template() const;            // Jinja source, empty when the model has none
+
+  EngineInfo info() const;
+  Stats stats() const;  // of all requests so far
+
+  // Milliseconds of target forwards of `rows` tree rows after `context` tokens; of the prefill of `tokens` tokens.
+  std::vector<double> measure_verify(int32_t rows, int32_t context, int32_t repeats);
+  std::vector<double> measure_prefill(int32_t tokens, int32_t repeats);
+
+ private:
+  explicit Engine(std::shared_ptr<EngineState> state);
+  std::shared_ptr<EngineState> state_;
+};
+
+const char* FORERUN_API version();
+
+}  // namespace forerun

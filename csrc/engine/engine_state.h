@@ -1,0 +1,61 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "draft/factory.h"
+#include "engine/options.h"
+#include "engine/session.h"
+#include "engine/stats.h"
+#include "model/batch.h"
+#include "model/model.h"
+#include "model/prefix_store.h"
+#include "sched/controller.h"
+#include "sched/cost_model.h"
+#include "text/tokenizer.h"
+
+namespace forerun {
+
+// Rows of a prompt chunk, and most rows with logits in one forward (all sessions of a step together).
+inline constexpr int32_t kPrefillRows = 256;
+inline constexpr int32_t kLogitRows = 128;
+
+// Everything the sessions of an engine share. Loaded models are immutable; what changes is guarded by `step_mutex`,
+// which a step holds from draft to commit: back ends run one forward at a time.
+struct EngineState {
+  explicit EngineState(const EngineOptions& options);
+
+  EngineOptions options;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<Backend> backend;
+  std::shared_ptr<const Model> target;
+  int32_t context = 0;
+  DraftPlan draft_plan;         // which drafters a session gets
+  DraftResources draft_shared;  // what they share
+  std::unique_ptr<PrefixStore> prefixes;
+
+  std::mutex step_mutex;
+  std::unique_ptr<Workspace> workspace;
+  Batch batch;
+  std::vector<float> host_logits;  // of a back end whose memory the host cannot read
+  CostModel costs;
+  Controller controller;  // acceptance learned so far; sessions start from a copy
+  Stats stats;
+
+  // The logits of a forward where the host can read them.
+  const float* readable(const Forward& forward);
+
+ private:
+  void load_draft();
+  void measure_costs();
+};
+
+// Checks the drafters of a draft string ("auto", "none", "ngram+recycle", "model:PATH").
+DraftPlan parse_draft(const std::string& draft);
+
+}  // namespace forerun

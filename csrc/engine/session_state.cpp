@@ -1,0 +1,113 @@
+#include "engine/session_state.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+
+namespace forerun {
+
+SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling, uint64_t seed,
+                           int32_t logprobs)
+    : engine(std::move(shared)),
+      cache(*engine->backend, engine->target->kv_layout(), engine->context),
+      sampler(sampling, seed, engine->target->config().vocab),
+      drafter(make_drafter(engine->draft_plan, engine->draft_shared)),
+      controller(engine->controller),
+      logprobs(logprobs) {
+  tree.reserve(kLogitRows);
+}
+
+SessionState::SessionState(const SessionState& other)
+    : engine(other.engine),
+      tokens(other.tokens),
+      emitted(other.emitted),
+      cache(other.cache.fork()),
+      sampler(other.sampler),
+      history_is_current(other.history_is_current),
+      drafter(other.drafter ? other.drafter->fork() : nullptr),
+      drafter_knows_context(other.drafter_knows_context),
+      controller(other.controller),
+      logprobs(other.logprobs),
+      stats(other.stats) {}
+
+SessionState::~SessionState() = default;
+
+void SessionState::append(std::span<const int32_t> added) {
+  const int32_t vocab = engine->target->config().vocab;
+  for (const int32_t token : added) {
+    if (token < 0 || token >= vocab) {
+      throw Error(ErrorKind::kBadArgument, "token id " + std::to_string(token) + " is outside the vocabulary of " +
+                                               std::to_string(vocab));
+    }
+  }
+  if (static_cast<int64_t>(added.size()) > room()) {
+    throw Error(ErrorKind::kBadArgument,
+                std::to_string(tokens.size() + added.size()) + " tokens do not fit the context of " +
+                    std::to_string(engine->context) + "; shorten the prompt or raise `context`");
+  }
+  const bool first = tokens.empty();
+  tokens.insert(tokens.end(), added.begin(), added.end());
+  emitted.insert(emitted.end(), added.size(), 0);
+  for (const int32_t token : added) sampler.push(token, false);
+  drafter_knows_context = false;
+  stats.prompt_tokens += static_cast<int64_t>(added.size());
+  if (first) stats.reused_tokens += engine->prefixes->restore(tokens, cache);
+}
+
+void SessionState::rewind(int32_t length) {
+  if (length < 0 || length > static_cast<int32_t>(tokens.size())) {
+    throw Error(ErrorKind::kBadArgument, "rewind to " + std::to_string(length) + " of a session of " +
+                                             std::to_string(tokens.size()) + " tokens");
+  }
+  tokens.resize(static_cast<size_t>(length));
+  emitted.resize(static_cast<size_t>(length));
+  // The new last token becomes the root again, so its row must be missing.
+  cache.rewind(std::min(cache.length(), std::max(length - 1, 0)));
+  rebuild_history();
+  if (drafter && drafter_knows_context) {
+    if (tokens.empty()) {
+      drafter_knows_context = false;
+    } else {
+      drafter->rewind(tokens);
+    }
+  }
+}
+
+void SessionState::rebuild_history() {
+  sampler.clear_history();
+  for (size_t i = 0; i < tokens.size(); ++i) sampler.push(tokens[i], emitted[i] != 0);
+  history_is_current = true;
+}
+
+void SessionState::check_ready(int32_t most) const {
+  if (tokens.empty()) throw Error(ErrorKind::kBadArgument, "the session is empty: append a prompt first");
+  if (most < 1) throw Error(ErrorKind::kBadArgument, "a step of at most " + std::to_string(most) + " tokens");
+  if (room() < 1) {
+    throw Error(ErrorKind::kBadArgument, "the context of " + std::to_string(engine->context) +
+                                             " tokens is full; rewind the session or raise `context`");
+  }
+}
+
+bool SessionState::prefill_chunk() {
+  const int32_t missing = static_cast<int32_t>(tokens.size()) - 1 - cache.length();
+  if (missing <= 0) return false;
+  const auto start = std::chrono::steady_clock::now();
+  const int32_t rows = std::min(missing, kPrefillRows);
+  Batch& batch = engine->batch;
+  batch.clear();
+  batch.add_causal(cache, std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
+  engine->target->forward(batch, *engine->workspace);
+  cache.commit_rows(rows);
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  stats.prefill_seconds += taken.count();
+  return rows < missing;
+}
+
+void SessionState::finish() {
+  const std::lock_guard lock(engine->step_mutex);
+  engine->prefixes->save(tokens, cache);
+  engine->controller = controller;
+  engine->stats.add(stats);
+}
+
+}  // namespace forerun

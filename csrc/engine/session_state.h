@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "draft/drafter.h"
+#include "engine/engine_state.h"
+#include "engine/session.h"
+#include "model/kv_cache.h"
+#include "sched/controller.h"
+#include "tree/draft_tree.h"
+#include "verify/logprobs.h"
+#include "verify/verifier.h"
+
+namespace forerun {
+
+// A timeline between steps. tokens = prompt and output so far; the last one is the root of the next tree, its KV
+// row is still missing, so cache.length() <= tokens.size() - 1.
+struct SessionState {
+  SessionState(std::shared_ptr<EngineState> engine, const Sampling& sampling, uint64_t seed, int32_t logprobs);
+  SessionState(const SessionState& other);  // fork
+  ~SessionState();
+
+  void append(std::span<const int32_t> added);
+  void rewind(int32_t length);
+  int32_t room() const { return engine->context - static_cast<int32_t>(tokens.size()); }
+
+  void finish();  // hands what was learned and computed to the engine: prefix pages, acceptance, counts
+  void check_ready(int32_t most) const;  // Error(kBadArgument) when a step cannot emit anything
+
+  // Stages of a step, in this order, under the engine's step lock (decode_step.cpp).
+  bool prefill_chunk();  // rows before the root; false when none are left
+  const DraftTree& draft(int32_t most, int32_t row_limit);
+  StepResult settle(const Forward& out, int32_t first_row, double verify_ms);
+
+  void cut_at_end_token();
+  void emit(const NodeLogits& logits, StepResult& result);
+  void observe(const Forward& out, int32_t first_row, double verify_ms);
+  void rebuild_history();  // the sampler's penalties, from `tokens`
+
+  std::shared_ptr<EngineState> engine;
+  std::vector<int32_t> tokens;
+  std::vector<uint8_t> emitted;  // per token: 1 = written by the model, 0 = appended by the user
+  KvCache cache;
+  Sampler sampler;
+  bool history_is_current = true;
+  MatchVerifier verifier;
+  std::unique_ptr<Drafter> drafter;  // null: plain decoding
+  bool drafter_knows_context = false;
+  Controller controller;
+  DraftTree tree;
+  Verdict verdict;
+  std::vector<int32_t> topk_ids;
+  std::vector<float> topk_values;
+  double draft_ms = 0.0;
+  int32_t logprobs = -1;
+  LogprobReader logprob_reader;
+  Stats stats;
+};
+
+// One step of several sessions in one forward; the path of csrc/README.md, top to bottom.
+std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions, int32_t most);
+
+}  // namespace forerun

@@ -1,0 +1,59 @@
+#include "io/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "base/error.h"
+
+namespace forerun {
+namespace {
+
+[[noreturn]] void refuse(const std::string& path, const char* action, int code) {
+  const ErrorKind kind = code == ENOMEM ? ErrorKind::kOutOfMemory : ErrorKind::kBadArgument;
+  throw Error(kind, path + ": cannot " + action + ": " + std::generic_category().message(code));
+}
+
+struct Descriptor {
+  int fd;
+  ~Descriptor() { ::close(fd); }
+};
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
+  if (path.find('\0') != std::string::npos) {
+    throw Error(ErrorKind::kBadArgument, "a file path holds a NUL byte");
+  }
+  // O_NONBLOCK: opening a pipe returns at once and is then refused, rather than waiting for a
+  // writer.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) refuse(path, "open", errno);
+  const Descriptor descriptor{fd};
+
+  struct stat status = {};
+  if (::fstat(fd, &status) != 0) refuse(path, "stat", errno);
+  if (S_ISDIR(status.st_mode)) refuse(path, "map", EISDIR);
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(ErrorKind::kBadArgument, path + ": not a regular file");
+  }
+
+  const auto size = static_cast<size_t>(status.st_size);
+  std::span<const std::byte> bytes;
+  if (size > 0) {  // an empty file cannot be mapped; it reads as no bytes
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (address == MAP_FAILED) refuse(path, "map", errno);
+    bytes = {static_cast<const std::byte*>(address), size};
+  }
+  return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+}  // namespace forerun

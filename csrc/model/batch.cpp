@@ -1,0 +1,54 @@
+#include "model/batch.h"
+
+namespace forerun {
+
+void Batch::clear() {
+  token_.clear();
+  position_.clear();
+  logit_row_.clear();
+  row_.clear();
+  path_.clear();
+  pages_.clear();
+}
+
+void Batch::add_causal(KvCache& cache, std::span<const int32_t> tokens, int32_t logit_rows) {
+  const int32_t count = static_cast<int32_t>(tokens.size());
+  cache.prepare(count);
+  const int32_t sequence = static_cast<int32_t>(pages_.size());
+  pages_.push_back(cache.pages());
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t position = cache.length() + i;
+    if (i >= count - logit_rows) logit_row_.push_back(rows());
+    token_.push_back(tokens[static_cast<size_t>(i)]);
+    position_.push_back(position);
+    row_.push_back({sequence, position, position, position + 1, 0});
+  }
+}
+
+void Batch::add_tree(KvCache& cache, const DraftTree& tree, int32_t first_node) {
+  cache.prepare(tree.size());
+  const int32_t sequence = static_cast<int32_t>(pages_.size());
+  const int32_t base = cache.length();
+  pages_.push_back(cache.pages());
+  for (int32_t node = first_node; node < tree.size(); ++node) {
+    const int32_t depth = tree.depth()[static_cast<size_t>(node)];
+    const size_t begin = path_.size();
+    path_.resize(begin + static_cast<size_t>(depth) + 1);
+    for (int32_t at = node, d = depth; d >= 0; --d) {
+      path_[begin + static_cast<size_t>(d)] = base + at;
+      at = tree.parent()[static_cast<size_t>(at)];
+    }
+    // Ancestors that lie in the slot of their own position belong to the prefix: a chain is causal.
+    int32_t in_place = 0;
+    while (in_place <= depth && path_[begin + static_cast<size_t>(in_place)] == base + in_place) ++in_place;
+    logit_row_.push_back(rows());
+    token_.push_back(tree.token()[static_cast<size_t>(node)]);
+    position_.push_back(base + depth);
+    row_.push_back({sequence, base + depth, base + node, base + in_place,
+                    static_cast<int32_t>(begin) + in_place});
+  }
+}
+
+AttentionBatch Batch::attention(const KvLayout& layout) const { return {layout, row_, path_, pages_}; }
+
+}  // namespace forerun

@@ -1,0 +1,181 @@
+#include "model/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+
+namespace forerun {
+namespace {
+
+constexpr int32_t kMaxLayers = 1024;
+constexpr int32_t kMaxWidth = 1 << 20;
+
+// Looks up the fields of one checkpoint and names them in errors.
+class Fields {
+ public:
+  Fields(const Checkpoint& file, std::string prefix) : file_(file), prefix_(std::move(prefix)) {}
+
+  [[noreturn]] void fail(const std::string& key, const std::string& why) const {
+    throw Error(ErrorKind::kBadFile, file_.path() + ": " + prefix_ + key + " " + why);
+  }
+  bool has(const std::string& key) const { return file_.find(prefix_ + key) != nullptr; }
+  int32_t count(const std::string& key, int32_t low, int32_t high) const {
+    return checked(key, file_.integer(prefix_ + key), low, high);
+  }
+  int32_t count(const std::string& key, int32_t low, int32_t high, int32_t fallback) const {
+    return checked(key, file_.integer(prefix_ + key, fallback), low, high);
+  }
+  float number(const std::string& key, double low, double high, double fallback) const {
+    const double value = file_.number(prefix_ + key, fallback);
+    if (!(value >= low && value <= high)) {
+      fail(key, "is " + std::to_string(value) + ", expected " + std::to_string(low) + " to " +
+                    std::to_string(high));
+    }
+    return static_cast<float>(value);
+  }
+  std::string text(const std::string& key, const std::string& fallback) const {
+    return file_.text(prefix_ + key, fallback);
+  }
+  bool flag(const std::string& key, bool fallback) const {
+    return file_.boolean(prefix_ + key, fallback);
+  }
+
+ private:
+  int32_t checked(const std::string& key, int64_t value, int32_t low, int32_t high) const {
+    if (value < low || value > high) {
+      fail(key, "is " + std::to_string(value) + ", expected " + std::to_string(low) + " to " +
+                    std::to_string(high));
+    }
+    return static_cast<int32_t>(value);
+  }
+
+  const Checkpoint& file_;
+  std::string prefix_;
+};
+
+[[noreturn]] void unsupported(const Checkpoint& file, const std::string& what) {
+  throw Error(ErrorKind::kUnsupported, file.path() + ": " + what);
+}
+
+void set_scaling(const Checkpoint& file, const std::string& name, RopeConfig& rope) {
+  if (name.empty() || name == "none" || name == "default") {
+    rope.scaling = RopeConfig::Scaling::kNone;
+  } else if (name == "linear") {
+    rope.scaling = RopeConfig::Scaling::kLinear;
+  } else if (name == "llama3") {
+    rope.scaling = RopeConfig::Scaling::kLlama3;
+  } else if (name == "yarn") {
+    rope.scaling = RopeConfig::Scaling::kYarn;
+  } else {
+    unsupported(file, "unsupported rope scaling '" + name + "' (supported: linear, llama3, yarn)");
+  }
+}
+
+ModelConfig read_gguf(const Checkpoint& file) {
+  ModelConfig c;
+  c.architecture = file.text("general.architecture");
+  if (c.architecture != "llama" && c.architecture != "qwen2" && c.architecture != "qwen3") {
+    unsupported(file, "unsupported architecture '" + c.architecture +
+                          "' (supported: llama, qwen2, qwen3)");
+  }
+  const Fields f(file, c.architecture + ".");
+  if (f.count("expert_count", 0, 1 << 16, 0) > 0) unsupported(file, "mixture of experts");
+  c.layers = f.count("block_count", 1, kMaxLayers);
+  c.width = f.count("embedding_length", 1, kMaxWidth);
+  c.ffn_width = f.count("feed_forward_length", 1, kMaxWidth);
+  c.heads = f.count("attention.head_count", 1, kMaxWidth);
+  c.kv_heads = f.count("attention.head_count_kv", 1, kMaxWidth, c.heads);
+  c.head_dim = f.count("attention.key_length", 1, kMaxWidth, c.width / c.heads);
+  if (f.count("attention.value_length", 1, kMaxWidth, c.head_dim) != c.head_dim) {
+    unsupported(file, "keys and values of different width");
+  }
+  c.trained_context = f.count("context_length", 0, std::numeric_limits<int32_t>::max(), 0);
+  if (const int32_t window = f.count("attention.sliding_window", 0, kMaxWidth * 16, 0); window > 0) {
+    c.trained_context = std::min(c.trained_context, window);
+  }
+  c.norm_epsilon = f.number("attention.layer_norm_rms_epsilon", 0.0, 1.0, 1e-5);
+  c.rope.base = f.number("rope.freq_base", 1.0, 1e12, 10000.0);
+  c.rope.rotary = f.count("rope.dimension_count", 2, kMaxWidth, c.head_dim);
+  c.rope.interleaved = c.architecture == "llama";
+  set_scaling(file, f.text("rope.scaling.type", ""), c.rope);
+  c.rope.factor = f.number("rope.scaling.factor", 1e-3, 1e6, 1.0);
+  c.rope.attention_factor = f.number("rope.scaling.attn_factor", 0.0, 1e3, 0.0);
+  c.rope.beta_fast = f.number("rope.scaling.yarn_beta_fast", 0.0, 1e6, 32.0);
+  c.rope.beta_slow = f.number("rope.scaling.yarn_beta_slow", 0.0, 1e6, 1.0);
+  c.rope.original_context = f.count("rope.scaling.original_context_length", 0,
+                                    std::numeric_limits<int32_t>::max(), c.trained_context);
+  c.tied_head = file.find_tensor("output.weight") == nullptr;
+  return c;
+}
+
+void read_hf_rope(const Checkpoint& file, const Fields& top, RopeConfig& rope) {
+  // transformers 5 writes rope_parameters, earlier releases rope_theta and rope_scaling.
+  const Fields f(file, file.find("rope_parameters.rope_theta") ? "rope_parameters." : "rope_scaling.");
+  rope.base = f.number("rope_theta", 1.0, 1e12, top.number("rope_theta", 1.0, 1e12, 10000.0));
+  set_scaling(file, f.text("rope_type", f.text("type", "")), rope);
+  rope.factor = f.number("factor", 1e-3, 1e6, 1.0);
+  rope.low_freq_factor = f.number("low_freq_factor", 1e-3, 1e6, 1.0);
+  rope.high_freq_factor = f.number("high_freq_factor", 1e-3, 1e6, 4.0);
+  rope.beta_fast = f.number("beta_fast", 0.0, 1e6, 32.0);
+  rope.beta_slow = f.number("beta_slow", 0.0, 1e6, 1.0);
+  rope.attention_factor = f.number("attention_factor", 0.0, 1e3, 0.0);
+  rope.original_context =
+      f.count("original_max_position_embeddings", 0, std::numeric_limits<int32_t>::max(),
+              top.count("max_position_embeddings", 0, std::numeric_limits<int32_t>::max(), 0));
+}
+
+ModelConfig read_hf(const Checkpoint& file) {
+  ModelConfig c;
+  const std::string type = file.text("model_type");
+  if (type == "llama" || type == "mistral") {
+    c.architecture = "llama";
+  } else if (type == "qwen2" || type == "qwen3") {
+    c.architecture = type;
+  } else {
+    unsupported(file, "unsupported architecture '" + type +
+                          "' (supported: llama, mistral, qwen2, qwen3)");
+  }
+  const Fields f(file, "");
+  c.layers = f.count("num_hidden_layers", 1, kMaxLayers);
+  c.width = f.count("hidden_size", 1, kMaxWidth);
+  c.ffn_width = f.count("intermediate_size", 1, kMaxWidth);
+  c.heads = f.count("num_attention_heads", 1, kMaxWidth);
+  c.kv_heads = f.count("num_key_value_heads", 1, kMaxWidth, c.heads);
+  c.head_dim = f.count("head_dim", 1, kMaxWidth, c.width / c.heads);
+  c.trained_context = f.count("max_position_embeddings", 0, std::numeric_limits<int32_t>::max(), 0);
+  const bool windowed = type == "mistral" || f.flag("use_sliding_window", false);
+  if (const int32_t window = f.count("sliding_window", 0, kMaxWidth * 16, 0); windowed && window > 0) {
+    c.trained_context = std::min(c.trained_context, window);
+  }
+  if (const std::string act = f.text("hidden_act", "silu"); act != "silu") {
+    unsupported(file, "unsupported hidden_act '" + act + "' (supported: silu)");
+  }
+  c.norm_epsilon = f.number("rms_norm_eps", 0.0, 1.0, 1e-5);
+  c.rope.rotary = c.head_dim;
+  read_hf_rope(file, f, c.rope);
+  c.tied_head = f.flag("tie_word_embeddings", false) || file.find_tensor("lm_head.weight") == nullptr;
+  return c;
+}
+
+}  // namespace
+
+ModelConfig read_model_config(const Checkpoint& checkpoint) {
+  ModelConfig c = checkpoint.format() == CheckpointFormat::kGguf ? read_gguf(checkpoint)
+                                                                 : read_hf(checkpoint);
+  const Fields f(checkpoint, "");
+  if (c.heads % c.kv_heads != 0) {
+    f.fail("head counts", std::to_string(c.heads) + " and " + std::to_string(c.kv_heads) +
+                              ": query heads must be a multiple of key heads");
+  }
+  if (c.head_dim % 2 != 0 || c.rope.rotary % 2 != 0 || c.rope.rotary > c.head_dim) {
+    f.fail("head width", std::to_string(c.head_dim) + " with " + std::to_string(c.rope.rotary) +
+                             " rotated values: both must be even, the second not larger");
+  }
+  // Products of shapes stay far below int32 in every kernel.
+  if (int64_t{c.heads} * c.head_dim > kMaxWidth) f.fail("head count x width", "is out of range");
+  return c;
+}
+
+}  // namespace forerun

@@ -1,0 +1,107 @@
+#include "verify/filters.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/math.h"
+
+namespace forerun {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+struct BetterRank {
+  std::span<const float> logits;
+  bool operator()(int32_t a, int32_t b) const {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  }
+};
+
+double mass(std::span<const float> logits, std::span<const int32_t> ids, float best,
+            float temperature) {
+  double sum = 0.0;
+  for (const int32_t id : ids) sum += exact_exp(scaled(logits[id], best, temperature));
+  return sum;
+}
+
+// Length of the shortest prefix of `ranked` whose mass reaches `wanted`, or -1 when all of it does not.
+int64_t prefix_with_mass(std::span<const float> logits, std::span<const int32_t> ranked,
+                         float temperature, double wanted) {
+  const float best = logits[ranked.front()];
+  double sum = 0.0;
+  for (size_t i = 0; i < ranked.size(); ++i) {
+    sum += exact_exp(scaled(logits[ranked[i]], best, temperature));
+    if (sum >= wanted) return static_cast<int64_t>(i) + 1;
+  }
+  return -1;
+}
+
+}  // namespace
+
+int32_t best_token(std::span<const float> logits) {
+  int32_t best = 0;
+  float value = kMinusInfinity;
+  for (size_t id = 0; id < logits.size(); ++id) {
+    if (logits[id] > value) {
+      value = logits[id];
+      best = static_cast<int32_t>(id);
+    }
+  }
+  return best;
+}
+
+void keep_top_k(std::span<const float> logits, int32_t k, std::vector<int32_t>& kept) {
+  const BetterRank better{logits};
+  const size_t count = static_cast<size_t>(std::max(k, 1));
+  const size_t room = std::min(logits.size(), 2 * count + 64);
+  kept.clear();
+  kept.reserve(room);
+  float threshold = kMinusInfinity;  // a token must be above it, or equal it before `count` are kept
+  for (size_t id = 0; id < logits.size(); ++id) {
+    if (!(logits[id] > threshold)) continue;
+    kept.push_back(static_cast<int32_t>(id));
+    if (kept.size() < room || room == logits.size()) continue;
+    // Later tokens have higher ids, so that one equal to the worst kept token ranks below it.
+    std::nth_element(kept.begin(), kept.begin() + static_cast<int64_t>(count) - 1, kept.end(),
+                     better);
+    kept.resize(count);
+    threshold = logits[kept[count - 1]];
+  }
+  if (kept.size() > count) {
+    std::nth_element(kept.begin(), kept.begin() + static_cast<int64_t>(count), kept.end(), better);
+    kept.resize(count);
+  }
+  std::sort(kept.begin(), kept.end(), better);
+}
+
+void cut_top_p(std::span<const float> logits, float temperature, double p,
+               std::vector<int32_t>& ranked) {
+  if (ranked.empty() || p >= 1.0) return;
+  const double total = mass(logits, ranked, logits[ranked.front()], temperature);
+  const int64_t length = prefix_with_mass(logits, ranked, temperature, p * total);
+  if (length > 0) ranked.resize(static_cast<size_t>(length));
+}
+
+void keep_top_p(std::span<const float> logits, float temperature, double p,
+                std::vector<int32_t>& kept) {
+  constexpr int32_t kFirstPrefix = 256;
+  const float best = logits[best_token(logits)];
+  double total = 0.0;
+  for (const float logit : logits) {
+    if (logit > kMinusInfinity) total += exact_exp(scaled(logit, best, temperature));
+  }
+  for (int64_t size = kFirstPrefix;; size *= 8) {
+    const bool all = size >= static_cast<int64_t>(logits.size());
+    keep_top_k(logits, static_cast<int32_t>(all ? logits.size() : size), kept);
+    if (kept.empty()) return;
+    const int64_t length = prefix_with_mass(logits, kept, temperature, p * total);
+    if (length > 0) kept.resize(static_cast<size_t>(length));
+    if (length > 0 || all) return;
+  }
+}
+
+bool passes_min_p(float logit, float best, float temperature, double log_min_p) {
+  return static_cast<double>(scaled(logit, best, temperature)) >= log_min_p;
+}
+
+}  // namespace forerun

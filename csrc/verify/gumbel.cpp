@@ -1,0 +1,60 @@
+#include "verify/gumbel.h"
+
+#include <bit>
+
+#include "base/random.h"
+#include "verify/filters.h"
+
+namespace forerun {
+namespace {
+
+// The leader so far. Rounded addition is monotone, so z + bound below the leader's score proves z + G is too; an equal
+// sum is evaluated, since ties go to the lowest id.
+class Race {
+ public:
+  Race(const GumbelDraw& draw, float best_logit, int32_t first)
+      : draw_(draw), best_logit_(best_logit), token_(first) {
+    score_ = gumbel_noise(draw.seed, draw.position, first);  // its scaled logit is 0
+  }
+
+  void enter(int32_t token, float logit) {
+    const float z = scaled(logit, best_logit_, draw_.temperature);
+    if (!(z + kMaxGumbel >= score_)) return;  // NaN leaves here
+    if (z + gumbel_bound(random_bits(draw_.seed, draw_.position, token)) < score_) return;
+    const float score = z + gumbel_noise(draw_.seed, draw_.position, token);
+    if (score > score_ || (score == score_ && token < token_)) {
+      score_ = score;
+      token_ = token;
+    }
+  }
+
+  int32_t winner() const { return token_; }
+
+ private:
+  const GumbelDraw& draw_;
+  float best_logit_;
+  float score_;
+  int32_t token_;
+};
+
+}  // namespace
+
+float gumbel_bound(uint32_t bits) {
+  constexpr float kLog2 = 0.69314724F;  // rounded up: log 2 = 0.693147181
+  return static_cast<float>(std::countl_one(bits) + 1) * kLog2 + 1e-5F;
+}
+
+int32_t GumbelDraw::among_all(std::span<const float> logits, int32_t best) const {
+  Race race(*this, logits[best], best);
+  for (size_t id = 0; id < logits.size(); ++id) race.enter(static_cast<int32_t>(id), logits[id]);
+  return race.winner();
+}
+
+int32_t GumbelDraw::among(std::span<const float> logits, std::span<const int32_t> kept,
+                          int32_t best) const {
+  Race race(*this, logits[best], best);
+  for (const int32_t id : kept) race.enter(id, logits[id]);
+  return race.winner();
+}
+
+}  // namespace forerun

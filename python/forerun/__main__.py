@@ -1,0 +1,4 @@
+from forerun.cli import main
+
+if __name__ == "__main__":
+    main()

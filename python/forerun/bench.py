@@ -1,0 +1,214 @@
+"""Measures an engine: memory, verify cost, prefill, and speculation against plain decoding.
+
+Everything is measured in one run on one machine, plain and speculative decoding of a prompt one right after
+the other, since only ratios of neighbouring measurements survive a shared machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import forerun
+from forerun import _core
+from forerun.engine import Engine
+from forerun.types import Completion, Sampling
+
+VERIFY_ROWS = (1, 2, 4, 8, 16, 32, 64)
+VERIFY_CONTEXT = 256
+PREFILL_TOKENS = 512
+BANDWIDTH_MIB = 512
+
+Report = Callable[[str, int, int], None]  # (what is being measured, done, in all)
+
+
+@dataclass(frozen=True)
+class BenchPrompt:
+    id: str
+    category: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """draft: the speculative side. tokens: generated per prompt and side at most. repeats: of each verify
+    and prefill timing. raw: prompts go in as they are, without the chat template."""
+
+    draft: str = "auto"
+    threads: int | None = None
+    context: int | None = None
+    tokens: int = 128
+    repeats: int = 9
+    sampling: Sampling = Sampling()
+    seed: int = 0
+    raw: bool = False
+
+
+def read_prompts(path: str | Path) -> list[BenchPrompt]:
+    """Reads a JSON-lines file of {"id", "category", "prompt"}; ValueError names the wrong line."""
+    prompts = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            fields = [entry[name] for name in ("id", "category", "prompt")]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: line {number}: expected a JSON object with id, category and prompt ({error})"
+            ) from error
+        if not all(isinstance(field, str) for field in fields):
+            raise ValueError(f"{path}: line {number}: id, category and prompt must be strings")
+        prompts.append(BenchPrompt(*fields))
+    if not prompts:
+        raise ValueError(f"{path}: holds no prompt")
+    return prompts
+
+
+def bench(
+    model: str,
+    options: BenchOptions | None = None,
+    prompts: Sequence[BenchPrompt] = (),
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Measures `model` and returns a JSON-able dict (keys: docs/cli.md).
+
+    Raises what Engine raises.
+    """
+    options = options or BenchOptions()
+    report = report or (lambda phase, done, total: None)
+    settings = {"threads": options.threads, "context": options.context}
+    with Engine(model, draft="none", **settings) as plain:
+        result = measure_target(plain, options.repeats, report)
+        result = {"forerun": forerun.__version__, "model": str(model), **result}
+        if prompts:
+            with Engine(model, draft=options.draft, **settings) as speculative:
+                result["draft"] = speculative.info.get("draft", options.draft)
+                rows = list(compare(plain, speculative, prompts, options, report))
+            result["tokens"] = options.tokens
+            result["sampling"] = options.sampling.to_dict()
+            result["prompts"] = rows
+            result["summary"] = summarise(rows)
+    return result
+
+
+def measure_target(engine: Engine, repeats: int, report: Report) -> dict[str, Any]:
+    """Bandwidth, verify cost by rows after a context of 256 tokens, and prefill of 512 tokens."""
+    cpu, info = _core.cpu_info(), engine.info
+    threads = info["threads"]
+    total = len(VERIFY_ROWS) + 2
+    report("bandwidth", 0, total)
+    bandwidth = _core.read_bandwidth(threads, BANDWIDTH_MIB)
+    times = {}
+    for index, rows in enumerate(VERIFY_ROWS):
+        report(f"verify, {rows} rows", 1 + index, total)
+        times[str(rows)] = engine.native.measure_verify(rows, VERIFY_CONTEXT, repeats)
+    report(f"prefill, {PREFILL_TOKENS} tokens", total - 1, total)
+    prefill = engine.native.measure_prefill(PREFILL_TOKENS, max(3, repeats // 3))
+    report("target", total, total)
+    verify = {rows: statistics.median(values) for rows, values in times.items()}
+    weights = info["weights_bytes"]
+    return {
+        "machine": {"cpu": cpu["model"], "threads": threads, "isa": info.get("isa", cpu["isa"])},
+        "bandwidth_gbs": bandwidth,
+        "weights_bytes": weights,
+        "verify_ms": verify,
+        "verify_ms_spread": {rows: _spread(values) for rows, values in times.items()},
+        "verify_ratio": {rows: value / verify["1"] for rows, value in verify.items()},
+        "bandwidth_fraction": weights / (verify["1"] * 1e-3) / (bandwidth * 1e9),
+        "prefill_tps": {str(PREFILL_TOKENS): PREFILL_TOKENS / statistics.median(prefill) * 1e3},
+        "prefill_ms_spread": {str(PREFILL_TOKENS): _spread(prefill)},
+    }
+
+
+def compare(
+    plain: Engine,
+    speculative: Engine,
+    prompts: Sequence[BenchPrompt],
+    options: BenchOptions,
+    report: Report,
+) -> Iterable[dict[str, Any]]:
+    """One row per prompt: speed of both sides and whether their tokens are the same."""
+
+    def run(engine: Engine, prompt: str, tokens: int) -> Completion:
+        request = prompt if options.raw else [{"role": "user", "content": prompt}]
+        return engine.generate(
+            request, max_tokens=tokens, sampling=options.sampling, seed=options.seed
+        )
+
+    for engine in (plain, speculative):
+        run(engine, prompts[0].prompt, min(8, options.tokens))
+    for index, entry in enumerate(prompts):
+        report(entry.id, index, len(prompts))
+        # Which side goes first alternates, so that a drift of the machine favours neither.
+        sides = [plain, speculative] if index % 2 == 0 else [speculative, plain]
+        done = {id(side): run(side, entry.prompt, options.tokens) for side in sides}
+        yield _row(entry, done[id(plain)], done[id(speculative)])
+    report("prompts", len(prompts), len(prompts))
+
+
+def _row(entry: BenchPrompt, plain: Completion, speculative: Completion) -> dict[str, Any]:
+    stats = speculative.stats
+    return {
+        "id": entry.id,
+        "category": entry.category,
+        "plain_tps": plain.stats.tokens_per_second,
+        "spec_tps": stats.tokens_per_second,
+        "plain_tps_total": plain.stats.tokens_per_second_total,
+        "spec_tps_total": stats.tokens_per_second_total,
+        "tau": stats.tau,
+        "acceptance_by_depth": list(stats.acceptance_by_depth),
+        "identical": plain.tokens == speculative.tokens and plain.text == speculative.text,
+        "tokens": stats.tokens,
+        "steps": stats.steps,
+        "drafted": stats.drafted,
+        "accepted": stats.accepted,
+        "prompt_tokens": stats.prompt_tokens,
+        "finish_reason": speculative.finish_reason,
+    }
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Geometric means by category, and "overall" over all prompts."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["category"], []).append(row)
+    summary = {category: _summarise_group(group) for category, group in sorted(groups.items())}
+    return {**summary, "overall": _summarise_group(rows)}
+
+
+def _summarise_group(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    timed = [row for row in rows if row["plain_tps"] > 0 and row["spec_tps"] > 0]
+    ratios = [row["spec_tps"] / row["plain_tps"] for row in timed]
+    totals = [row["spec_tps_total"] / row["plain_tps_total"] for row in timed]
+    steps = sum(row["steps"] for row in rows)
+    return {
+        "prompts": len(rows),
+        "plain_tps": geometric_mean(row["plain_tps"] for row in timed),
+        "spec_tps": geometric_mean(row["spec_tps"] for row in timed),
+        "ratio": geometric_mean(ratios),
+        "ratio_total": geometric_mean(totals),
+        "slowest_ratio": min(ratios, default=0.0),
+        "tau": sum(row["tokens"] for row in rows) / steps if steps else 0.0,
+        "identical": all(row["identical"] for row in rows),
+    }
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """0 for no values at all: nothing was timed."""
+    logs = [math.log(value) for value in values]
+    return math.exp(statistics.fmean(logs)) if logs else 0.0
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "min": min(values),
+        "median": statistics.median(values),
+        "max": max(values),
+        "repeats": len(values),
+    }

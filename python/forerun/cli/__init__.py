@@ -1,0 +1,79 @@
+"""The `forerun` command. One module per subcommand; `run` turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import forerun
+from forerun.cli import bench, chat, doctor, generate, inspect, pull
+from forerun.cli.common import fail
+
+# typer hands out click's exceptions only through its own subclasses of them.
+_UsageError = typer.BadParameter.__bases__[0]
+_ClickException = _UsageError.__bases__[0]
+
+app = typer.Typer(
+    name="forerun",
+    help="Speculative decoding that never changes the text.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (generate.generate, chat.chat, inspect.inspect, pull.pull, bench.bench, doctor.doctor):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"forerun {forerun.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code: 0, 1 failed, 2 wrong usage, 130 interrupted.
+
+    An error is one line on stderr, never a traceback (set FORERUN_DEBUG=1 to see it).
+    """
+    try:
+        code = app(
+            args=list(arguments) if arguments is not None else None,
+            prog_name="forerun",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, for example `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except _ClickException as error:
+        message = error.format_message()
+        return fail(message, error.exit_code) if message else error.exit_code
+    except ValueError as error:
+        return fail(error, 2)
+    except MemoryError as error:
+        return fail(str(error) or "out of memory", 1)
+    except (forerun.ModelFileError, NotImplementedError, RuntimeError, OSError) as error:
+        return fail(error, 1)
+
+
+def main() -> None:
+    sys.exit(run())

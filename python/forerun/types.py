@@ -1,0 +1,171 @@
+"""What goes into a generation and what comes out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; the defaults take the likeliest one (greedy).
+
+    The token is the arg max of logit / temperature + Gumbel noise of (seed, position, token), after the
+    filters: a seeded sample that depends on nothing else, so speculation cannot change it.
+
+    temperature: 0 is greedy; larger is more random.
+    top_k: keep the k likeliest tokens; 0 keeps all.
+    top_p: keep the smallest set of likeliest tokens whose probabilities sum to at least this; 1 keeps all.
+    min_p: keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
+    repetition_penalty: divides positive and multiplies negative logits of seen tokens; 1 is off.
+    frequency_penalty, presence_penalty: subtracted per occurrence, or once, of a generated token; 0 is off.
+    logit_bias: added to the logits of these token ids.
+
+    Raises ValueError for a value out of range or not finite.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _number("temperature", self.temperature, low=0.0)
+        _integer("top_k", self.top_k, low=0)
+        _number("top_p", self.top_p, low=0.0, high=1.0)
+        if self.top_p == 0:
+            raise ValueError("top_p: expected a number above 0 and up to 1, found 0")
+        _number("min_p", self.min_p, low=0.0, high=1.0)
+        _number("repetition_penalty", self.repetition_penalty, low=0.0)
+        if self.repetition_penalty == 0:
+            raise ValueError("repetition_penalty: expected a number above 0, found 0")
+        _number("frequency_penalty", self.frequency_penalty)
+        _number("presence_penalty", self.presence_penalty)
+        if not isinstance(self.logit_bias, Mapping):
+            raise ValueError(f"logit_bias: expected a dict of id to number, found {self.logit_bias!r}")
+        for token, bias in self.logit_bias.items():
+            _integer("logit_bias: token id", token, low=0)
+            _number(f"logit_bias[{token}]", bias)
+
+    @classmethod
+    def of(cls, value: Sampling | Mapping[str, Any] | None) -> Sampling:
+        """A Sampling from itself, from a mapping of its fields, or the default from None."""
+        if value is None:
+            return cls()
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"sampling: expected a Sampling or a dict, found {type(value).__name__}")
+        known = {item.name for item in fields(cls)}
+        unknown = sorted(str(name) for name in value if name not in known)
+        if unknown:
+            raise ValueError(
+                f"sampling: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
+            )
+        return cls(**value)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "logit_bias": dict(self.logit_bias)}
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts and times of one generation, or of an engine's life.
+
+    steps: target forwards after prefill. tokens: tokens generated. drafted, accepted: draft tokens proposed
+    and kept. tau: tokens per step. acceptance_by_depth: share of steps whose draft was accepted up to
+    depth 1, 2, ... prompt_tokens, reused_tokens: length of the prompt and how much of it was still in the
+    KV cache. lossy: False unless a mode was asked for that may change the text.
+    """
+
+    steps: int = 0
+    tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    tau: float = 0.0
+    acceptance_by_depth: list[float] = field(default_factory=list)
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    lossy: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Stats:
+        return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens per second of decoding; prefill is not counted. 0 when nothing was decoded."""
+        return self.tokens / self.decode_seconds if self.decode_seconds > 0 else 0.0
+
+    @property
+    def tokens_per_second_total(self) -> float:
+        """Generated tokens per second of prefill and decoding together."""
+        seconds = self.prefill_seconds + self.decode_seconds
+        return self.tokens / seconds if seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "tokens_per_second": self.tokens_per_second,
+            "tokens_per_second_total": self.tokens_per_second_total,
+        }
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished generation.
+
+    finish_reason: "stop" (an end token or a stop string), "length" (max_tokens), "context" (no room left)
+    or "cancelled". tokens holds all emitted ids, text their characters up to a stop string. logprobs is
+    None unless asked for, else one entry per token.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    logprobs: list[Any] | None
+    stats: Stats
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Completion:
+        return cls(
+            text=values["text"],
+            tokens=list(values["tokens"]),
+            finish_reason=values["finish_reason"],
+            logprobs=values.get("logprobs"),
+            stats=Stats.of(values["stats"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "text": self.text,
+            "tokens": self.tokens,
+            "finish_reason": self.finish_reason,
+            "logprobs": self.logprobs,
+            "stats": self.stats.to_dict(),
+        }
+
+
+def _number(name: str, value: Any, low: float | None = None, high: float | None = None) -> None:
+    limits = "a finite number"
+    if low is not None:
+        limits += f" from {low:g}" + (f" to {high:g}" if high is not None else " up")
+    try:
+        good = not isinstance(value, (str, bytes, bool)) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        good = False
+    if not good or (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name}: expected {limits}, found {value!r}")
+
+
+def _integer(name: str, value: Any, low: int) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < low:
+        raise ValueError(f"{name}: expected an integer from {low} up, found {value!r}")

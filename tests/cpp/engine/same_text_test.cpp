@@ -1,0 +1,185 @@
+// The exactness contract, end to end: the tokens are those of plain decoding whatever guesses, batches or chunks.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "model/tiny_model.h"
+
+namespace forerun {
+namespace {
+
+using test::TinyModel;
+using test::TinyModelFile;
+
+std::vector<int32_t> prompt_tokens(int32_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  for (int32_t i = 0; i < count; ++i) {
+    // A short alphabet, so that n-grams repeat.
+    tokens[static_cast<size_t>(i)] = 97 + static_cast<int32_t>(random() % 6);
+  }
+  return tokens;
+}
+
+GenerateOptions request(float temperature, uint64_t seed, int32_t tokens = 40) {
+  GenerateOptions options;
+  options.max_tokens = tokens;
+  options.sampling.temperature = temperature;
+  options.seed = seed;
+  return options;
+}
+
+std::unique_ptr<Engine> load(const std::string& target, const std::string& draft, int32_t fixed = -1,
+                             int32_t threads = 1, const std::string& policy = "dynamic") {
+  EngineOptions options;
+  options.target = target;
+  options.draft = draft;
+  options.fixed_draft = fixed;
+  options.threads = threads;
+  options.draft_policy = policy;
+  return Engine::load(options);
+}
+
+class SameText : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    target_ = new TinyModelFile(TinyModel{});
+    TinyModel other;
+    other.layers = 1;  // the target's first layer and head: a draft that is often right
+    draft_ = new TinyModelFile(other);
+  }
+  static void TearDownTestSuite() {
+    delete target_;
+    delete draft_;
+  }
+  static std::vector<std::vector<int32_t>> plain(const std::vector<GenerateOptions>& requests) {
+    const auto engine = load(target_->path(), "none");
+    std::vector<std::vector<int32_t>> out;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      out.push_back(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), requests[i]).tokens);
+    }
+    return out;
+  }
+  static std::vector<GenerateOptions> requests() {
+    return {request(0.0F, 1), request(0.7F, 2), request(1.0F, 3), request(1.0F, 4)};
+  }
+  static TinyModelFile* target_;
+  static TinyModelFile* draft_;
+};
+TinyModelFile* SameText::target_ = nullptr;
+TinyModelFile* SameText::draft_ = nullptr;
+
+TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
+  const auto wanted = plain(requests());
+  const std::string model = "model:" + draft_->path();
+  const std::string self = "model:" + target_->path();
+  const struct { std::string draft, policy; } guesses[] = {
+      {"ngram", "dynamic"}, {"recycle", "dynamic"}, {"ngram+recycle", "dynamic"}, {model, "chain"},
+      {model, "static"},    {model, "dynamic"},     {self, "dynamic"},            {"ngram+" + self, "chain"}};
+  int64_t accepted = 0;
+  for (const auto& [draft, policy] : guesses) {
+    for (const int32_t budget : {0, 1, 2, 3, 5, 8, 13, 32}) {
+      const auto engine = load(target_->path(), draft, budget, 1 + budget % 2, policy);
+      const auto asked = requests();
+      for (size_t i = 0; i < asked.size(); ++i) {
+        const Completion got = engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]);
+        ASSERT_EQ(got.tokens, wanted[i]) << draft << " " << policy << " budget " << budget << " request " << i;
+        if (budget == 0) ASSERT_EQ(got.stats.drafted, 0);
+        accepted += got.stats.accepted;
+      }
+    }
+  }
+  EXPECT_GT(accepted, 1000);  // the drafts were really used
+}
+
+TEST_F(SameText, UnderTheController) {
+  const auto wanted = plain(requests());
+  for (const std::string draft : {"auto", "recycle", "none"}) {
+    const auto engine = load(target_->path(), draft, -1, 2);
+    const auto asked = requests();
+    for (size_t i = 0; i < asked.size(); ++i) {
+      ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens, wanted[i]) << draft;
+    }
+  }
+}
+
+TEST_F(SameText, WithPenaltiesAndFilters) {
+  std::vector<GenerateOptions> asked(3, request(0.8F, 5));
+  asked[0].sampling.repetition_penalty = 1.3F;
+  asked[1].sampling.frequency_penalty = 0.5F;
+  asked[1].sampling.presence_penalty = 0.4F;
+  asked[1].sampling.top_k = 20;
+  asked[2].sampling.top_p = 0.8F;
+  asked[2].sampling.min_p = 0.05F;
+  asked[2].sampling.logit_bias = {{100, 3.0F}, {99, -5.0F}};
+  const auto wanted = plain(asked);
+  const auto engine = load(target_->path(), "ngram+model:" + target_->path(), 7);
+  for (size_t i = 0; i < asked.size(); ++i) {
+    ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens, wanted[i]) << i;
+  }
+}
+
+TEST_F(SameText, WithBatchNeighbours) {
+  const auto wanted = plain(requests());
+  const auto engine = load(target_->path(), "ngram+recycle", 9);
+  const auto asked = requests();
+  std::vector<Session> sessions;
+  for (size_t i = 0; i < asked.size(); ++i) {
+    sessions.push_back(engine->session(asked[i].sampling, asked[i].seed));
+    sessions.back().append(prompt_tokens(48, static_cast<uint32_t>(i)));
+  }
+  std::vector<bool> ended(asked.size());
+  for (int step = 0; step < 40; ++step) {
+    std::vector<Session*> running;
+    std::vector<size_t> which;
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (!ended[i]) running.push_back(&sessions[i]), which.push_back(i);
+    }
+    const auto results = engine->step(running);
+    for (size_t i = 0; i < results.size(); ++i) ended[which[i]] = results[i].state != StepState::kRunning;
+  }
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    const std::vector<int32_t>& all = sessions[i].tokens();
+    ASSERT_GE(all.size(), 48 + wanted[i].size());
+    EXPECT_EQ(std::vector<int32_t>(all.begin() + 48, all.begin() + 48 + static_cast<ptrdiff_t>(wanted[i].size())),
+              wanted[i]);
+  }
+}
+
+TEST_F(SameText, WhateverThePromptChunksAndPrefixReuse) {
+  const auto prompt = prompt_tokens(300, 9);
+  const GenerateOptions asked = request(0.9F, 7);
+  const auto fresh = load(target_->path(), "none");
+  const auto wanted = fresh->generate(prompt, asked).tokens;
+
+  for (const int32_t chunk : {1, 7, 64, 65, 299}) {  // appended in pieces, a step between would change the text
+    Session session = load(target_->path(), "none")->session(asked.sampling, asked.seed);
+    for (size_t at = 0; at < prompt.size(); at += static_cast<size_t>(chunk)) {
+      session.append(std::span(prompt).subspan(at, std::min(prompt.size() - at, static_cast<size_t>(chunk))));
+      Session probe = session.fork();  // forwards the rows so far
+      probe.step();
+    }
+    std::vector<int32_t> got;
+    while (got.size() < wanted.size()) {
+      const StepResult step = session.step();
+      got.insert(got.end(), step.tokens.begin(), step.tokens.end());
+    }
+    EXPECT_EQ(got, wanted) << chunk;
+  }
+  // A second request on the same engine takes the keys and values of the first.
+  const Completion again = fresh->generate(prompt, asked);
+  EXPECT_EQ(again.tokens, wanted);
+  EXPECT_EQ(again.stats.reused_tokens, 299);
+  auto longer = prompt;
+  longer.insert(longer.end(), {97, 98, 97});
+  const Completion reused = fresh->generate(longer, asked);
+  EXPECT_GE(reused.stats.reused_tokens, 300);
+  EXPECT_EQ(reused.tokens, load(target_->path(), "none")->generate(longer, asked).tokens);
+}
+
+}  // namespace
+}  // namespace forerun

@@ -1,0 +1,114 @@
+#include "engine/session.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "engine/engine.h"
+#include "model/tiny_model.h"
+
+namespace forerun {
+namespace {
+
+class SessionTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    file_ = new test::TinyModelFile(test::TinyModel{.context = 128});
+    EngineOptions options;
+    options.target = file_->path();
+    options.draft = "ngram+recycle";
+    options.fixed_draft = 6;
+    engine_ = Engine::load(options).release();
+  }
+  static void TearDownTestSuite() {
+    delete engine_;
+    delete file_;
+  }
+  static Session start(uint64_t seed = 3) {
+    Sampling sampling;
+    sampling.temperature = 0.9F;
+    sampling.frequency_penalty = 0.2F;
+    Session session = engine_->session(sampling, seed);
+    session.append("abcabcabdabcabd");
+    return session;
+  }
+  static void run(Session& session, int32_t tokens) {
+    while (session.length() < tokens) session.step(tokens - session.length());
+  }
+  static test::TinyModelFile* file_;
+  static Engine* engine_;
+};
+test::TinyModelFile* SessionTest::file_ = nullptr;
+Engine* SessionTest::engine_ = nullptr;
+
+TEST_F(SessionTest, RewindIsNeverHavingWritten) {
+  Session straight = start();
+  run(straight, 60);
+  Session detour = start();
+  run(detour, 40);
+  detour.rewind(25);
+  EXPECT_EQ(detour.length(), 25);
+  run(detour, 60);
+  EXPECT_EQ(detour.tokens(), straight.tokens());
+}
+
+TEST_F(SessionTest, RewindThenAppendIsAFreshPrompt) {
+  Session session = start();
+  run(session, 40);
+  session.rewind(15);
+  session.append("xyz");
+  run(session, 50);
+  Session fresh = engine_->session({.temperature = 0.9F, .frequency_penalty = 0.2F}, 3);
+  fresh.append("abcabcabdabcabdxyz");
+  run(fresh, 50);
+  EXPECT_EQ(session.tokens(), fresh.tokens());
+}
+
+TEST_F(SessionTest, ForksDivergeAndLeaveEachOtherAlone) {
+  Session first = start();
+  run(first, 70);  // beyond one page of keys
+  Session second = first.fork();
+  second.append("zz");
+  run(second, 100);
+  run(first, 100);
+  Session straight = start();
+  run(straight, 100);
+  EXPECT_EQ(first.tokens(), straight.tokens());
+  EXPECT_NE(second.tokens(), first.tokens());
+}
+
+TEST_F(SessionTest, StepEmitsAtMostWhatIsAsked) {
+  Session session = start();
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(session.step(1).tokens.size(), 1U);
+}
+
+TEST_F(SessionTest, AFullContextIsAStateThenAnError) {
+  Session session = start();
+  StepResult last;
+  while (session.length() < 128) {
+    last = session.step();
+    if (last.state == StepState::kEnd) session.rewind(session.length());
+  }
+  EXPECT_EQ(session.length(), 128);
+  EXPECT_NE(last.state, StepState::kRunning);
+  EXPECT_THROW(session.step(), Error);
+  EXPECT_THROW(session.append("a"), Error);
+  session.rewind(100);
+  EXPECT_NO_THROW(session.step());
+}
+
+TEST_F(SessionTest, BadArgumentsAreNamed) {
+  Session session = engine_->session();
+  EXPECT_THROW(session.step(), Error);  // empty
+  EXPECT_THROW(session.append(std::vector<int32_t>{1, 260}), Error);
+  EXPECT_EQ(session.length(), 0);
+  EXPECT_THROW(session.append(std::vector<int32_t>{-1}), Error);
+  EXPECT_THROW(session.append(std::vector<int32_t>(129, 5)), Error);
+  session.append("a");
+  EXPECT_THROW(session.rewind(2), Error);
+  EXPECT_THROW(session.rewind(-1), Error);
+  EXPECT_THROW(session.step(0), Error);
+}
+
+}  // namespace
+}  // namespace forerun
