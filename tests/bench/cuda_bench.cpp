@@ -17,7 +17,7 @@
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/packed_layout.h"
-#include "backend/cuda_test_data.h"
+#include "backend/cuda/test_data.h"
 #include "base/error.h"
 
 namespace forerun::cuda {

@@ -104,6 +104,16 @@ void CudaBackend::download(void* host, const void* device, int64_t bytes) {
   if (to != host && bytes > 0) std::memcpy(host, to, size);
 }
 
+void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
+  use();
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream_.get()), "copy");
+}
+
+void CudaBackend::synchronize() {
+  use();
+  stream_.wait();
+}
+
 void CudaBackend::grow(DeviceMemory& memory, int64_t bytes, const char* purpose) {
   if (memory.bytes() >= bytes) return;
   stream_.wait();

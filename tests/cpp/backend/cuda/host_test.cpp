@@ -8,7 +8,7 @@
 #include "backend/cuda/elementwise.h"
 #include "backend/cuda/file_block.h"
 #include "backend/cuda/packed_layout.h"
-#include "backend/cuda_test_data.h"
+#include "backend/cuda/test_data.h"
 
 namespace forerun::cuda {
 namespace {

@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "backend/cuda_fixture.h"
+#include "backend/cuda/fixture.h"
 #include "base/error.h"
 
 namespace forerun::cuda_test {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "backend/cuda_fixture.h"
+#include "backend/cuda/fixture.h"
 
 namespace forerun::cuda_test {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "backend/cuda_test_data.h"
+#include "backend/cuda/test_data.h"
 
 namespace forerun::cuda_test {
 
