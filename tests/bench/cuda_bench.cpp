@@ -3,7 +3,7 @@
 //   linear        Q4_K matrices of 7B models: for every number of rows the time of quantisation and product, the
 //                 fraction of copy_gbs and the ratio to one row; the matrices rotate, so that none stays in the cache
 //   steps         a whole forward of random weights: `graph_us` replayed as a CUDA graph, `queued_us` launch by launch
-// Times are medians. Usage: cuda_bench [--quick]
+// Times are medians. Usage: cuda_bench [--quick] [--linear | --steps]
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -69,7 +69,7 @@ double copy_bandwidth(cudaStream_t stream) {
   const Replay copy(stream, [&] {
     check(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream), "copy");
   });
-  return 2.0 * kBytes / copy.microseconds(15) / 1e3;
+  return 2.0 * kBytes / copy.microseconds(50) / 1e3;
 }
 
 // One packed matrix of random codes, `copies` times.
@@ -244,21 +244,23 @@ void bench_steps(CudaBackend& backend, const Shape& shape, double copy_gbs, bool
   std::printf("}}");
 }
 
-int run(bool quick) {
+int run(bool quick, bool linear, bool steps) {
   CudaBackend backend(0);
   const double copy_gbs = copy_bandwidth(backend.stream());
   std::printf("{\"gpu\": \"%s\", \"copy_gbs\": %.0f, \"linear\": [", backend.description().c_str(), copy_gbs);
   const std::array<std::array<int64_t, 2>, 5> shapes{{{4096, 4096}, {14336, 4096}, {4096, 14336}, {22016, 4096}, {128256, 4096}}};
-  for (size_t i = 0; i < shapes.size(); ++i) {
+  for (size_t i = 0; linear && i < shapes.size(); ++i) {
     if (i > 0) std::printf(", ");
     bench_linear(backend, shapes[i][0], shapes[i][1], copy_gbs, quick);
   }
   std::printf("], \"steps\": [");
-  bench_steps(backend, {"7B Q4_K", DType::kQ4_K, 32, 4096, 32, 8, 128, 14336, 32000, 512}, copy_gbs, quick);
-  std::printf(", ");
-  bench_steps(backend, {"1.5B Q4_K", DType::kQ4_K, 28, 1536, 12, 2, 128, 8960, 151936, 512}, copy_gbs, quick);
-  std::printf(", ");
-  bench_steps(backend, {"0.5B Q8_0", DType::kQ8_0, 24, 896, 14, 2, 64, 4864, 151936, 512}, copy_gbs, quick);
+  const Shape models[] = {{"7B Q4_K", DType::kQ4_K, 32, 4096, 32, 8, 128, 14336, 32000, 512},
+                          {"1.5B Q4_K", DType::kQ4_K, 28, 1536, 12, 2, 128, 8960, 151936, 512},
+                          {"0.5B Q8_0", DType::kQ8_0, 24, 896, 14, 2, 64, 4864, 151936, 512}};
+  for (size_t i = 0; steps && i < std::size(models); ++i) {
+    if (i > 0) std::printf(", ");
+    bench_steps(backend, models[i], copy_gbs, quick);
+  }
   std::printf("]}\n");
   return 0;
 }
@@ -267,8 +269,11 @@ int run(bool quick) {
 }  // namespace forerun::cuda
 
 int main(int argc, char** argv) {
+  const auto given = [&](const char* option) {
+    return std::any_of(argv + 1, argv + argc, [&](const char* text) { return std::strcmp(text, option) == 0; });
+  };
   try {
-    return forerun::cuda::run(argc > 1 && std::strcmp(argv[1], "--quick") == 0);
+    return forerun::cuda::run(given("--quick"), !given("--steps"), !given("--linear"));
   } catch (const std::exception& failure) {
     std::fprintf(stderr, "cuda_bench: %s\n", failure.what());
     return 1;

@@ -5,7 +5,7 @@
 
 #include "backend/cuda/elementwise.h"
 #include "backend/cuda/launch.h"
-#include "backend/cuda/runtime.h"
+#include "backend/cuda/kernel_launch.cuh"
 #include "base/error.h"
 
 namespace forerun::cuda {
@@ -39,22 +39,71 @@ __device__ __forceinline__ float warp_sum(float value) {
 
 // Scores of positions 2 l and 2 l + 1 of the block at k_first / k_second (a column of [head_dim][64]), one chain over
 // head_dim. Contiguous: both lie side by side in one page, so that one 4-byte load brings both.
+template <bool Contiguous, int Step>
+__device__ __forceinline__ void score_step(const __half* k_first, const __half* k_second, const float* q, int head_dim,
+                                           int d, float (&low)[kHeads], float (&high)[kHeads]) {
+  float2 key[Step];
+#pragma unroll
+  for (int i = 0; i < Step; ++i) {
+    if constexpr (Contiguous) {
+      key[i] = __half22float2(*reinterpret_cast<const __half2*>(k_first + (d + i) * kBlock));
+    } else {
+      key[i] = {__half2float(k_first[(d + i) * kBlock]), __half2float(k_second[(d + i) * kBlock])};
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < Step; ++i) {
+#pragma unroll
+    for (int head = 0; head < kHeads; ++head) {
+      const float value = q[head * head_dim + d + i];
+      low[head] = fmaf(value, key[i].x, low[head]);
+      high[head] = fmaf(value, key[i].y, high[head]);
+    }
+  }
+}
+
 template <bool Contiguous>
 __device__ __forceinline__ void score(const __half* k_first, const __half* k_second, const float* q, int head_dim,
                                       float (&low)[kHeads], float (&high)[kHeads]) {
-#pragma unroll 8
-  for (int d = 0; d < head_dim; ++d) {
-    float first, second;
-    if constexpr (Contiguous) {
-      const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(k_first + d * kBlock));
-      first = pair.x, second = pair.y;
-    } else {
-      first = __half2float(k_first[d * kBlock]), second = __half2float(k_second[d * kBlock]);
+  constexpr int kStep = 32;  // loads in flight
+  int d = 0;
+  for (; d + kStep <= head_dim; d += kStep) {
+    score_step<Contiguous, kStep>(k_first, k_second, q, head_dim, d, low, high);
+  }
+  for (; d < head_dim; ++d) score_step<Contiguous, 1>(k_first, k_second, q, head_dim, d, low, high);
+}
+
+// acc += weight * value of Step positions from j on. v_low, v_high: where the values of the lane's two positions lie;
+// contiguous: all values of the block lie in one page, from v_low of lane 0 on.
+template <int Pairs, int Step>
+__device__ __forceinline__ void weigh_step(const __half* v_low, const __half* v_high, bool contiguous,
+                                           const float* weights, int head_dim, int j, float2 (&acc)[kHeads][Pairs]) {
+  const int lane = threadIdx.x % 32;
+  __half2 value[Step][Pairs];
+#pragma unroll
+  for (int i = 0; i < Step; ++i) {
+    const __half* at = v_low + (j + i) * head_dim;
+    if (!contiguous) {
+      const auto mine = reinterpret_cast<uint64_t>((j + i) % 2 == 0 ? v_low : v_high);
+      at = reinterpret_cast<const __half*>(__shfl_sync(~0U, mine, (j + i) / 2));
     }
 #pragma unroll
+    for (int pair = 0; pair < Pairs; ++pair) {
+      const int d = pair * 64 + 2 * lane;
+      value[i][pair] = d < head_dim ? *reinterpret_cast<const __half2*>(at + d) : __half2{};
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < Step; ++i) {
+#pragma unroll
     for (int head = 0; head < kHeads; ++head) {
-      low[head] = fmaf(q[head * head_dim + d], first, low[head]);
-      high[head] = fmaf(q[head * head_dim + d], second, high[head]);
+      const float weight = weights[head * kBlock + j + i];
+#pragma unroll
+      for (int pair = 0; pair < Pairs; ++pair) {
+        const float2 v = __half22float2(value[i][pair]);
+        acc[head][pair].x = fmaf(weight, v.x, acc[head][pair].x);
+        acc[head][pair].y = fmaf(weight, v.y, acc[head][pair].y);
+      }
     }
   }
 }
@@ -66,6 +115,7 @@ __device__ __forceinline__ void score(const __half* k_first, const __half* k_sec
 // Shared: q [kHeads][head_dim], weights [kWarps][kHeads][64], values [kWarps][kHeads][head_dim + 2].
 template <int Pairs>
 __global__ void __launch_bounds__(32 * kWarps) attention_kernel(const __grid_constant__ AttentionArgs args) {
+  begin_kernel();
   extern __shared__ float shared[];
   const KvLayout& layout = args.batch.layout;
   const int head_dim = layout.head_dim, group = args.heads / layout.kv_heads;
@@ -98,7 +148,8 @@ __global__ void __launch_bounds__(32 * kWarps) attention_kernel(const __grid_con
       return reinterpret_cast<const __half*>(pages[slot / kBlock] + reinterpret_cast<intptr_t>(base));
     };
     float low[kHeads] = {}, high[kHeads] = {};
-    if (first + kBlock <= row.prefix) {
+    const bool contiguous = first + kBlock <= row.prefix;
+    if (contiguous) {
       score<true>(page_at(slot_low, base_k) + 2 * lane, nullptr, q, head_dim, low, high);
     } else {
       score<false>(page_at(slot_low, base_k) + slot_low % kBlock, page_at(slot_high, base_k) + slot_high % kBlock, q,
@@ -122,23 +173,15 @@ __global__ void __launch_bounds__(32 * kWarps) attention_kernel(const __grid_con
     }
     __syncwarp();
     float2 acc[kHeads][Pairs] = {};
-#pragma unroll 4
-    for (int j = 0; j < visible; ++j) {
-      const int slot_a = __shfl_sync(~0U, slot_low, j / 2), slot_b = __shfl_sync(~0U, slot_high, j / 2);
-      const int slot = j % 2 == 0 ? slot_a : slot_b;
-      const __half* v = page_at(slot, base_v) + slot % kBlock * head_dim + 2 * lane;
-#pragma unroll
-      for (int pair = 0; pair < Pairs; ++pair) {
-        if (pair * 64 + 2 * lane >= head_dim) continue;
-        const float2 value = __half22float2(*reinterpret_cast<const __half2*>(v + pair * 64));
-#pragma unroll
-        for (int head = 0; head < kHeads; ++head) {
-          const float p = weights[head * kBlock + j];
-          acc[head][pair].x = fmaf(p, value.x, acc[head][pair].x);
-          acc[head][pair].y = fmaf(p, value.y, acc[head][pair].y);
-        }
-      }
+    constexpr int kStep = Pairs >= 4 ? 8 : 16;
+    const __half* v_low = page_at(contiguous ? first : slot_low, base_v);
+    const __half* v_high = page_at(slot_high, base_v) + slot_high % kBlock * head_dim;
+    if (!contiguous) v_low += slot_low % kBlock * head_dim;
+    int j = 0;
+    for (; j + kStep <= visible; j += kStep) {
+      weigh_step<Pairs, kStep>(v_low, v_high, contiguous, weights, head_dim, j, acc);
     }
+    for (; j < visible; ++j) weigh_step<Pairs, 1>(v_low, v_high, contiguous, weights, head_dim, j, acc);
 #pragma unroll
     for (int head = 0; head < kHeads; ++head) {
 #pragma unroll
@@ -180,6 +223,7 @@ __global__ void __launch_bounds__(32 * kWarps) attention_kernel(const __grid_con
 
 // Joins the spans of rows that have more than one, in order. Grid: x = row, y = head; a thread per value.
 __global__ void join_kernel(const __grid_constant__ AttentionArgs args) {
+  begin_kernel();
   const int head_dim = args.batch.layout.head_dim, row_index = args.first_row + blockIdx.x;
   const int spans = args.batch.rows[row_index].position / kSpan + 1;
   if (spans == 1 || threadIdx.x >= head_dim) return;
@@ -199,6 +243,7 @@ __global__ void join_kernel(const __grid_constant__ AttentionArgs args) {
 
 // Grid: x = row, y = KV head; a thread per value.
 __global__ void store_kernel(DeviceBatch batch, int layer, Tensor k, Tensor v) {
+  begin_kernel();
   const int head_dim = batch.layout.head_dim, d = threadIdx.x, head = blockIdx.y;
   if (d >= head_dim) return;
   const AttentionRow row = batch.rows[blockIdx.x];
@@ -212,6 +257,7 @@ __global__ void store_kernel(DeviceBatch batch, int layer, Tensor k, Tensor v) {
 
 // Grid: x = layer, y = KV head; thread d moves value d of every slot, in the order given.
 __global__ void move_kernel(KvLayout layout, std::byte* const* pages, const int32_t* from, const int32_t* to, int count) {
+  begin_kernel();
   const int d = threadIdx.x;
   if (d >= layout.head_dim) return;
   const int64_t k_offset = layout.k_offset(blockIdx.x, blockIdx.y), v_offset = layout.v_offset(blockIdx.x, blockIdx.y);
@@ -254,30 +300,26 @@ void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, T
     const AttentionArgs args{batch, layer, heads, first, spans, scale, q, out, scratch.data};
     const dim3 grid(rows, layout.kv_heads * tiles, spans);
     if (layout.head_dim <= 64) {
-      attention_kernel<1><<<grid, 32 * kWarps, shared, stream>>>(args);
+      launch("attention_kernel", attention_kernel<1>, grid, 32 * kWarps, shared, stream, args);
     } else if (layout.head_dim <= 128) {
-      attention_kernel<2><<<grid, 32 * kWarps, shared, stream>>>(args);
+      launch("attention_kernel", attention_kernel<2>, grid, 32 * kWarps, shared, stream, args);
     } else {
-      attention_kernel<4><<<grid, 32 * kWarps, shared, stream>>>(args);
+      launch("attention_kernel", attention_kernel<4>, grid, 32 * kWarps, shared, stream, args);
     }
-    check_launch("attention_kernel");
     if (spans == 1) continue;
-    join_kernel<<<dim3(rows, heads), round_to_warp(layout.head_dim), 0, stream>>>(args);
-    check_launch("join_kernel");
+    launch("join_kernel", join_kernel, dim3(rows, heads), round_to_warp(layout.head_dim), 0, stream, args);
   }
 }
 
 void store_kv(const DeviceBatch& batch, int32_t layer, Tensor k, Tensor v, cudaStream_t stream) {
   const dim3 grid(batch.count, batch.layout.kv_heads);
-  store_kernel<<<grid, round_to_warp(batch.layout.head_dim), 0, stream>>>(batch, layer, k, v);
-  check_launch("store_kernel");
+  launch("store_kernel", store_kernel, grid, round_to_warp(batch.layout.head_dim), 0, stream, batch, layer, k, v);
 }
 
 void move_kv(const KvLayout& layout, std::byte* const* pages, const int32_t* from, const int32_t* to, int32_t count,
              cudaStream_t stream) {
   const dim3 grid(layout.layers, layout.kv_heads);
-  move_kernel<<<grid, round_to_warp(layout.head_dim), 0, stream>>>(layout, pages, from, to, count);
-  check_launch("move_kernel");
+  launch("move_kernel", move_kernel, grid, round_to_warp(layout.head_dim), 0, stream, layout, pages, from, to, count);
 }
 
 }  // namespace forerun::cuda

@@ -20,6 +20,7 @@ namespace {
 // Grid: x = 256 inputs, y = rows; one warp, lane l holds inputs 8 l .. 8 l + 7. Inputs past the last are zeros.
 template <bool Super>
 __global__ void quantize_kernel(Tensor x, QuantizedRows out) {
+  begin_kernel();
   const int lane = threadIdx.x, block = blockIdx.x, row = blockIdx.y;
   const int first = block * 256 + lane * 8;
   float value[8];
@@ -76,6 +77,16 @@ auto with_type(DType dtype, const F& f) {
 
 }  // namespace
 
+TiledLimits tiled_limits() {
+  TiledLimits limits;
+  int device = 0;
+  check(cudaGetDevice(&device), "ask for the device");
+  check(cudaDeviceGetAttribute(&limits.major, cudaDevAttrComputeCapabilityMajor, device), "ask for the device");
+  check(cudaDeviceGetAttribute(&limits.processors, cudaDevAttrMultiProcessorCount, device), "ask for the device");
+  check(cudaDeviceGetAttribute(&limits.shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "ask for the device");
+  return limits;
+}
+
 int64_t packed_record(DType dtype) {
   return is_quantized(dtype) ? with_type(dtype, [](auto type) { return int64_t{Packed<type.value>::kRecord}; }) : 0;
 }
@@ -99,11 +110,10 @@ void linear_quantized(DType dtype, const QuantizedRows& x, const MatrixTasks& ta
 void quantize_rows(Tensor x, bool super, const QuantizedRows& out, cudaStream_t stream) {
   const dim3 grid(round_up(x.cols, 256) / 256, x.rows);
   if (super) {
-    quantize_kernel<true><<<grid, 32, 0, stream>>>(x, out);
+    launch("quantize_kernel", quantize_kernel<true>, grid, 32, 0, stream, x, out);
   } else {
-    quantize_kernel<false><<<grid, 32, 0, stream>>>(x, out);
+    launch("quantize_kernel", quantize_kernel<false>, grid, 32, 0, stream, x, out);
   }
-  check_launch("quantize_kernel");
 }
 
 }  // namespace forerun::cuda

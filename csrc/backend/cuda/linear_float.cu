@@ -4,7 +4,7 @@
 #include <string>
 
 #include "backend/cuda/launch.h"
-#include "backend/cuda/runtime.h"
+#include "backend/cuda/kernel_launch.cuh"
 #include "base/error.h"
 
 namespace forerun::cuda {
@@ -44,6 +44,7 @@ __device__ __forceinline__ Eight load_eight(const __nv_bfloat16* at) {
 // for few rows.
 template <typename Element, int Rows>
 __global__ void __launch_bounds__(128) linear_float_kernel(FloatMatrix w, Tensor x, Tensor out, bool aligned) {
+  begin_kernel();
   const int lane = threadIdx.x % 32, output = blockIdx.x * 4 + threadIdx.x / 32, first_row = blockIdx.y * Rows;
   if (output >= w.outputs) return;
   const auto* weight = static_cast<const Element*>(w.data) + static_cast<int64_t>(output) * w.stride;
@@ -80,13 +81,12 @@ void launch_float(const FloatMatrix& w, Tensor x, Tensor out, cudaStream_t strea
   const bool aligned = w.inputs % 8 == 0 && x.stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
   const auto grid = [&](int rows) { return dim3((w.outputs + 3) / 4, (x.rows + rows - 1) / rows); };
   if (x.rows == 1) {
-    linear_float_kernel<Element, 1><<<grid(1), 128, 0, stream>>>(w, x, out, aligned);
+    launch("linear_float_kernel", linear_float_kernel<Element, 1>, grid(1), 128, 0, stream, w, x, out, aligned);
   } else if (x.rows <= 4) {
-    linear_float_kernel<Element, 4><<<grid(4), 128, 0, stream>>>(w, x, out, aligned);
+    launch("linear_float_kernel", linear_float_kernel<Element, 4>, grid(4), 128, 0, stream, w, x, out, aligned);
   } else {
-    linear_float_kernel<Element, 8><<<grid(8), 128, 0, stream>>>(w, x, out, aligned);
+    launch("linear_float_kernel", linear_float_kernel<Element, 8>, grid(8), 128, 0, stream, w, x, out, aligned);
   }
-  check_launch("linear_float_kernel");
 }
 
 }  // namespace

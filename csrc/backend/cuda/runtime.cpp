@@ -13,6 +13,17 @@ void check(cudaError_t status, const char* what) {
                                       cudaGetErrorName(status) + ")");
 }
 
+bool early_launch() {
+  static const bool answer = [] {
+    int device = 0;
+    int major = 0;
+    check(cudaGetDevice(&device), "ask for the device");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "ask for the compute capability");
+    return major >= 9;
+  }();
+  return answer;
+}
+
 std::byte* allocate_device(int64_t bytes, const char* purpose) {
   void* data = nullptr;
   const cudaError_t status = cudaMalloc(&data, static_cast<size_t>(bytes));

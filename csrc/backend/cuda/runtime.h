@@ -11,8 +11,9 @@ namespace forerun::cuda {
 // Throws Error(kDevice) "cuda: <what>: <the runtime's text>" unless status is cudaSuccess.
 void check(cudaError_t status, const char* what);
 
-// After a launch: its own error, or one that an earlier kernel left behind.
-inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
+// Whether kernels may start before the one ahead of them ends (kernel_launch.cuh). Asked once: all devices of a
+// process are taken to be alike.
+bool early_launch();
 
 class Stream {
  public:
