@@ -71,15 +71,9 @@ def find_cxx20() -> None:
 
 
 def tool(name: str) -> str:
-    """The program of the PyPI package of that name where it is installed, else the one on PATH."""
-    try:
-        module = __import__(name)
-        program = Path(getattr(module, f"{name.upper()}_BIN_DIR", module.BIN_DIR)) / name
-        if program.exists():
-            return str(program)
-    except (ImportError, AttributeError):
-        pass
-    found = shutil.which(name)
+    """A program on PATH, where pip's build environment comes first, else beside this Python."""
+    beside = Path(sys.executable).parent / name
+    found = shutil.which(name) or (str(beside) if beside.exists() else None)
     if found is None:
         raise SystemExit(f"forerun: {name} not found; pip install {name}")
     return found
@@ -96,9 +90,7 @@ class CMakeBuild(build_ext):
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(len(os.sched_getaffinity(0)))
         self.command([cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *self.options()])
         self.command([cmake, "--build", str(build), "--parallel", jobs, "--target", "_core"])
-        self.command(
-            [cmake, "--install", str(build), "--component", "python", "--prefix", str(package)]
-        )
+        self.command([cmake, "--install", str(build), "--component", "python", "--prefix", str(package)])
 
     def options(self) -> list[str]:
         import pybind11

@@ -3,10 +3,11 @@ find_package(Threads REQUIRED)
 
 # nlohmann-json, header only: the PyPI package `nlohmann-json`, the distribution's, or -DNLOHMANN_JSON_INCLUDE_DIR=.
 if(NOT NLOHMANN_JSON_INCLUDE_DIR)
-  find_package(Python3 QUIET COMPONENTS Interpreter)
-  if(Python3_FOUND)
+  # find_package(Python3) here would spoil pybind11's own search for Python.
+  find_program(FORERUN_PYTHON_PROGRAM NAMES python3 python)
+  if(FORERUN_PYTHON_PROGRAM)
     execute_process(
-      COMMAND ${Python3_EXECUTABLE} -c
+      COMMAND ${FORERUN_PYTHON_PROGRAM} -c
               "import pathlib, nlohmann_json as m; print(pathlib.Path(m.__file__).parent / 'include')"
       OUTPUT_VARIABLE _json_dir OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   endif()

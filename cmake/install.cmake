@@ -8,9 +8,6 @@ set(FORERUN_PUBLIC_HEADERS engine/engine.h engine/session.h engine/options.h eng
     base/logprobs.h base/sampling.h)
 foreach(header ${FORERUN_PUBLIC_HEADERS})
   set(source ${PROJECT_SOURCE_DIR}/csrc/${header})
-  if(NOT EXISTS ${source})
-    continue()
-  endif()
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
   file(READ ${source} text)
   string(REGEX REPLACE "#include \"engine/([a-z_]+\\.h)\"" "#include \"forerun/\\1\"" text "${text}")
@@ -25,7 +22,7 @@ endforeach()
 install(
   TARGETS forerun
   EXPORT forerun-targets
-  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT cpp NAMELINK_COMPONENT cpp
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT cpp
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 if(TARGET forerun_cuda)
   install(TARGETS forerun_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT cpp)
@@ -44,5 +41,6 @@ install(
 
 # lib or lib/x86_64-linux-gnu: the .pc file finds its prefix from where it lies, so the tree can be moved.
 file(RELATIVE_PATH FORERUN_PC_TO_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" FORERUN_PC_TO_PREFIX "${FORERUN_PC_TO_PREFIX}")
 configure_file(${CMAKE_CURRENT_LIST_DIR}/forerun.pc.in ${PROJECT_BINARY_DIR}/forerun.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/forerun.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT cpp)

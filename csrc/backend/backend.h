@@ -13,7 +13,8 @@
 
 namespace forerun {
 
-// A weight matrix in the file's form, on the host: `rows` outputs of `cols` inputs, row-major blocks.
+// A weight matrix in the file's form, on the host: `rows` outputs of `cols` inputs, row-major
+// blocks.
 struct HostMatrix {
   DType dtype = DType::kF32;
   int64_t rows = 0;
@@ -39,9 +40,10 @@ struct LinearTask {
 };
 
 // Where keys and values of a page lie. A page holds 64 slots for every layer of its cache, as f16:
-//   K of (layer, head): [head_dim][64]  transposed, so that lanes are slots and a score is one chain over head_dim
-//   V of (layer, head): [64][head_dim]
-// A score does not depend on its slot, so a tree node reads its ancestors wherever they lie (exactness contract).
+//   K of (layer, head): [head_dim][64]  transposed, so that lanes are slots and a score is one
+//   chain over head_dim V of (layer, head): [64][head_dim]
+// A score does not depend on its slot, so a tree node reads its ancestors wherever they lie
+// (exactness contract).
 struct KvLayout {
   static constexpr int32_t kPageSlots = 64;
   int32_t layers = 0;
@@ -58,9 +60,9 @@ struct KvLayout {
   }
 };
 
-// What attention needs to know of a batch row. The row sees logical positions [0, position]: position p < prefix
-// lies in slot p, the others in path[p - prefix] (ancestors in the draft tree, the row itself last).
-// A causal row has prefix = position + 1 and no path.
+// What attention needs to know of a batch row. The row sees logical positions [0, position]:
+// position p < prefix lies in slot p, the others in path[p - prefix] (ancestors in the draft tree,
+// the row itself last). A causal row has prefix = position + 1 and no path.
 struct AttentionRow {
   int32_t sequence = 0;  // index into AttentionBatch::pages
   int32_t position = 0;
@@ -71,14 +73,17 @@ struct AttentionRow {
 
 struct AttentionBatch {
   KvLayout layout;
-  std::span<const AttentionRow> rows;                     // in sequence order
-  std::span<const int32_t> path;                          // slots
-  std::span<const std::span<std::byte* const>> pages;     // per sequence: slot s is column s % 64 of pages[s / 64]
+  std::span<const AttentionRow> rows;  // in sequence order
+  std::span<const int32_t> path;       // slots
+  std::span<const std::span<std::byte* const>>
+      pages;  // per sequence: slot s is column s % 64 of pages[s / 64]
 };
 
-// A device: memory, packed weights and about a dozen operations on fp32 rows. The rules of the exactness contract
-// (../README.md) hold for every implementation: the bits of a row depend neither on the other rows of the call nor
-// on the number of threads. Not thread-safe: one forward at a time (the engine's step lock).
+// A device: memory, packed weights and about a dozen operations on fp32 rows. The rules of the
+// exactness contract
+// (../README.md) hold for every implementation: the bits of a row depend neither on the other rows
+// of the call nor on the number of threads. Not thread-safe: one forward at a time (the engine's
+// step lock).
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -86,48 +91,62 @@ class Backend {
   virtual std::string description() const = 0;  // for people: kernels, threads, device name
   virtual int threads() const { return 1; }
 
-  // --- memory -----------------------------------------------------------------------------------------------
-  virtual Buffer allocate(int64_t bytes) = 0;  // 64-byte aligned, zeroed; Error(kOutOfMemory) with the size
+  // --- memory
+  // -----------------------------------------------------------------------------------------------
+  virtual Buffer allocate(
+      int64_t bytes) = 0;  // 64-byte aligned, zeroed; Error(kOutOfMemory) with the size
   virtual void free(void* data, int64_t bytes) noexcept = 0;
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;  // waits for the result
-  virtual void copy(void* to, const void* from, int64_t bytes) = 0;              // within the device
-  virtual void synchronize() = 0;                                            // waits for all operations
-  virtual bool host_visible() const = 0;                                     // a host pointer can read device memory
+  virtual void copy(void* to, const void* from, int64_t bytes) = 0;          // within the device
+  virtual void synchronize() = 0;         // waits for all operations
+  virtual bool host_visible() const = 0;  // a host pointer can read device memory
 
-  // --- load -------------------------------------------------------------------------------------------------
-  virtual std::unique_ptr<Weight> pack(const HostMatrix& matrix) = 0;  // Error(kUnsupported) naming the type
-  virtual void reserve(int32_t max_rows, int32_t max_cols) = 0;        // scratch, so that steps do not allocate
+  // --- load
+  // -------------------------------------------------------------------------------------------------
+  virtual std::unique_ptr<Weight> pack(
+      const HostMatrix& matrix) = 0;  // Error(kUnsupported) naming the type
+  virtual void reserve(int32_t max_rows,
+                       int32_t max_cols) = 0;  // scratch, so that steps do not allocate
 
-  // --- operations: x, out are [rows, cols] ------------------------------------------------------------------
+  // --- operations: x, out are [rows, cols]
+  // ------------------------------------------------------------------
   virtual void linear(Tensor x, std::span<const LinearTask> tasks) = 0;
-  virtual void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) = 0;  // out may be x
-  // The same over each head of [rows, heads * head_dim], in place (Qwen3's q and k norm); weight [head_dim].
+  virtual void rms_norm(Tensor x, const float* weight, float epsilon,
+                        Tensor out) = 0;  // out may be x
+  // The same over each head of [rows, heads * head_dim], in place (Qwen3's q and k norm); weight
+  // [head_dim].
   virtual void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) = 0;
-  // Rotates the first `rotary` values of each head, in place. cos_sin: [rows, rotary], cosines then sines.
-  // interleaved: pairs are (2i, 2i + 1), else (i, i + rotary / 2).
+  // Rotates the first `rotary` values of each head, in place. cos_sin: [rows, rotary], cosines then
+  // sines. interleaved: pairs are (2i, 2i + 1), else (i, i + rotary / 2).
   virtual void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) = 0;
   virtual void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) = 0;
-  // q, out: [rows, heads * head_dim]; heads a multiple of kv_heads; scores are multiplied by `scale`.
-  virtual void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale, Tensor out) = 0;
+  // q, out: [rows, heads * head_dim]; heads a multiple of kv_heads; scores are multiplied by
+  // `scale`.
+  virtual void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
+                         Tensor out) = 0;
   virtual void swiglu(Tensor gate, Tensor up, Tensor out) = 0;  // silu(gate) * up; out may be gate
   virtual void add(Tensor x, Tensor y) = 0;                     // x += y
   virtual void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) = 0;
-  // Moves slot `from[i]` to `to[i]` in all layers, in this order; the pages of one sequence (KvCache::commit).
-  virtual void move_kv(const KvLayout& layout, std::span<std::byte* const> pages, std::span<const int32_t> from,
-                       std::span<const int32_t> to) = 0;
-  // The k largest of each row, largest first, ties to the lowest id; NaN counts as -inf. Results on the host.
+  // Moves slot `from[i]` to `to[i]` in all layers, in this order; the pages of one sequence
+  // (KvCache::commit).
+  virtual void move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
+                       std::span<const int32_t> from, std::span<const int32_t> to) = 0;
+  // The k largest of each row, largest first, ties to the lowest id; NaN counts as -inf. Results on
+  // the host.
   virtual void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) = 0;
 };
 
-// threads: 0 = the cores this process may use. Error(kUnsupported) when the CPU lacks AVX2, FMA or F16C and
-// FORERUN_ISA does not say scalar.
+// threads: 0 = the cores this process may use. Error(kUnsupported) when the CPU lacks AVX2, FMA or
+// F16C and FORERUN_ISA does not say scalar.
 std::unique_ptr<Backend> make_cpu_backend(int threads);
 
-// GB/s of a read of `bytes` per thread with the widest loads, the best of a few passes (forerun doctor, bench).
+// GB/s of a read of `bytes` per thread with the widest loads, the best of a few passes (forerun
+// doctor, bench).
 FORERUN_API double measure_read_bandwidth(int threads, int64_t bytes_per_thread);
 
-// The CUDA back end comes from libforerun_cuda.so, loaded when it is asked for (backend/cuda_loader.cpp).
+// The CUDA back end comes from libforerun_cuda.so, loaded when it is asked for
+// (backend/cuda_loader.cpp).
 struct CudaStatus {
   bool available = false;
   std::string text;  // device name, or why not

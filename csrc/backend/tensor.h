@@ -14,7 +14,8 @@ class Backend;
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Backend* backend, void* data, int64_t bytes) : backend_(backend), data_(data), bytes_(bytes) {}
+  Buffer(Backend* backend, void* data, int64_t bytes)
+      : backend_(backend), data_(data), bytes_(bytes) {}
   ~Buffer();
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
@@ -40,7 +41,8 @@ class Buffer {
   int64_t bytes_ = 0;
 };
 
-// A view of fp32 activations: `rows` rows of `cols` values, `stride` values apart. Trivially copyable.
+// A view of fp32 activations: `rows` rows of `cols` values, `stride` values apart. Trivially
+// copyable.
 struct Tensor {
   float* data = nullptr;
   int32_t rows = 0;
@@ -48,7 +50,8 @@ struct Tensor {
   int64_t stride = 0;
 
   Tensor() = default;
-  Tensor(float* data, int32_t rows, int32_t cols) : data(data), rows(rows), cols(cols), stride(cols) {}
+  Tensor(float* data, int32_t rows, int32_t cols)
+      : data(data), rows(rows), cols(cols), stride(cols) {}
   float* row(int32_t i) const { return data + i * stride; }
   Tensor first_rows(int32_t n) const {
     Tensor view = *this;

@@ -6,22 +6,24 @@
 
 namespace forerun {
 
-// Instruction sets that kernels are compiled for, from the plain loop up. Each includes those before it.
+// Instruction sets that kernels are compiled for, from the plain loop up. Each includes those
+// before it.
 enum class Isa { kScalar, kAvx2, kAvx512Vnni, kAmx };
 
 struct CpuFeatures {
-  std::string model;                        // as /proc/cpuinfo names it
+  std::string model;  // as /proc/cpuinfo names it
   bool avx2 = false, fma = false, f16c = false;
-  bool avx512 = false;                      // F, BW, DQ, VL and the operating system saves the registers
+  bool avx512 = false;  // F, BW, DQ, VL and the operating system saves the registers
   bool avx512_vnni = false, avx512_bf16 = false;
   bool amx_int8 = false, amx_bf16 = false;
-  int cores = 1;                            // usable by this process (affinity mask and cgroup quota)
+  int cores = 1;  // usable by this process (affinity mask and cgroup quota)
 };
 
 FORERUN_API const CpuFeatures& cpu_features();  // detected once
 
-// The best instruction set this machine and this build have; FORERUN_ISA=scalar|avx2|avx512|amx forces one.
-// Throws Error(kUnsupported) when the forced one is missing here or the name is unknown.
+// The best instruction set this machine and this build have; FORERUN_ISA=scalar|avx2|avx512|amx
+// forces one. Throws Error(kUnsupported) when the forced one is missing here or the name is
+// unknown.
 FORERUN_API Isa selected_isa();
 FORERUN_API const char* isa_name(Isa isa);  // "scalar", "avx2", "avx512", "amx"
 

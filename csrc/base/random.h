@@ -4,17 +4,21 @@
 
 namespace forerun {
 
-// Counter-based noise: a pure function of (seed, position, token), so a token's noise is the same whatever the
-// batch, tree, thread or drafter (verification.md 2.4; Daliri, Musco, Suresh, arXiv 2408.07978).
-// Philox4x32-10 (Salmon et al., SC 2011): key = seed, counter = (position, token, stream, 0).
+// Counter-based noise: a pure function of (seed, position, token), so a token's noise is the same
+// whatever the batch, tree, thread or drafter (verification.md 2.4; Daliri, Musco, Suresh, arXiv
+// 2408.07978). Philox4x32-10 (Salmon et al., SC 2011): key = seed, counter = (position, token,
+// stream, 0).
 enum class NoiseStream : uint32_t { kTarget = 0, kDraft = 1, kCoin = 2 };
 
-uint32_t random_bits(uint64_t seed, int64_t position, int32_t token, NoiseStream stream = NoiseStream::kTarget);
+uint32_t random_bits(uint64_t seed, int64_t position, int32_t token,
+                     NoiseStream stream = NoiseStream::kTarget);
 
 // Uniform in (0, 1): (bits + 0.5) / 2^32 in double.
-double random_uniform(uint64_t seed, int64_t position, int32_t token, NoiseStream stream = NoiseStream::kTarget);
+double random_uniform(uint64_t seed, int64_t position, int32_t token,
+                      NoiseStream stream = NoiseStream::kTarget);
 
-// Standard Gumbel noise -log(-log(u)), at most kMaxGumbel. Uses base/math.h only: the same bits on every machine.
+// Standard Gumbel noise -log(-log(u)), at most kMaxGumbel. Uses base/math.h only: the same bits on
+// every machine.
 float gumbel_noise(uint64_t seed, int64_t position, int32_t token);
 inline constexpr float kMaxGumbel = 22.875F;  // -log(-log(1 - 2^-33)) = 22.8739 (rounded up)
 

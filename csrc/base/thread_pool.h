@@ -7,9 +7,10 @@
 
 namespace forerun {
 
-// A fixed set of threads that run one parallel region at a time. The calling thread takes part as index 0.
-// Workers spin for a short while before they sleep, so that back-to-back regions cost a few microseconds.
-// One caller at a time (a step holds the engine's lock); the destructor joins. No allocation per region.
+// A fixed set of threads that run one parallel region at a time. The calling thread takes part as
+// index 0. Workers spin for a short while before they sleep, so that back-to-back regions cost a
+// few microseconds. One caller at a time (a step holds the engine's lock); the destructor joins. No
+// allocation per region.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);  // >= 1, else Error(kBadArgument)
@@ -19,7 +20,8 @@ class ThreadPool {
 
   int size() const { return threads_; }
 
-  // Calls body(thread_index) once on every thread and returns when all are done. body must not throw.
+  // Calls body(thread_index) once on every thread and returns when all are done. body must not
+  // throw.
   template <typename Body>
   void run(Body&& body) {
     using Plain = std::remove_reference_t<Body>;
@@ -27,7 +29,8 @@ class ThreadPool {
                const_cast<void*>(static_cast<const void*>(&body)));
   }
 
-  // Calls body(item) for every item in [0, items), handed out `grain` at a time from a shared counter.
+  // Calls body(item) for every item in [0, items), handed out `grain` at a time from a shared
+  // counter.
   template <typename Body>
   void parallel_for(int64_t items, int64_t grain, Body&& body) {
     if (threads_ == 1 || items <= grain) {

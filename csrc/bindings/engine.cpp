@@ -15,15 +15,23 @@ Sampling to_sampling(const py::dict& d) {
   Sampling s;
   for (const auto& [key, value] : d) {
     const auto name = key.cast<std::string>();
-    if (name == "temperature") s.temperature = value.cast<float>();
-    else if (name == "top_k") s.top_k = value.cast<int32_t>();
-    else if (name == "top_p") s.top_p = value.cast<float>();
-    else if (name == "min_p") s.min_p = value.cast<float>();
-    else if (name == "repetition_penalty") s.repetition_penalty = value.cast<float>();
-    else if (name == "frequency_penalty") s.frequency_penalty = value.cast<float>();
-    else if (name == "presence_penalty") s.presence_penalty = value.cast<float>();
+    if (name == "temperature")
+      s.temperature = value.cast<float>();
+    else if (name == "top_k")
+      s.top_k = value.cast<int32_t>();
+    else if (name == "top_p")
+      s.top_p = value.cast<float>();
+    else if (name == "min_p")
+      s.min_p = value.cast<float>();
+    else if (name == "repetition_penalty")
+      s.repetition_penalty = value.cast<float>();
+    else if (name == "frequency_penalty")
+      s.frequency_penalty = value.cast<float>();
+    else if (name == "presence_penalty")
+      s.presence_penalty = value.cast<float>();
     else if (name == "logit_bias") {
-      for (const auto& [token, bias] : value.cast<std::map<int32_t, float>>()) s.logit_bias.emplace_back(token, bias);
+      for (const auto& [token, bias] : value.cast<std::map<int32_t, float>>())
+        s.logit_bias.emplace_back(token, bias);
     } else {
       throw Error(ErrorKind::kBadArgument, "unknown sampling option '" + name + "'");
     }
@@ -32,36 +40,45 @@ Sampling to_sampling(const py::dict& d) {
 }
 
 py::dict to_dict(const Stats& s) {
-  return py::dict("steps"_a = s.steps, "tokens"_a = s.tokens, "drafted"_a = s.drafted, "accepted"_a = s.accepted,
-                  "tau"_a = s.tau(), "acceptance_rate"_a = s.acceptance_rate(),
-                  "acceptance_by_depth"_a = s.acceptance_by_depth(), "tried_by_depth"_a = s.tried_by_depth,
-                  "prompt_tokens"_a = s.prompt_tokens, "reused_tokens"_a = s.reused_tokens,
-                  "prefill_seconds"_a = s.prefill_seconds, "decode_seconds"_a = s.decode_seconds,
-                  "draft_seconds"_a = s.draft_seconds, "verify_seconds"_a = s.verify_seconds, "lossy"_a = s.lossy);
+  return py::dict("steps"_a = s.steps, "tokens"_a = s.tokens, "drafted"_a = s.drafted,
+                  "accepted"_a = s.accepted, "tau"_a = s.tau(),
+                  "acceptance_rate"_a = s.acceptance_rate(),
+                  "acceptance_by_depth"_a = s.acceptance_by_depth(),
+                  "tried_by_depth"_a = s.tried_by_depth, "prompt_tokens"_a = s.prompt_tokens,
+                  "reused_tokens"_a = s.reused_tokens, "prefill_seconds"_a = s.prefill_seconds,
+                  "decode_seconds"_a = s.decode_seconds, "draft_seconds"_a = s.draft_seconds,
+                  "verify_seconds"_a = s.verify_seconds, "lossy"_a = s.lossy);
 }
 
 py::list to_list(const std::vector<Logprobs>& logprobs) {
   py::list out;
   for (const Logprobs& entry : logprobs) {
     py::list top;
-    for (const TokenLogprob& other : entry.top) top.append(py::make_tuple(other.token, other.logprob));
-    out.append(py::dict("token"_a = entry.chosen.token, "logprob"_a = entry.chosen.logprob, "top"_a = top));
+    for (const TokenLogprob& other : entry.top)
+      top.append(py::make_tuple(other.token, other.logprob));
+    out.append(py::dict("token"_a = entry.chosen.token, "logprob"_a = entry.chosen.logprob,
+                        "top"_a = top));
   }
   return out;
 }
 
 const char* state_name(StepState state) {
-  return state == StepState::kEnd ? "end" : state == StepState::kContextFull ? "context" : "running";
+  return state == StepState::kEnd           ? "end"
+         : state == StepState::kContextFull ? "context"
+                                            : "running";
 }
 
 py::dict to_dict(const StepResult& r) {
-  return py::dict("tokens"_a = r.tokens, "state"_a = state_name(r.state), "logprobs"_a = to_list(r.logprobs));
+  return py::dict("tokens"_a = r.tokens, "state"_a = state_name(r.state),
+                  "logprobs"_a = to_list(r.logprobs));
 }
 
-// A Python callback that is called with the GIL held; signals and exceptions of the callback stop the request.
-GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling, std::vector<std::string> stop, uint64_t seed,
-                           std::optional<int32_t> logprobs, const py::object& on_text, bool add_special,
-                           bool parse_special, std::exception_ptr& raised) {
+// A Python callback that is called with the GIL held; signals and exceptions of the callback stop
+// the request.
+GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling,
+                           std::vector<std::string> stop, uint64_t seed,
+                           std::optional<int32_t> logprobs, const py::object& on_text,
+                           bool add_special, bool parse_special, std::exception_ptr& raised) {
   GenerateOptions options;
   options.max_tokens = max_tokens;
   options.sampling = to_sampling(sampling);
@@ -85,19 +102,21 @@ GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling, std::ve
   return options;
 }
 
-py::dict generate(Engine& engine, const std::variant<std::string, std::vector<int32_t>>& prompt, int32_t max_tokens,
-                  const py::dict& sampling, std::vector<std::string> stop, uint64_t seed,
-                  std::optional<int32_t> logprobs, const py::object& on_text, bool add_special, bool parse_special) {
+py::dict generate(Engine& engine, const std::variant<std::string, std::vector<int32_t>>& prompt,
+                  int32_t max_tokens, const py::dict& sampling, std::vector<std::string> stop,
+                  uint64_t seed, std::optional<int32_t> logprobs, const py::object& on_text,
+                  bool add_special, bool parse_special) {
   std::exception_ptr raised;
-  const GenerateOptions options = to_options(max_tokens, sampling, std::move(stop), seed, logprobs, on_text,
-                                             add_special, parse_special, raised);
+  const GenerateOptions options = to_options(max_tokens, sampling, std::move(stop), seed, logprobs,
+                                             on_text, add_special, parse_special, raised);
   Completion c;
   {
     const py::gil_scoped_release unlocked;
     if (const auto* text = std::get_if<std::string>(&prompt)) {
       c = engine.generate(std::string_view(*text), options);
     } else {
-      c = engine.generate(std::span<const int32_t>(std::get<std::vector<int32_t>>(prompt)), options);
+      c = engine.generate(std::span<const int32_t>(std::get<std::vector<int32_t>>(prompt)),
+                          options);
     }
   }
   if (raised) std::rethrow_exception(raised);
@@ -106,9 +125,11 @@ py::dict generate(Engine& engine, const std::variant<std::string, std::vector<in
                   "stats"_a = to_dict(c.stats));
 }
 
-std::unique_ptr<Engine> load(const std::string& target, const std::string& draft, std::optional<int32_t> threads,
-                             std::optional<int32_t> context, int32_t max_draft, std::optional<int32_t> fixed_draft,
-                             const std::string& draft_policy, int64_t prefix_cache_bytes, const py::object& progress) {
+std::unique_ptr<Engine> load(const std::string& target, const std::string& draft,
+                             std::optional<int32_t> threads, std::optional<int32_t> context,
+                             int32_t max_draft, std::optional<int32_t> fixed_draft,
+                             const std::string& draft_policy, int64_t prefix_cache_bytes,
+                             const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -131,9 +152,10 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
 
 py::dict info(const Engine& engine) {
   const EngineInfo i = engine.info();
-  return py::dict("architecture"_a = i.architecture, "path"_a = i.path, "draft"_a = i.draft, "backend"_a = i.backend,
-                  "parameters"_a = i.parameters, "weights_bytes"_a = i.weights_bytes, "vocab"_a = i.vocab,
-                  "context"_a = i.context, "threads"_a = i.threads);
+  return py::dict("architecture"_a = i.architecture, "path"_a = i.path, "draft"_a = i.draft,
+                  "backend"_a = i.backend, "parameters"_a = i.parameters,
+                  "weights_bytes"_a = i.weights_bytes, "vocab"_a = i.vocab, "context"_a = i.context,
+                  "threads"_a = i.threads);
 }
 
 }  // namespace
@@ -142,22 +164,26 @@ void bind_engine(py::module_& module) {
   const auto unlocked = py::call_guard<py::gil_scoped_release>();
 
   py::class_<Session>(module, "Session")
-      .def("append", [](Session& s, const std::vector<int32_t>& tokens) { s.append(tokens); }, "tokens"_a, unlocked)
-      .def("append",
-           [](Session& s, const std::string& text, bool add_special, bool parse_special) {
-             s.append(std::string_view(text), add_special, parse_special);
-           },
-           "text"_a, "add_special"_a = false, "parse_special"_a = true, unlocked)
-      .def("step",
-           [](Session& s, std::optional<int32_t> most) {
-             StepResult result;
-             {
-               const py::gil_scoped_release release;
-               result = s.step(most.value_or(INT32_MAX));
-             }
-             return to_dict(result);
-           },
-           "most"_a = py::none())
+      .def(
+          "append", [](Session& s, const std::vector<int32_t>& tokens) { s.append(tokens); },
+          "tokens"_a, unlocked)
+      .def(
+          "append",
+          [](Session& s, const std::string& text, bool add_special, bool parse_special) {
+            s.append(std::string_view(text), add_special, parse_special);
+          },
+          "text"_a, "add_special"_a = false, "parse_special"_a = true, unlocked)
+      .def(
+          "step",
+          [](Session& s, std::optional<int32_t> most) {
+            StepResult result;
+            {
+              const py::gil_scoped_release release;
+              result = s.step(most.value_or(INT32_MAX));
+            }
+            return to_dict(result);
+          },
+          "most"_a = py::none())
       .def("rewind", &Session::rewind, "length"_a, unlocked)
       .def("fork", &Session::fork, unlocked)
       .def_property_readonly("tokens", [](const Session& s) { return s.tokens(); })
@@ -165,37 +191,45 @@ void bind_engine(py::module_& module) {
       .def("__len__", &Session::length);
 
   py::class_<Engine>(module, "Engine")
-      .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(), "context"_a = py::none(),
-           "max_draft"_a = 48, "fixed_draft"_a = py::none(), "draft_policy"_a = "dynamic",
-           "prefix_cache_bytes"_a = int64_t{512} << 20, "progress"_a = py::none())
+      .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(),
+           "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
+           "draft_policy"_a = "dynamic", "prefix_cache_bytes"_a = int64_t{512} << 20,
+           "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
-           "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(), "on_text"_a = py::none(),
-           "add_special"_a = true, "parse_special"_a = true)
-      .def("session",
-           [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs) {
-             return e.session(to_sampling(sampling), seed, logprobs.value_or(-1));
-           },
-           "sampling"_a = py::dict(), "seed"_a = 0, "logprobs"_a = py::none(), py::keep_alive<0, 1>())
-      .def("step",
-           [](Engine& e, const std::vector<Session*>& sessions) {
-             std::vector<StepResult> results;
-             {
-               const py::gil_scoped_release release;
-               results = e.step(sessions);
-             }
-             py::list out;
-             for (const StepResult& result : results) out.append(to_dict(result));
-             return out;
-           },
-           "sessions"_a)
+           "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
+           "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)
+      .def(
+          "session",
+          [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs) {
+            return e.session(to_sampling(sampling), seed, logprobs.value_or(-1));
+          },
+          "sampling"_a = py::dict(), "seed"_a = 0, "logprobs"_a = py::none(),
+          py::keep_alive<0, 1>())
+      .def(
+          "step",
+          [](Engine& e, const std::vector<Session*>& sessions) {
+            std::vector<StepResult> results;
+            {
+              const py::gil_scoped_release release;
+              results = e.step(sessions);
+            }
+            py::list out;
+            for (const StepResult& result : results) out.append(to_dict(result));
+            return out;
+          },
+          "sessions"_a)
       .def("encode", &Engine::encode, "text"_a, "add_special"_a = true, "parse_special"_a = true)
-      .def("decode",
-           [](const Engine& e, const std::vector<int32_t>& tokens, bool special) {
-             return py::bytes(e.decode(tokens, special));
-           },
-           "tokens"_a, "special"_a = false)
-      .def("token_text", [](const Engine& e, int32_t token) { return py::bytes(e.token_text(token)); }, "token"_a)
-      .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5, unlocked)
+      .def(
+          "decode",
+          [](const Engine& e, const std::vector<int32_t>& tokens, bool special) {
+            return py::bytes(e.decode(tokens, special));
+          },
+          "tokens"_a, "special"_a = false)
+      .def(
+          "token_text",
+          [](const Engine& e, int32_t token) { return py::bytes(e.token_text(token)); }, "token"_a)
+      .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5,
+           unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)

@@ -49,17 +49,18 @@ py::dict inspect(const std::string& path) {
   }
   const bool gguf = file->format() == CheckpointFormat::kGguf;
   return py::dict("format"_a = gguf ? "gguf" : "huggingface", "path"_a = file->path(),
-                  "file_bytes"_a = file->file_bytes(), "metadata"_a = metadata, "tensors"_a = tensors,
-                  "architecture"_a = architecture, "supported"_a = reason.empty(), "reason"_a = reason,
-                  "parameters"_a = parameters);
+                  "file_bytes"_a = file->file_bytes(), "metadata"_a = metadata,
+                  "tensors"_a = tensors, "architecture"_a = architecture,
+                  "supported"_a = reason.empty(), "reason"_a = reason, "parameters"_a = parameters);
 }
 
-py::array_t<float> dequantize_bytes(const std::string& dtype, const py::bytes& data, int64_t elements) {
+py::array_t<float> dequantize_bytes(const std::string& dtype, const py::bytes& data,
+                                    int64_t elements) {
   const DType type = dtype_by_name(dtype);
   const std::string_view bytes = data;
   if (dtype_bytes(type, elements) != static_cast<int64_t>(bytes.size())) {
-    throw Error(ErrorKind::kBadArgument, std::to_string(bytes.size()) + " bytes for " + std::to_string(elements) +
-                                             " elements of " + dtype);
+    throw Error(ErrorKind::kBadArgument, std::to_string(bytes.size()) + " bytes for " +
+                                             std::to_string(elements) + " elements of " + dtype);
   }
   py::array_t<float> out(elements);
   dequantize(type, bytes.data(), elements, out.mutable_data());
@@ -92,9 +93,10 @@ void bind_tools(py::module_& module) {
   module.def("inspect", &inspect, "path"_a);
   module.def("dequantize", &dequantize_bytes, "dtype"_a, "data"_a, "elements"_a);
   module.def("cpu_info", &cpu_info);
-  module.def("read_bandwidth",
-             [](int threads, int mib) { return measure_read_bandwidth(threads, int64_t{mib} << 20); }, "threads"_a,
-             "mib"_a = 256, py::call_guard<py::gil_scoped_release>());
+  module.def(
+      "read_bandwidth",
+      [](int threads, int mib) { return measure_read_bandwidth(threads, int64_t{mib} << 20); },
+      "threads"_a, "mib"_a = 256, py::call_guard<py::gil_scoped_release>());
   module.def("cuda_info", [] {
     const CudaStatus status = cuda_status();
     return py::dict("available"_a = status.available, "reason"_a = status.text);
@@ -105,16 +107,18 @@ void bind_tools(py::module_& module) {
              return std::const_pointer_cast<Tokenizer>(load_tokenizer(*open_checkpoint(path)));
            }),
            "path"_a)
-      .def("encode",
-           [](const Tokenizer& t, const std::string& text, bool add_special, bool parse_special) {
-             return t.encode(text, {add_special, parse_special});
-           },
-           "text"_a, "add_special"_a = true, "parse_special"_a = true)
-      .def("decode",
-           [](const Tokenizer& t, const std::vector<int32_t>& tokens, bool special) {
-             return py::bytes(t.decode(tokens, special));
-           },
-           "tokens"_a, "special"_a = false)
+      .def(
+          "encode",
+          [](const Tokenizer& t, const std::string& text, bool add_special, bool parse_special) {
+            return t.encode(text, {add_special, parse_special});
+          },
+          "text"_a, "add_special"_a = true, "parse_special"_a = true)
+      .def(
+          "decode",
+          [](const Tokenizer& t, const std::vector<int32_t>& tokens, bool special) {
+            return py::bytes(t.decode(tokens, special));
+          },
+          "tokens"_a, "special"_a = false)
       .def_property_readonly("vocab_size", &Tokenizer::vocab_size)
       .def_property_readonly("bos", &Tokenizer::bos)
       .def_property_readonly("eos", &Tokenizer::eos)

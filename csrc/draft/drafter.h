@@ -10,14 +10,19 @@
 
 namespace forerun {
 
-// How much a drafter may propose this step. max_nodes counts drafted nodes, the root not included; 0 = plain.
+// How much a drafter may propose this step. max_nodes counts drafted nodes, the root not included;
+// 0 = plain.
 struct Budget {
   int32_t max_nodes = 0;
   int32_t max_depth = 64;
-  float min_value = 0.0F;  // product of scores along a path below which a node cannot pay for itself
+  float min_value =
+      0.0F;  // product of scores along a path below which a node cannot pay for itself
+  double tokens_per_ms =
+      0.0;  // what a millisecond of drafting must bring to be well spent; 0: do not care
 };
 
-// Seed and sampling of the request, so that a drafter may guess with the target's own noise (verification.md 2.4).
+// Seed and sampling of the request, so that a drafter may guess with the target's own noise
+// (verification.md 2.4).
 struct DraftNoise {
   uint64_t seed = 0;
   float temperature = 0.0F;  // 0: greedy
@@ -26,25 +31,27 @@ struct DraftNoise {
 // The truth about a step, handed to the drafter after verification.
 struct Observation {
   const DraftTree* tree = nullptr;
-  std::span<const int32_t> path;       // accepted nodes, root first
-  int32_t bonus = -1;                  // the target's token after the path
-  std::span<const int32_t> node_topk;  // [nodes, k]: the target's k best tokens after each node; empty unless needed
+  std::span<const int32_t> path;  // accepted nodes, root first
+  int32_t bonus = -1;             // the target's token after the path
+  std::span<const int32_t>
+      node_topk;  // [nodes, k]: the target's k best tokens after each node; empty unless needed
   int32_t k = 0;
 };
 
-// A cheap source of guesses for one sequence. The context is the caller's: all tokens so far, the root last.
-// Any proposal is legal, since the target's own sample decides (match verification).
+// A cheap source of guesses for one sequence. The context is the caller's: all tokens so far, the
+// root last. Any proposal is legal, since the target's own sample decides (match verification).
 class Drafter {
  public:
   virtual ~Drafter() = default;
   virtual std::string name() const = 0;
 
-  // A new context, nothing of the old one holds. O(context) at most; a model drafter defers its prefill.
+  // A new context, nothing of the old one holds. O(context) at most; a model drafter defers its
+  // prefill.
   virtual void begin(std::span<const int32_t> context) = 0;
 
   // Fills `tree`, which holds only the root (= context.back()). At most budget.max_nodes nodes.
-  virtual void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
-                       DraftTree& tree) = 0;
+  virtual void propose(std::span<const int32_t> context, const Budget& budget,
+                       const DraftNoise& noise, DraftTree& tree) = 0;
 
   // After the accepted tokens were appended: `context` is the new one. Called for plain steps too.
   virtual void observe(std::span<const int32_t> context, const Observation& truth) = 0;
@@ -57,7 +64,10 @@ class Drafter {
   virtual int32_t wanted_topk() const { return 0; }  // k of Observation::node_topk
 
   // Milliseconds that proposing `nodes` nodes takes, as measured so far; 0 for table look-ups.
-  virtual double expected_ms(int32_t nodes) const { (void)nodes; return 0.0; }
+  virtual double expected_ms(int32_t nodes) const {
+    (void)nodes;
+    return 0.0;
+  }
 };
 
 }  // namespace forerun

@@ -1,4 +1,5 @@
-// One step: draft tree -> tree mask -> target forward -> verify -> commit KV -> emit, the calls in the order of the path.
+// One step: draft tree -> tree mask -> target forward -> verify -> commit KV -> emit, the calls in
+// the order of the path.
 
 #include <algorithm>
 #include <chrono>
@@ -10,15 +11,18 @@ namespace forerun {
 namespace {
 
 double milliseconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
 }
 
 }  // namespace
 
-std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions, int32_t most) {
+std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions,
+                                    int32_t most) {
   if (sessions.empty()) return {};
   if (sessions.size() > kLogitRows / 2) {
-    throw Error(ErrorKind::kBadArgument, std::to_string(sessions.size()) + " sessions in one step, at most " +
+    throw Error(ErrorKind::kBadArgument, std::to_string(sessions.size()) +
+                                             " sessions in one step, at most " +
                                              std::to_string(kLogitRows / 2));
   }
   for (SessionState* session : sessions) session->check_ready(most);
@@ -49,13 +53,17 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
 const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
   const auto start = std::chrono::steady_clock::now();
   tree.reset(tokens.back());
-  const int32_t longest = std::min({most, room(), row_limit}) - 1;  // drafted tokens that could still be emitted
+  const int32_t longest =
+      std::min({most, room(), row_limit}) - 1;  // drafted tokens that could still be emitted
   if (drafter && longest > 0) {
     if (!drafter_knows_context) drafter->begin(tokens);
     drafter_knows_context = true;
-    const auto allowed = controller.allowance(engine->costs, longest, drafter->expected_ms(longest));
+    const auto allowed = controller.allowance(
+        engine->costs, longest, [&](int32_t nodes) { return drafter->expected_ms(nodes); });
     if (allowed.max_nodes > 0) {
-      const Budget budget{std::min(allowed.max_nodes, row_limit - 1), longest, allowed.min_value};
+      const Budget budget{std::min(allowed.max_nodes, row_limit - 1),
+                          std::min(allowed.max_depth, longest), allowed.min_value,
+                          allowed.tokens_per_ms};
       const DraftNoise noise{sampler.seed(), sampler.sampling().temperature};
       drafter->propose(tokens, budget, noise, tree);
       controller.fit(engine->costs, milliseconds_since(start), tree);
@@ -68,8 +76,8 @@ const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
 StepResult SessionState::settle(const Forward& out, int32_t first_row, double verify_ms) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t position = static_cast<int64_t>(tokens.size());
-  const NodeLogits logits{engine->readable(out) + int64_t{first_row} * out.logits.stride, out.logits.stride,
-                          out.logits.cols};
+  const NodeLogits logits{engine->readable(out) + int64_t{first_row} * out.logits.stride,
+                          out.logits.stride, out.logits.cols};
   verifier.verify(tree, logits, position, sampler, verdict);
   cut_at_end_token();
 
@@ -82,7 +90,8 @@ StepResult SessionState::settle(const Forward& out, int32_t first_row, double ve
   return result;
 }
 
-// An accepted end token ends the text there, as it does in plain decoding: nodes below it are dropped.
+// An accepted end token ends the text there, as it does in plain decoding: nodes below it are
+// dropped.
 void SessionState::cut_at_end_token() {
   for (size_t i = 1; i < verdict.path.size(); ++i) {
     const int32_t token = tree.token()[static_cast<size_t>(verdict.path[i])];
@@ -97,12 +106,14 @@ void SessionState::cut_at_end_token() {
 void SessionState::emit(const NodeLogits& logits, StepResult& result) {
   for (size_t i = 0; i < verdict.path.size(); ++i) {
     const bool last = i + 1 == verdict.path.size();
-    const int32_t token = last ? verdict.bonus : tree.token()[static_cast<size_t>(verdict.path[i + 1])];
+    const int32_t token =
+        last ? verdict.bonus : tree.token()[static_cast<size_t>(verdict.path[i + 1])];
     result.tokens.push_back(token);
     tokens.push_back(token);
     emitted.push_back(1);
     if (logprobs >= 0) {
-      logprob_reader.read(logits.row(verdict.path[i]), token, logprobs, result.logprobs.emplace_back());
+      logprob_reader.read(logits.row(verdict.path[i]), token, logprobs,
+                          result.logprobs.emplace_back());
     }
   }
   if (engine->tokenizer->is_end(verdict.bonus)) {
@@ -126,7 +137,7 @@ void SessionState::observe(const Forward& out, int32_t first_row, double verify_
       truth.node_topk = topk_ids;
     }
     drafter->observe(tokens, truth);
-    controller.observe(tree, verdict.path, draft_ms, verify_ms);
+    controller.observe(engine->costs, tree, verdict.path, draft_ms);
   }
   stats.steps += 1;
   stats.tokens += accepted + 1;

@@ -21,7 +21,8 @@ Session Engine::session(const Sampling& sampling, uint64_t seed, int32_t logprob
 std::vector<StepResult> Engine::step(std::span<Session* const> sessions) {
   std::vector<SessionState*> states;
   for (Session* session : sessions) {
-    if (session->state_->engine != state_) throw Error(ErrorKind::kBadArgument, "a session of another engine");
+    if (session->state_->engine != state_)
+      throw Error(ErrorKind::kBadArgument, "a session of another engine");
     if (std::find(states.begin(), states.end(), session->state_.get()) != states.end()) {
       throw Error(ErrorKind::kBadArgument, "the same session twice in one step");
     }
@@ -30,7 +31,8 @@ std::vector<StepResult> Engine::step(std::span<Session* const> sessions) {
   return decode_step(*state_, states, INT32_MAX);
 }
 
-std::vector<int32_t> Engine::encode(std::string_view text, bool add_special, bool parse_special) const {
+std::vector<int32_t> Engine::encode(std::string_view text, bool add_special,
+                                    bool parse_special) const {
   return state_->tokenizer->encode(text, {add_special, parse_special});
 }
 
@@ -41,20 +43,16 @@ std::string Engine::decode(std::span<const int32_t> tokens, bool special) const 
 int32_t Engine::bos_token() const { return state_->tokenizer->bos(); }
 int32_t Engine::eos_token() const { return state_->tokenizer->eos(); }
 std::vector<int32_t> Engine::end_tokens() const { return state_->tokenizer->end_tokens(); }
-std::string Engine::token_text(int32_t token) const { return state_->tokenizer->token_bytes(token, true); }
+std::string Engine::token_text(int32_t token) const {
+  return state_->tokenizer->token_bytes(token, true);
+}
 std::string Engine::chat_template() const { return state_->tokenizer->chat_template(); }
 
 EngineInfo Engine::info() const {
   const Model& target = *state_->target;
-  return {target.config().architecture,
-          state_->options.target,
-          state_->draft_plan.name,
-          state_->backend->description(),
-          target.parameters(),
-          target.weights_bytes(),
-          target.config().vocab,
-          state_->context,
-          state_->backend->threads()};
+  return {target.config().architecture,   state_->options.target, state_->options.draft,
+          state_->backend->description(), target.parameters(),    target.weights_bytes(),
+          target.config().vocab,          state_->context,        state_->backend->threads()};
 }
 
 Stats Engine::stats() const {

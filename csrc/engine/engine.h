@@ -16,10 +16,10 @@ namespace forerun {
 
 // The answer to a request.
 struct Completion {
-  std::string text;                    // valid UTF-8
-  std::vector<int32_t> tokens;         // emitted tokens, an end token included
-  std::string finish_reason;           // "stop" (end token or stop string), "length", "context", "cancelled"
-  std::vector<Logprobs> logprobs;     // one per token when asked for
+  std::string text;             // valid UTF-8
+  std::vector<int32_t> tokens;  // emitted tokens, an end token included
+  std::string finish_reason;  // "stop" (end token or stop string), "length", "context", "cancelled"
+  std::vector<Logprobs> logprobs;  // one per token when asked for
   Stats stats;
 };
 
@@ -29,10 +29,12 @@ struct EngineInfo {
   int32_t vocab = 0, context = 0, threads = 0;
 };
 
-// Loaded models and their back ends. Thread-safe: steps of several threads take turns. Errors are forerun::Error.
+// Loaded models and their back ends. Thread-safe: steps of several threads take turns. Errors are
+// forerun::Error.
 class FORERUN_API Engine {
  public:
-  // kBadFile, kUnsupported (architecture, type, CPU), kBadArgument (option, draft with another vocabulary), kOutOfMemory.
+  // kBadFile, kUnsupported (architecture, type, CPU), kBadArgument (option, draft with another
+  // vocabulary), kOutOfMemory.
   static std::unique_ptr<Engine> load(const EngineOptions& options);
   ~Engine();
 
@@ -45,9 +47,11 @@ class FORERUN_API Engine {
   // One step of several sessions in one forward; each gets what its own step() would have given.
   std::vector<StepResult> step(std::span<Session* const> sessions);
 
-  std::vector<int32_t> encode(std::string_view text, bool add_special = true, bool parse_special = true) const;
-  std::string decode(std::span<const int32_t> tokens, bool special = false) const;  // bytes, as the tokens spell them
-  int32_t bos_token() const;  // -1 when the model has none
+  std::vector<int32_t> encode(std::string_view text, bool add_special = true,
+                              bool parse_special = true) const;
+  std::string decode(std::span<const int32_t> tokens,
+                     bool special = false) const;  // bytes, as the tokens spell them
+  int32_t bos_token() const;                       // -1 when the model has none
   int32_t eos_token() const;
   std::vector<int32_t> end_tokens() const;
   std::string token_text(int32_t token) const;  // special tokens by name
@@ -56,7 +60,8 @@ class FORERUN_API Engine {
   EngineInfo info() const;
   Stats stats() const;  // of all requests so far
 
-  // Milliseconds of target forwards of `rows` tree rows after `context` tokens; of the prefill of `tokens` tokens.
+  // Milliseconds of target forwards of `rows` tree rows after `context` tokens; of the prefill of
+  // `tokens` tokens.
   std::vector<double> measure_verify(int32_t rows, int32_t context, int32_t repeats);
   std::vector<double> measure_prefill(int32_t tokens, int32_t repeats);
 
@@ -65,6 +70,6 @@ class FORERUN_API Engine {
   std::shared_ptr<EngineState> state_;
 };
 
-const char* FORERUN_API version();
+FORERUN_API const char* version();
 
 }  // namespace forerun

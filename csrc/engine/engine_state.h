@@ -20,12 +20,13 @@
 
 namespace forerun {
 
-// Rows of a prompt chunk, and most rows with logits in one forward (all sessions of a step together).
+// Rows of a prompt chunk, and most rows with logits in one forward (all sessions of a step
+// together).
 inline constexpr int32_t kPrefillRows = 256;
 inline constexpr int32_t kLogitRows = 128;
 
-// Everything the sessions of an engine share. Loaded models are immutable; what changes is guarded by `step_mutex`,
-// which a step holds from draft to commit: back ends run one forward at a time.
+// Everything the sessions of an engine share. Loaded models are immutable; what changes is guarded
+// by `step_mutex`, which a step holds from draft to commit: back ends run one forward at a time.
 struct EngineState {
   explicit EngineState(const EngineOptions& options);
 
@@ -54,8 +55,5 @@ struct EngineState {
   void load_draft();
   void measure_costs();
 };
-
-// Checks the drafters of a draft string ("auto", "none", "ngram+recycle", "model:PATH").
-DraftPlan parse_draft(const std::string& draft);
 
 }  // namespace forerun

@@ -1,4 +1,5 @@
-// A request from prompt to text: steps of one session until a stop rule fires, text streamed as it becomes valid.
+// A request from prompt to text: steps of one session until a stop rule fires, text streamed as it
+// becomes valid.
 
 #include <algorithm>
 
@@ -67,10 +68,12 @@ class Emitter {
 
 void check(const GenerateOptions& options) {
   if (options.max_tokens < 0) {
-    throw Error(ErrorKind::kBadArgument, "max_tokens is " + std::to_string(options.max_tokens) + ", expected >= 0");
+    throw Error(ErrorKind::kBadArgument,
+                "max_tokens is " + std::to_string(options.max_tokens) + ", expected >= 0");
   }
   if (options.logprobs > 1000) {
-    throw Error(ErrorKind::kBadArgument, "logprobs is " + std::to_string(options.logprobs) + ", expected <= 1000");
+    throw Error(ErrorKind::kBadArgument,
+                "logprobs is " + std::to_string(options.logprobs) + ", expected <= 1000");
   }
 }
 
@@ -96,7 +99,8 @@ Completion Engine::generate(std::span<const int32_t> prompt, const GenerateOptio
   if (options.max_tokens == 0) emitter.finish("length");
   if (!emitter.done()) {
     if (session.tokens.empty()) {
-      throw Error(ErrorKind::kBadArgument, "the prompt is empty and the model has no BOS token to start from");
+      throw Error(ErrorKind::kBadArgument,
+                  "the prompt is empty and the model has no BOS token to start from");
     }
     if (session.room() == 0) emitter.finish("context");
     prefill(session, emitter);
@@ -114,7 +118,8 @@ Completion Engine::generate(std::span<const int32_t> prompt, const GenerateOptio
 
 Completion Engine::generate(std::string_view prompt, const GenerateOptions& options) {
   const Tokenizer& tokenizer = *state_->tokenizer;
-  std::vector<int32_t> tokens = tokenizer.encode(prompt, {options.add_special, options.parse_special});
+  std::vector<int32_t> tokens =
+      tokenizer.encode(prompt, {options.add_special, options.parse_special});
   if (tokens.empty() && tokenizer.bos() >= 0) tokens.push_back(tokenizer.bos());
   return generate(tokens, options);
 }

@@ -14,7 +14,8 @@ int32_t filler_token(const EngineState& engine, int32_t i) {
   return static_cast<int32_t>((int64_t{i} * 7919 + 13) % engine.target->config().vocab);
 }
 
-// Half of the rows continue a chain, the others branch: a tree whose ancestors are not all in place.
+// Half of the rows continue a chain, the others branch: a tree whose ancestors are not all in
+// place.
 DraftTree filler_tree(const EngineState& engine, int32_t rows) {
   DraftTree tree;
   tree.reset(filler_token(engine, 0));
@@ -28,7 +29,8 @@ template <typename Run>
 double time_ms(Run&& run) {
   const auto start = std::chrono::steady_clock::now();
   run();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
 }
 
 void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
@@ -37,7 +39,8 @@ void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
   for (int32_t done = 0; done < tokens;) {
     const int32_t rows = std::min(tokens - done, kPrefillRows);
     engine.batch.clear();
-    engine.batch.add_causal(cache, std::span(prompt).subspan(static_cast<size_t>(done), static_cast<size_t>(rows)), 0);
+    engine.batch.add_causal(
+        cache, std::span(prompt).subspan(static_cast<size_t>(done), static_cast<size_t>(rows)), 0);
     engine.target->forward(engine.batch, *engine.workspace);
     cache.commit_rows(rows);
     done += rows;
@@ -56,8 +59,9 @@ double forward_tree_ms(EngineState& engine, KvCache& cache, const DraftTree& tre
 
 void check_range(const char* name, int32_t value, int32_t low, int32_t high) {
   if (value < low || value > high) {
-    throw Error(ErrorKind::kBadArgument, std::string(name) + " is " + std::to_string(value) + ", expected " +
-                                             std::to_string(low) + " to " + std::to_string(high));
+    throw Error(ErrorKind::kBadArgument, std::string(name) + " is " + std::to_string(value) +
+                                             ", expected " + std::to_string(low) + " to " +
+                                             std::to_string(high));
   }
 }
 
@@ -69,7 +73,8 @@ void EngineState::measure_costs() {
   for (const int32_t rows : {1, 2, 4, 8, 16, 32}) {
     const DraftTree tree = filler_tree(*this, rows);
     forward_tree_ms(*this, cache, tree);
-    costs.set(rows, std::min(forward_tree_ms(*this, cache, tree), forward_tree_ms(*this, cache, tree)));
+    costs.set(rows,
+              std::min(forward_tree_ms(*this, cache, tree), forward_tree_ms(*this, cache, tree)));
   }
 }
 

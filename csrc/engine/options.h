@@ -12,29 +12,34 @@ namespace forerun {
 
 // What an engine loads and how it runs.
 struct EngineOptions {
-  std::string target;          // a .gguf file or a Hugging Face folder
-  // Who guesses: "none", "auto" (whatever the measured costs favour), or "ngram", "recycle", "model:PATH", joined by
+  std::string target;  // a .gguf file or a Hugging Face folder
+  // Who guesses: "none", "auto" (whatever the measured costs favour), or "ngram", "recycle",
+  // "model:PATH", joined by
   // "+". The text is the same with every choice.
   std::string draft = "auto";
-  int32_t threads = 0;         // 0: the cores this process may use
-  int32_t context = 0;         // positions of a sequence; 0: what the model was trained for
-  int32_t max_draft = 48;      // most drafted nodes a step, 0..127
-  int32_t fixed_draft = -1;    // >= 0: that many nodes every step, whatever the costs say (tests, benches)
-  std::string draft_policy = "dynamic";  // how a draft model's tree grows: "chain", "static" or "dynamic"
-  int64_t prefix_cache_bytes = int64_t{512} << 20;  // keys and values kept for prompts that begin the same way
-  std::function<void(double)> progress;             // fraction of the weights loaded, 0..1
+  int32_t threads = 0;     // 0: the cores this process may use
+  int32_t context = 0;     // positions of a sequence; 0: what the model was trained for
+  int32_t max_draft = 48;  // most drafted nodes a step, 0..127
+  int32_t fixed_draft =
+      -1;  // >= 0: that many nodes every step, whatever the costs say (tests, benches)
+  std::string draft_policy =
+      "dynamic";  // how a draft model's tree grows: "chain", "static" or "dynamic"
+  int64_t prefix_cache_bytes = int64_t{512}
+                               << 20;    // keys and values kept for prompts that begin the same way
+  std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
 };
 
 // One request.
 struct GenerateOptions {
-  int32_t max_tokens = 256;        // >= 0
-  Sampling sampling;               // greedy unless the temperature is set
-  std::vector<std::string> stop;   // the text ends before the first of these
-  uint64_t seed = 0;               // the same seed gives the same text
-  int32_t logprobs = -1;           // >= 0: log-probability of every token and of this many alternatives
-  bool add_special = true;         // BOS where the model asks for it (text prompts)
-  bool parse_special = true;       // "<|im_start|>" in a text prompt means the special token
-  // Called with every piece of text (valid UTF-8, "" when a step completed no character); false cancels.
+  int32_t max_tokens = 256;       // >= 0
+  Sampling sampling;              // greedy unless the temperature is set
+  std::vector<std::string> stop;  // the text ends before the first of these
+  uint64_t seed = 0;              // the same seed gives the same text
+  int32_t logprobs = -1;      // >= 0: log-probability of every token and of this many alternatives
+  bool add_special = true;    // BOS where the model asks for it (text prompts)
+  bool parse_special = true;  // "<|im_start|>" in a text prompt means the special token
+  // Called with every piece of text (valid UTF-8, "" when a step completed no character); false
+  // cancels.
   std::function<bool(std::string_view)> on_text;
 };
 

@@ -6,8 +6,8 @@
 
 namespace forerun {
 
-SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling, uint64_t seed,
-                           int32_t logprobs)
+SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling,
+                           uint64_t seed, int32_t logprobs)
     : engine(std::move(shared)),
       cache(*engine->backend, engine->target->kv_layout(), engine->context),
       sampler(sampling, seed, engine->target->config().vocab),
@@ -36,14 +36,16 @@ void SessionState::append(std::span<const int32_t> added) {
   const int32_t vocab = engine->target->config().vocab;
   for (const int32_t token : added) {
     if (token < 0 || token >= vocab) {
-      throw Error(ErrorKind::kBadArgument, "token id " + std::to_string(token) + " is outside the vocabulary of " +
+      throw Error(ErrorKind::kBadArgument, "token id " + std::to_string(token) +
+                                               " is outside the vocabulary of " +
                                                std::to_string(vocab));
     }
   }
   if (static_cast<int64_t>(added.size()) > room()) {
-    throw Error(ErrorKind::kBadArgument,
-                std::to_string(tokens.size() + added.size()) + " tokens do not fit the context of " +
-                    std::to_string(engine->context) + "; shorten the prompt or raise `context`");
+    throw Error(ErrorKind::kBadArgument, std::to_string(tokens.size() + added.size()) +
+                                             " tokens do not fit the context of " +
+                                             std::to_string(engine->context) +
+                                             "; shorten the prompt or raise `context`");
   }
   const bool first = tokens.empty();
   tokens.insert(tokens.end(), added.begin(), added.end());
@@ -56,8 +58,9 @@ void SessionState::append(std::span<const int32_t> added) {
 
 void SessionState::rewind(int32_t length) {
   if (length < 0 || length > static_cast<int32_t>(tokens.size())) {
-    throw Error(ErrorKind::kBadArgument, "rewind to " + std::to_string(length) + " of a session of " +
-                                             std::to_string(tokens.size()) + " tokens");
+    throw Error(ErrorKind::kBadArgument, "rewind to " + std::to_string(length) +
+                                             " of a session of " + std::to_string(tokens.size()) +
+                                             " tokens");
   }
   tokens.resize(static_cast<size_t>(length));
   emitted.resize(static_cast<size_t>(length));
@@ -80,11 +83,14 @@ void SessionState::rebuild_history() {
 }
 
 void SessionState::check_ready(int32_t most) const {
-  if (tokens.empty()) throw Error(ErrorKind::kBadArgument, "the session is empty: append a prompt first");
-  if (most < 1) throw Error(ErrorKind::kBadArgument, "a step of at most " + std::to_string(most) + " tokens");
+  if (tokens.empty())
+    throw Error(ErrorKind::kBadArgument, "the session is empty: append a prompt first");
+  if (most < 1)
+    throw Error(ErrorKind::kBadArgument, "a step of at most " + std::to_string(most) + " tokens");
   if (room() < 1) {
-    throw Error(ErrorKind::kBadArgument, "the context of " + std::to_string(engine->context) +
-                                             " tokens is full; rewind the session or raise `context`");
+    throw Error(ErrorKind::kBadArgument,
+                "the context of " + std::to_string(engine->context) +
+                    " tokens is full; rewind the session or raise `context`");
   }
 }
 
@@ -95,7 +101,9 @@ bool SessionState::prefill_chunk() {
   const int32_t rows = std::min(missing, kPrefillRows);
   Batch& batch = engine->batch;
   batch.clear();
-  batch.add_causal(cache, std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
+  batch.add_causal(
+      cache,
+      std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
   engine->target->forward(batch, *engine->workspace);
   cache.commit_rows(rows);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;

@@ -15,10 +15,11 @@
 
 namespace forerun {
 
-// A timeline between steps. tokens = prompt and output so far; the last one is the root of the next tree, its KV
-// row is still missing, so cache.length() <= tokens.size() - 1.
+// A timeline between steps. tokens = prompt and output so far; the last one is the root of the next
+// tree, its KV row is still missing, so cache.length() <= tokens.size() - 1.
 struct SessionState {
-  SessionState(std::shared_ptr<EngineState> engine, const Sampling& sampling, uint64_t seed, int32_t logprobs);
+  SessionState(std::shared_ptr<EngineState> engine, const Sampling& sampling, uint64_t seed,
+               int32_t logprobs);
   SessionState(const SessionState& other);  // fork
   ~SessionState();
 
@@ -26,7 +27,8 @@ struct SessionState {
   void rewind(int32_t length);
   int32_t room() const { return engine->context - static_cast<int32_t>(tokens.size()); }
 
-  void finish();  // hands what was learned and computed to the engine: prefix pages, acceptance, counts
+  void
+  finish();  // hands what was learned and computed to the engine: prefix pages, acceptance, counts
   void check_ready(int32_t most) const;  // Error(kBadArgument) when a step cannot emit anything
 
   // Stages of a step, in this order, under the engine's step lock (decode_step.cpp).
@@ -60,6 +62,7 @@ struct SessionState {
 };
 
 // One step of several sessions in one forward; the path of csrc/README.md, top to bottom.
-std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions, int32_t most);
+std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions,
+                                    int32_t most);
 
 }  // namespace forerun

@@ -5,12 +5,13 @@
 
 namespace forerun {
 
-// Counts of one request, session or engine; the only place where tau and acceptance rates are defined.
+// Counts of one request, session or engine; the only place where tau and acceptance rates are
+// defined.
 struct Stats {
-  int64_t steps = 0;      // target forwards after the prefill
-  int64_t tokens = 0;     // emitted
-  int64_t drafted = 0;    // nodes verified, roots not counted
-  int64_t accepted = 0;   // drafted nodes on accepted paths
+  int64_t steps = 0;                       // target forwards after the prefill
+  int64_t tokens = 0;                      // emitted
+  int64_t drafted = 0;                     // nodes verified, roots not counted
+  int64_t accepted = 0;                    // drafted nodes on accepted paths
   std::vector<int64_t> tried_by_depth;     // steps whose tree reached depth i + 1
   std::vector<int64_t> accepted_by_depth;  // of those, steps whose accepted path did
   int64_t prompt_tokens = 0;
@@ -22,7 +23,9 @@ struct Stats {
   bool lossy = false;           // a mode that may change the text was chosen
 
   // Tokens emitted per target forward; 1 for plain decoding, 0 before the first step.
-  double tau() const { return steps > 0 ? 1.0 + static_cast<double>(accepted) / static_cast<double>(steps) : 0.0; }
+  double tau() const {
+    return steps > 0 ? 1.0 + static_cast<double>(accepted) / static_cast<double>(steps) : 0.0;
+  }
   double acceptance_rate() const {
     return drafted > 0 ? static_cast<double>(accepted) / static_cast<double>(drafted) : 0.0;
   }

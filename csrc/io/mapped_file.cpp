@@ -10,8 +10,23 @@
 
 #include "base/error.h"
 
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h>  // its macros do nothing unless AddressSanitizer is on
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) \
+  (static_cast<void>(address), static_cast<void>(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ASAN_POISON_MEMORY_REGION(address, size)
+#endif
+
 namespace forerun {
 namespace {
+
+// The bytes between the end of the file and the end of its last page: mapped, but not the file's.
+std::span<const std::byte> tail_of(std::span<const std::byte> bytes) {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t past = bytes.size() % page;
+  return {bytes.data() + bytes.size(), past == 0 ? 0 : page - past};
+}
 
 [[noreturn]] void refuse(const std::string& path, const char* action, int code) {
   const ErrorKind kind = code == ENOMEM ? ErrorKind::kOutOfMemory : ErrorKind::kBadArgument;
@@ -48,12 +63,15 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
     void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (address == MAP_FAILED) refuse(path, "map", errno);
     bytes = {static_cast<const std::byte*>(address), size};
+    ASAN_POISON_MEMORY_REGION(tail_of(bytes).data(), tail_of(bytes).size());
   }
   return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
 }
 
 MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (bytes_.empty()) return;
+  ASAN_UNPOISON_MEMORY_REGION(tail_of(bytes_).data(), tail_of(bytes_).size());
+  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 }  // namespace forerun

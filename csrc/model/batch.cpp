@@ -40,7 +40,8 @@ void Batch::add_tree(KvCache& cache, const DraftTree& tree, int32_t first_node) 
     }
     // Ancestors that lie in the slot of their own position belong to the prefix: a chain is causal.
     int32_t in_place = 0;
-    while (in_place <= depth && path_[begin + static_cast<size_t>(in_place)] == base + in_place) ++in_place;
+    while (in_place <= depth && path_[begin + static_cast<size_t>(in_place)] == base + in_place)
+      ++in_place;
     logit_row_.push_back(rows());
     token_.push_back(tree.token()[static_cast<size_t>(node)]);
     position_.push_back(base + depth);
@@ -49,6 +50,8 @@ void Batch::add_tree(KvCache& cache, const DraftTree& tree, int32_t first_node) 
   }
 }
 
-AttentionBatch Batch::attention(const KvLayout& layout) const { return {layout, row_, path_, pages_}; }
+AttentionBatch Batch::attention(const KvLayout& layout) const {
+  return {layout, row_, path_, pages_};
+}
 
 }  // namespace forerun

@@ -10,23 +10,27 @@
 
 namespace forerun {
 
-// All that one forward needs: tokens, positions, KV slots and visibility. Ragged: every row belongs to one
-// sequence, and a row's value never depends on the other rows.
+// All that one forward needs: tokens, positions, KV slots and visibility. Ragged: every row belongs
+// to one sequence, and a row's value never depends on the other rows.
 class Batch {
  public:
   void clear();
 
-  // Rows of a prompt chunk, each seeing all before it. Logits are wanted of the last `logit_rows` rows.
+  // Rows of a prompt chunk, each seeing all before it. Logits are wanted of the last `logit_rows`
+  // rows.
   void add_causal(KvCache& cache, std::span<const int32_t> tokens, int32_t logit_rows);
 
-  // The nodes of a draft tree from `first_node` on; earlier nodes were already forwarded into the scratch slots
-  // after length() (a drafter that grows its tree level by level). Logits are wanted of all rows added.
+  // The nodes of a draft tree from `first_node` on; earlier nodes were already forwarded into the
+  // scratch slots after length() (a drafter that grows its tree level by level). Logits are wanted
+  // of all rows added.
   void add_tree(KvCache& cache, const DraftTree& tree, int32_t first_node = 0);
 
   int32_t rows() const { return static_cast<int32_t>(token_.size()); }
-  std::span<const int32_t> token() const { return token_; }          // [rows]
-  std::span<const int32_t> position() const { return position_; }    // [rows]
-  std::span<const int32_t> logit_row() const { return logit_row_; }  // rows whose logits are computed, ascending
+  std::span<const int32_t> token() const { return token_; }        // [rows]
+  std::span<const int32_t> position() const { return position_; }  // [rows]
+  std::span<const int32_t> logit_row() const {
+    return logit_row_;
+  }  // rows whose logits are computed, ascending
 
   AttentionBatch attention(const KvLayout& layout) const;  // views into this batch
 

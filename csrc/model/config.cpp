@@ -77,8 +77,8 @@ ModelConfig read_gguf(const Checkpoint& file) {
   ModelConfig c;
   c.architecture = file.text("general.architecture");
   if (c.architecture != "llama" && c.architecture != "qwen2" && c.architecture != "qwen3") {
-    unsupported(file, "unsupported architecture '" + c.architecture +
-                          "' (supported: llama, qwen2, qwen3)");
+    unsupported(
+        file, "unsupported architecture '" + c.architecture + "' (supported: llama, qwen2, qwen3)");
   }
   const Fields f(file, c.architecture + ".");
   if (f.count("expert_count", 0, 1 << 16, 0) > 0) unsupported(file, "mixture of experts");
@@ -92,7 +92,8 @@ ModelConfig read_gguf(const Checkpoint& file) {
     unsupported(file, "keys and values of different width");
   }
   c.trained_context = f.count("context_length", 0, std::numeric_limits<int32_t>::max(), 0);
-  if (const int32_t window = f.count("attention.sliding_window", 0, kMaxWidth * 16, 0); window > 0) {
+  if (const int32_t window = f.count("attention.sliding_window", 0, kMaxWidth * 16, 0);
+      window > 0) {
     c.trained_context = std::min(c.trained_context, window);
   }
   c.norm_epsilon = f.number("attention.layer_norm_rms_epsilon", 0.0, 1.0, 1e-5);
@@ -112,7 +113,8 @@ ModelConfig read_gguf(const Checkpoint& file) {
 
 void read_hf_rope(const Checkpoint& file, const Fields& top, RopeConfig& rope) {
   // transformers 5 writes rope_parameters, earlier releases rope_theta and rope_scaling.
-  const Fields f(file, file.find("rope_parameters.rope_theta") ? "rope_parameters." : "rope_scaling.");
+  const Fields f(file,
+                 file.find("rope_parameters.rope_theta") ? "rope_parameters." : "rope_scaling.");
   rope.base = f.number("rope_theta", 1.0, 1e12, top.number("rope_theta", 1.0, 1e12, 10000.0));
   set_scaling(file, f.text("rope_type", f.text("type", "")), rope);
   rope.factor = f.number("factor", 1e-3, 1e6, 1.0);
@@ -134,8 +136,8 @@ ModelConfig read_hf(const Checkpoint& file) {
   } else if (type == "qwen2" || type == "qwen3") {
     c.architecture = type;
   } else {
-    unsupported(file, "unsupported architecture '" + type +
-                          "' (supported: llama, mistral, qwen2, qwen3)");
+    unsupported(
+        file, "unsupported architecture '" + type + "' (supported: llama, mistral, qwen2, qwen3)");
   }
   const Fields f(file, "");
   c.layers = f.count("num_hidden_layers", 1, kMaxLayers);
@@ -146,7 +148,8 @@ ModelConfig read_hf(const Checkpoint& file) {
   c.head_dim = f.count("head_dim", 1, kMaxWidth, c.width / c.heads);
   c.trained_context = f.count("max_position_embeddings", 0, std::numeric_limits<int32_t>::max(), 0);
   const bool windowed = type == "mistral" || f.flag("use_sliding_window", false);
-  if (const int32_t window = f.count("sliding_window", 0, kMaxWidth * 16, 0); windowed && window > 0) {
+  if (const int32_t window = f.count("sliding_window", 0, kMaxWidth * 16, 0);
+      windowed && window > 0) {
     c.trained_context = std::min(c.trained_context, window);
   }
   if (const std::string act = f.text("hidden_act", "silu"); act != "silu") {
@@ -155,15 +158,16 @@ ModelConfig read_hf(const Checkpoint& file) {
   c.norm_epsilon = f.number("rms_norm_eps", 0.0, 1.0, 1e-5);
   c.rope.rotary = c.head_dim;
   read_hf_rope(file, f, c.rope);
-  c.tied_head = f.flag("tie_word_embeddings", false) || file.find_tensor("lm_head.weight") == nullptr;
+  c.tied_head =
+      f.flag("tie_word_embeddings", false) || file.find_tensor("lm_head.weight") == nullptr;
   return c;
 }
 
 }  // namespace
 
 ModelConfig read_model_config(const Checkpoint& checkpoint) {
-  ModelConfig c = checkpoint.format() == CheckpointFormat::kGguf ? read_gguf(checkpoint)
-                                                                 : read_hf(checkpoint);
+  ModelConfig c =
+      checkpoint.format() == CheckpointFormat::kGguf ? read_gguf(checkpoint) : read_hf(checkpoint);
   const Fields f(checkpoint, "");
   if (c.heads % c.kv_heads != 0) {
     f.fail("head counts", std::to_string(c.heads) + " and " + std::to_string(c.kv_heads) +

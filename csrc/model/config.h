@@ -10,8 +10,8 @@
 
 namespace forerun {
 
-// Rotary position embedding. kYarn: Peng et al., arXiv 2309.00071; kLlama3: the frequency-dependent factors of
-// Llama 3.1 (a file may carry them as tensor rope_freqs.weight instead).
+// Rotary position embedding. kYarn: Peng et al., arXiv 2309.00071; kLlama3: the frequency-dependent
+// factors of Llama 3.1 (a file may carry them as tensor rope_freqs.weight instead).
 struct RopeConfig {
   enum class Scaling { kNone, kLinear, kLlama3, kYarn };
   float base = 10000.0F;
@@ -19,8 +19,9 @@ struct RopeConfig {
   bool interleaved = false;  // pairs (2i, 2i + 1): GGUF files of the llama architecture
   Scaling scaling = Scaling::kNone;
   float factor = 1.0F;
-  float low_freq_factor = 1.0F, high_freq_factor = 4.0F;                      // llama3
-  float beta_fast = 32.0F, beta_slow = 1.0F, attention_factor = 0.0F;         // yarn; 0: 0.1 ln(factor) + 1
+  float low_freq_factor = 1.0F, high_freq_factor = 4.0F;  // llama3
+  float beta_fast = 32.0F, beta_slow = 1.0F,
+        attention_factor = 0.0F;  // yarn; 0: 0.1 ln(factor) + 1
   int32_t original_context = 0;
   std::vector<float> frequency_divisors;  // [rotary / 2] of rope_freqs.weight, or empty
 };
@@ -37,15 +38,17 @@ struct ModelConfig {
   bool tied_head = false;
 };
 
-// Reads and checks the shape. Error(kUnsupported) naming an unknown architecture or feature (sliding window,
-// mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that is missing or out of range.
+// Reads and checks the shape. Error(kUnsupported) naming an unknown architecture or feature
+// (sliding window, mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that
+// is missing or out of range.
 FORERUN_API ModelConfig read_model_config(const Checkpoint& checkpoint);
 
 // Radians per position of every rotated pair: [rotary / 2].
 std::vector<double> rope_frequencies(const RopeConfig& rope);
 
-// cos then sin of every rotated pair for each position: out [positions, rotary]. Angles are computed in double.
-void rope_rows(const RopeConfig& rope, std::span<const double> frequencies, std::span<const int32_t> positions,
-               float* out);
+// cos then sin of every rotated pair for each position: out [positions, rotary]. Angles are
+// computed in double.
+void rope_rows(const RopeConfig& rope, std::span<const double> frequencies,
+               std::span<const int32_t> positions, float* out);
 
 }  // namespace forerun

@@ -41,8 +41,8 @@ class ModelLoader {
     if (tensor.shape.size() != 2 || tensor.shape[1] != c.width || tensor.shape[0] < 1 ||
         tensor.shape[0] > (1 << 24)) {
       throw Error(ErrorKind::kBadFile, model_->checkpoint_->path() + ": tensor '" + name +
-                                           "' is not a matrix of token rows, " + std::to_string(c.width) +
-                                           " values each");
+                                           "' is not a matrix of token rows, " +
+                                           std::to_string(c.width) + " values each");
     }
     c.vocab = static_cast<int32_t>(tensor.shape[0]);
     model_->embedding_ = &tensor;
@@ -50,7 +50,8 @@ class ModelLoader {
     if (const TensorSource* divisors = source_.find("rope_freqs.weight")) {
       source_.vector("rope_freqs.weight", c.rope.rotary / 2);
       c.rope.frequency_divisors.resize(static_cast<size_t>(c.rope.rotary / 2));
-      dequantize(divisors->dtype, divisors->bytes.data(), c.rope.rotary / 2, c.rope.frequency_divisors.data());
+      dequantize(divisors->dtype, divisors->bytes.data(), c.rope.rotary / 2,
+                 c.rope.frequency_divisors.data());
     }
     model_->rope_frequencies_ = rope_frequencies(c.rope);
   }
@@ -90,7 +91,8 @@ class ModelLoader {
       layer.q_norm = vector(block + "attn_q_norm.weight", c.head_dim);
       layer.k_norm = vector(block + "attn_k_norm.weight", c.head_dim);
     }
-    Model::Linear* const order[] = {&layer.q, &layer.k, &layer.v, &layer.output, &layer.gate, &layer.up, &layer.down};
+    Model::Linear* const order[] = {&layer.q,    &layer.k,  &layer.v,   &layer.output,
+                                    &layer.gate, &layer.up, &layer.down};
     size_t next = 0;
     for_each_linear(index, [&](const std::string& role, int64_t rows, int64_t cols) {
       *order[next++] = linear(role, rows, cols);
@@ -103,7 +105,8 @@ class ModelLoader {
     try {
       out.weight = model_->backend_->pack({tensor.dtype, rows, cols, tensor.bytes.data()});
     } catch (const Error& error) {
-      throw Error(error.kind(), model_->checkpoint_->path() + ": tensor '" + tensor.name + "': " + error.what());
+      throw Error(error.kind(),
+                  model_->checkpoint_->path() + ": tensor '" + tensor.name + "': " + error.what());
     }
     if (source_.find(role + ".bias") != nullptr) out.bias = vector(role + ".bias", rows);
     model_->weights_bytes_ += out.weight->bytes;
@@ -135,7 +138,8 @@ class ModelLoader {
   int64_t total_bytes_ = 0, done_bytes_ = 0;
 };
 
-std::shared_ptr<const Model> Model::load(std::shared_ptr<const Checkpoint> checkpoint, std::shared_ptr<Backend> backend,
+std::shared_ptr<const Model> Model::load(std::shared_ptr<const Checkpoint> checkpoint,
+                                         std::shared_ptr<Backend> backend,
                                          const std::function<void(double)>& progress) {
   return ModelLoader(std::move(checkpoint), std::move(backend), progress).load();
 }

@@ -9,7 +9,8 @@
 
 namespace forerun {
 
-Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows, int32_t max_logit_rows)
+Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
+                     int32_t max_logit_rows)
     : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
   int64_t floats = 0;
   const auto reserve = [&](Tensor& tensor, int32_t rows, int32_t cols) {
@@ -27,12 +28,13 @@ Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows, i
 
   memory_ = backend.allocate(floats * static_cast<int64_t>(sizeof(float)));
   float* at = memory_.floats();
-  for (Tensor* tensor : {&x_, &normed_, &update_, &q_, &attended_, &k_, &v_, &gate_, &up_, &cos_sin_,
-                         &hidden_, &logits_}) {
+  for (Tensor* tensor : {&x_, &normed_, &update_, &q_, &attended_, &k_, &v_, &gate_, &up_,
+                         &cos_sin_, &hidden_, &logits_}) {
     tensor->data = at;
     at += (int64_t{tensor->rows} * tensor->cols + 15) / 16 * 16;
   }
-  host_.resize(static_cast<size_t>(max_rows) * static_cast<size_t>(std::max(c.width, c.rope.rotary)));
+  host_.resize(static_cast<size_t>(max_rows) *
+               static_cast<size_t>(std::max(c.width, c.rope.rotary)));
   backend.reserve(max_rows, std::max({c.width, c.ffn_width, attention_width}));
 }
 
@@ -41,7 +43,8 @@ void Model::embed(std::span<const int32_t> tokens, std::vector<float>& host, Ten
   float* at = host.data();
   for (const int32_t token : tokens) {
     if (token < 0 || token >= config_.vocab) {
-      throw Error(ErrorKind::kBadArgument, "token id " + std::to_string(token) + " is outside the vocabulary of " +
+      throw Error(ErrorKind::kBadArgument, "token id " + std::to_string(token) +
+                                               " is outside the vocabulary of " +
                                                std::to_string(config_.vocab));
     }
     dequantize(embedding_->dtype, embedding_->bytes.data() + token * row_bytes, config_.width, at);
@@ -55,7 +58,8 @@ void Model::attention_block(const Layer& layer, int32_t index, const AttentionBa
   const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
   const Tensor q = w.q_.first_rows(rows), k = w.k_.first_rows(rows), v = w.v_.first_rows(rows);
   const Tensor attended = w.attended_.first_rows(rows), cos_sin = w.cos_sin_.first_rows(rows);
-  backend_->rms_norm(w.x_.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon, normed);
+  backend_->rms_norm(w.x_.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon,
+                     normed);
   const LinearTask qkv[] = {layer.q.task(q), layer.k.task(k), layer.v.task(v)};
   backend_->linear(normed, qkv);
   if (layer.q_norm.bytes() > 0) {
@@ -88,10 +92,10 @@ Forward Model::forward(const Batch& batch, Workspace& w) const {
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   if (rows > w.max_rows() || logit_rows > w.max_logit_rows()) {
-    throw Error(ErrorKind::kBadArgument, "a batch of " + std::to_string(rows) + " rows and " +
-                                             std::to_string(logit_rows) + " logit rows in a workspace for " +
-                                             std::to_string(w.max_rows()) + " and " +
-                                             std::to_string(w.max_logit_rows()));
+    throw Error(ErrorKind::kBadArgument,
+                "a batch of " + std::to_string(rows) + " rows and " + std::to_string(logit_rows) +
+                    " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
+                    std::to_string(w.max_logit_rows()));
   }
   embed(batch.token(), w.host_, w.x_.first_rows(rows));
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());

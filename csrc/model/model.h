@@ -22,26 +22,29 @@ class Workspace {
  private:
   friend class Model;
   Buffer memory_;
-  std::vector<float> host_;       // what is computed on the host before it goes up
-  Tensor x_, normed_, update_;    // [rows, width]: residual stream, normalised input, what is added
-  Tensor q_, k_, v_, attended_;   // [rows, heads * head_dim]
-  Tensor gate_, up_;              // [rows, ffn_width]
-  Tensor cos_sin_;                // [rows, rotary]
-  Tensor hidden_, logits_;        // [logit rows, width], [logit rows, vocab]
+  std::vector<float> host_;      // what is computed on the host before it goes up
+  Tensor x_, normed_, update_;   // [rows, width]: residual stream, normalised input, what is added
+  Tensor q_, k_, v_, attended_;  // [rows, heads * head_dim]
+  Tensor gate_, up_;             // [rows, ffn_width]
+  Tensor cos_sin_;               // [rows, rotary]
+  Tensor hidden_, logits_;       // [logit rows, width], [logit rows, vocab]
   int32_t max_rows_, max_logit_rows_;
 };
 
-// Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next forward.
+// Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next
+// forward.
 struct Forward {
-  Tensor logits;         // [logit rows, vocab], on the model's back end
-  Tensor hidden;         // [logit rows, width], after the final norm
+  Tensor logits;  // [logit rows, vocab], on the model's back end
+  Tensor hidden;  // [logit rows, width], after the final norm
 };
 
 // A decoder-only transformer, immutable after load and shared by all sessions.
 class Model {
  public:
-  // progress: called with the fraction done, 0..1. Every name, shape and type is checked before the first token.
-  static std::shared_ptr<const Model> load(std::shared_ptr<const Checkpoint> checkpoint, std::shared_ptr<Backend> backend,
+  // progress: called with the fraction done, 0..1. Every name, shape and type is checked before the
+  // first token.
+  static std::shared_ptr<const Model> load(std::shared_ptr<const Checkpoint> checkpoint,
+                                           std::shared_ptr<Backend> backend,
                                            const std::function<void(double)>& progress = {});
 
   const ModelConfig& config() const { return config_; }
@@ -50,8 +53,8 @@ class Model {
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
   int64_t parameters() const { return parameters_; }
 
-  // One pass over all rows of the batch; K and V land in the slots the batch names. Errors: kBadArgument for a
-  // token outside the vocabulary or more rows than the workspace holds.
+  // One pass over all rows of the batch; K and V land in the slots the batch names. Errors:
+  // kBadArgument for a token outside the vocabulary or more rows than the workspace holds.
   Forward forward(const Batch& batch, Workspace& workspace) const;
 
  private:

@@ -7,8 +7,9 @@ namespace {
 
 size_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
   const size_t most = std::min(a.size(), b.size());
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first -
-                             a.begin());
+  return static_cast<size_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first -
+      a.begin());
 }
 
 size_t pages_for(size_t positions) {

@@ -10,15 +10,17 @@
 
 namespace forerun {
 
-// Keys and values of finished requests, for prompts that begin the same way. The cached rows have the bits that a
-// fresh prefill would compute (exactness contract), so reuse never changes the text. Thread-safe. Entries share
-// their pages with the caches they came from; the least recently used go first when `max_pages` is exceeded.
+// Keys and values of finished requests, for prompts that begin the same way. The cached rows have
+// the bits that a fresh prefill would compute (exactness contract), so reuse never changes the
+// text. Thread-safe. Entries share their pages with the caches they came from; the least recently
+// used go first when `max_pages` is exceeded.
 class PrefixStore {
  public:
   explicit PrefixStore(int64_t max_pages) : max_pages_(max_pages) {}
 
-  // Adopts the longest stored prefix of `tokens`, at most tokens.size() - 1 (the last row must be computed for its
-  // logits), into an empty cache. Returns the number of positions reused. O(entries * tokens).
+  // Adopts the longest stored prefix of `tokens`, at most tokens.size() - 1 (the last row must be
+  // computed for its logits), into an empty cache. Returns the number of positions reused.
+  // O(entries * tokens).
   int32_t restore(std::span<const int32_t> tokens, KvCache& cache);
 
   // Remembers the committed part of a cache whose rows belong to `tokens`.

@@ -9,7 +9,8 @@
 namespace forerun {
 namespace {
 
-// GGUF's part of a block tensor's name, and what Hugging Face's llama, mistral, qwen2 and qwen3 call it.
+// GGUF's part of a block tensor's name, and what Hugging Face's llama, mistral, qwen2 and qwen3
+// call it.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kBlockNames{{
     {"attn_norm", "input_layernorm"},
     {"attn_q_norm", "self_attn.q_norm"},
@@ -44,7 +45,8 @@ std::string WeightSource::name(const std::string& role) const {
   const std::string_view block = std::string_view(role).substr(part + 1, suffix - part - 1);
   for (const auto& [gguf, hf] : kBlockNames) {
     if (gguf == block) {
-      return "model.layers." + role.substr(4, part - 4) + "." + std::string(hf) + role.substr(suffix);
+      return "model.layers." + role.substr(4, part - 4) + "." + std::string(hf) +
+             role.substr(suffix);
     }
   }
   return role;
@@ -54,7 +56,8 @@ const TensorSource* WeightSource::find(const std::string& role) const {
   return checkpoint_.find_tensor(name(role));
 }
 
-const TensorSource& WeightSource::matrix(const std::string& role, int64_t rows, int64_t cols) const {
+const TensorSource& WeightSource::matrix(const std::string& role, int64_t rows,
+                                         int64_t cols) const {
   return shaped(role, {rows, cols});
 }
 
@@ -66,8 +69,9 @@ const TensorSource& WeightSource::shaped(const std::string& role,
                                          const std::vector<int64_t>& shape) const {
   const TensorSource& tensor = checkpoint_.tensor(name(role));
   if (tensor.shape != shape) {
-    throw Error(ErrorKind::kBadFile, checkpoint_.path() + ": tensor '" + tensor.name + "' has shape " +
-                                         shape_text(tensor.shape) + ", expected " + shape_text(shape));
+    throw Error(ErrorKind::kBadFile, checkpoint_.path() + ": tensor '" + tensor.name +
+                                         "' has shape " + shape_text(tensor.shape) + ", expected " +
+                                         shape_text(shape));
   }
   return tensor;
 }

@@ -21,7 +21,8 @@ size_t skip_space(std::string_view text, size_t at) {
 size_t trim_space(std::string_view text, size_t begin, size_t end) {
   while (end > begin) {
     size_t start = end - 1;
-    while (start > begin && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80 && end - start < 4) --start;
+    while (start > begin && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80 && end - start < 4)
+      --start;
     const CodePoint c = decode_utf8(text, start);
     if (start + c.length != end || char_class(c.value) != kSpace) break;
     end = start;
@@ -31,7 +32,8 @@ size_t trim_space(std::string_view text, size_t begin, size_t end) {
 
 }  // namespace
 
-BpeTokenizer::BpeTokenizer(Vocabulary& vocabulary) : Tokenizer(vocabulary), strip_(std::move(vocabulary.strip)) {
+BpeTokenizer::BpeTokenizer(Vocabulary& vocabulary)
+    : Tokenizer(vocabulary), strip_(std::move(vocabulary.strip)) {
   for (size_t id = 0; id < tokens_.size(); ++id) {
     const TokenKind kind = vocabulary.kinds[id];
     const bool user_defined = kind == TokenKind::kUserDefined;
@@ -46,9 +48,11 @@ BpeTokenizer::BpeTokenizer(Vocabulary& vocabulary) : Tokenizer(vocabulary), stri
   }
 }
 
-std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+std::vector<int32_t> BpeTokenizer::encode(std::string_view text,
+                                          const EncodeOptions& options) const {
   if (text.size() > kMaxTextBytes) {
-    throw Error(ErrorKind::kBadArgument, "text has " + std::to_string(text.size()) + " bytes, expected at most " +
+    throw Error(ErrorKind::kBadArgument, "text has " + std::to_string(text.size()) +
+                                             " bytes, expected at most " +
                                              std::to_string(kMaxTextBytes));
   }
   std::vector<int32_t> out;
@@ -59,7 +63,8 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOpt
     const SpecialMatcher::Match match = specials_.find(text, begin, options.parse_special);
     const auto it = strip_.find(match.token);
     const uint8_t strip = it == strip_.end() ? 0 : it->second;
-    const size_t end = strip & Vocabulary::kStripLeft ? trim_space(text, begin, match.begin) : match.begin;
+    const size_t end =
+        strip & Vocabulary::kStripLeft ? trim_space(text, begin, match.begin) : match.begin;
     if (end > begin) encode_section({text.substr(begin, end - begin), begin == 0}, merger, out);
     if (match.token >= 0) out.push_back(match.token);
     begin = strip & Vocabulary::kStripRight ? skip_space(text, match.end) : match.end;

@@ -8,8 +8,8 @@
 namespace forerun {
 namespace {
 
-// GPT-2 writes a vocabulary of bytes in printable characters: printable Latin-1 stands for itself, the other bytes,
-// in order, for U+0100 and up.
+// GPT-2 writes a vocabulary of bytes in printable characters: printable Latin-1 stands for itself,
+// the other bytes, in order, for U+0100 and up.
 struct ByteAlphabet {
   std::array<uint32_t, 256> character{};
   std::array<int16_t, 0x144> byte{};
@@ -49,9 +49,11 @@ ByteLevelTokenizer::ByteLevelTokenizer(Vocabulary vocabulary)
       fuse_unknown_(vocabulary.fuse_unknown) {
   bytes_.resize(tokens_.size());
   for (size_t id = 0; id < tokens_.size(); ++id) {
-    const bool text = vocabulary.kinds[id] == TokenKind::kNormal || vocabulary.kinds[id] == TokenKind::kByte;
+    const bool text =
+        vocabulary.kinds[id] == TokenKind::kNormal || vocabulary.kinds[id] == TokenKind::kByte;
     bytes_[id] = text ? bytes_of(tokens_[id]) : tokens_[id];
-    if (text && ignore_merges_ && !bytes_[id].empty()) whole_.emplace(bytes_[id], static_cast<int32_t>(id));
+    if (text && ignore_merges_ && !bytes_[id].empty())
+      whole_.emplace(bytes_[id], static_cast<int32_t>(id));
   }
   for (uint32_t b = 0; b < 256; ++b) {
     std::string character;
@@ -60,12 +62,14 @@ ByteLevelTokenizer::ByteLevelTokenizer(Vocabulary vocabulary)
   }
 }
 
-void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger, std::vector<int32_t>& out) const {
-  std::string changed;
+void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger,
+                                        std::vector<int32_t>& out) const {
+  std::string normal, spaced;
   std::string_view text = section.text;
-  if (nfc_) text = changed = to_nfc(text);
+  if (nfc_) text = normal = to_nfc(text);
   if (space_prefix_ != SpacePrefix::kNever && char_class(decode_utf8(text, 0).value) != kSpace) {
-    text = changed = " " + std::string(text);
+    spaced.push_back(' ');
+    text = spaced.append(text);
   }
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = piece_end(rule_, text, begin);
@@ -74,7 +78,8 @@ void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger, 
   }
 }
 
-void ByteLevelTokenizer::encode_piece(std::string_view piece, Merger& merger, std::vector<int32_t>& out) const {
+void ByteLevelTokenizer::encode_piece(std::string_view piece, Merger& merger,
+                                      std::vector<int32_t>& out) const {
   if (ignore_merges_) {
     const auto it = whole_.find(piece);
     if (it != whole_.end()) {

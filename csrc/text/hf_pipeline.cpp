@@ -3,7 +3,7 @@
 #include <array>
 
 #include "base/error.h"
-#include "text/utf8.h"
+#include "io/file_error.h"
 
 namespace forerun {
 namespace {
@@ -16,8 +16,10 @@ struct KnownRegex {
   PreTokenizer rule;
 };
 constexpr std::array kRegexes = {
-    KnownRegex{R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", PreTokenizer::kGpt2},
-    KnownRegex{R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", PreTokenizer::kGpt2},
+    KnownRegex{R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+               PreTokenizer::kGpt2},
+    KnownRegex{R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+               PreTokenizer::kGpt2},
     KnownRegex{
         R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
         PreTokenizer::kLlamaBpe},
@@ -45,11 +47,13 @@ void read_normalizer(const JsonField& step, Vocabulary& vocabulary, bool& senten
   if (type == "NFC") {
     vocabulary.nfc = true;
   } else if (type == "Prepend") {
-    if (step["prepend"].text() != kSpaceMark) unsupported(step, "Prepend of " + in_quotes(step["prepend"].text()));
+    if (step["prepend"].text() != kSpaceMark)
+      unsupported(step, "Prepend of " + in_quotes(step["prepend"].text()));
     vocabulary.space_prefix = SpacePrefix::kAfterSpecial;
     sentencepiece = true;
   } else if (type == "Replace") {
-    const bool spaces = step["pattern"]["String"].text("") == " " && step["content"].text() == kSpaceMark;
+    const bool spaces =
+        step["pattern"]["String"].text("") == " " && step["content"].text() == kSpaceMark;
     if (!spaces) unsupported(step, "Replace of anything but a space by U+2581");
     sentencepiece = true;
   } else {
@@ -58,7 +62,8 @@ void read_normalizer(const JsonField& step, Vocabulary& vocabulary, bool& senten
 }
 
 void read_metaspace(const JsonField& step, Vocabulary& vocabulary) {
-  if (step["replacement"].text(kSpaceMark) != kSpaceMark) unsupported(step, "Metaspace with another mark");
+  if (step["replacement"].text(kSpaceMark) != kSpaceMark)
+    unsupported(step, "Metaspace with another mark");
   const bool old_flag = step["add_prefix_space"].boolean(true);
   const std::string scheme = step["prepend_scheme"].text(old_flag ? "always" : "never");
   if (scheme == "always") {
@@ -88,7 +93,8 @@ PreTokenizer known_regex(const JsonField& step) {
 bool isolates_digits(const JsonField& step) {
   const std::string& type = step["type"].text();
   if (type == "Digits") return step["individual_digits"].boolean(false);
-  return type == "Split" && step["pattern"]["Regex"].text("") == kDigitRule && step["behavior"].text() == "Isolated";
+  return type == "Split" && step["pattern"]["Regex"].text("") == kDigitRule &&
+         step["behavior"].text() == "Isolated";
 }
 
 void read_byte_level(const std::vector<JsonField>& steps, Vocabulary& vocabulary) {
@@ -119,7 +125,8 @@ void read_hf_pipeline(const JsonField& tokenizer, Vocabulary& vocabulary) {
   const JsonField pre_tokenizer = tokenizer["pre_tokenizer"];
   const std::vector<JsonField> steps = steps_of(pre_tokenizer, "pretokenizers");
   if (!steps.empty() && steps.back()["type"].text() == "ByteLevel") {
-    if (sentencepiece) unsupported(tokenizer["normalizer"], "a normalizer of SentencePiece before ByteLevel");
+    if (sentencepiece)
+      unsupported(tokenizer["normalizer"], "a normalizer of SentencePiece before ByteLevel");
     vocabulary.style = Vocabulary::Style::kByteLevel;
     read_byte_level(steps, vocabulary);
     return;
@@ -131,7 +138,8 @@ void read_hf_pipeline(const JsonField& tokenizer, Vocabulary& vocabulary) {
   } else if (!steps.empty()) {
     unsupported(pre_tokenizer, "pre-tokenizer " + in_quotes(steps[0]["type"].text()));
   } else if (!sentencepiece) {
-    unsupported(tokenizer["pre_tokenizer"], "neither ByteLevel nor Metaspace nor a normalizer for spaces: this model");
+    unsupported(tokenizer["pre_tokenizer"],
+                "neither ByteLevel nor Metaspace nor a normalizer for spaces: this model");
   }
 }
 

@@ -27,7 +27,9 @@ const std::string& JsonField::text() const {
   return value_->get_ref<const std::string&>();
 }
 
-std::string JsonField::text(std::string_view fallback) const { return present() ? text() : std::string(fallback); }
+std::string JsonField::text(std::string_view fallback) const {
+  return present() ? text() : std::string(fallback);
+}
 
 bool JsonField::boolean(bool fallback) const {
   if (!present()) return fallback;
@@ -47,17 +49,9 @@ std::string JsonField::token_text() const {
 }
 
 void JsonField::bad(const std::string& expected) const {
-  throw Error(ErrorKind::kBadFile, path_ + " is " + (value_ == nullptr ? "missing" : value_->type_name()) +
+  throw Error(ErrorKind::kBadFile, path_ + " is " +
+                                       (value_ == nullptr ? "missing" : value_->type_name()) +
                                        ", expected " + expected);
-}
-
-Json parse_json_file(const std::string& contents, const std::string& name) {
-  if (contents.empty()) return nullptr;
-  try {
-    return Json::parse(contents);
-  } catch (const Json::exception& error) {
-    throw Error(ErrorKind::kBadFile, name + ": not valid JSON: " + error.what());
-  }
 }
 
 }  // namespace forerun

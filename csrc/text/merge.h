@@ -7,7 +7,8 @@
 
 namespace forerun {
 
-// The pairs of symbols that merge, with their order. Lower rank first; of equal ranks the leftmost pair first.
+// The pairs of symbols that merge, with their order. Lower rank first; of equal ranks the leftmost
+// pair first.
 class MergeTable {
  public:
   struct Rule {
@@ -16,7 +17,9 @@ class MergeTable {
   };
 
   void reserve(size_t count) { rules_.reserve(count); }
-  void add(int32_t left, int32_t right, Rule rule) { rules_.emplace(key(left, right), rule); }  // the first one stays
+  void add(int32_t left, int32_t right, Rule rule) {
+    rules_.emplace(key(left, right), rule);
+  }  // the first one stays
   const Rule* find(int32_t left, int32_t right) const {
     const auto it = rules_.find(key(left, right));
     return it == rules_.end() ? nullptr : &it->second;
@@ -32,14 +35,15 @@ class MergeTable {
   std::unordered_map<uint64_t, Rule, Hash> rules_;
 };
 
-// Byte-pair merging of one piece: a linked list of symbols and a heap of the pairs that may merge, n log n in the
-// length of the piece. A pair in the heap is out of date once one of its symbols has merged otherwise; it is then
-// skipped. Reused from piece to piece, so that its memory is allocated once per text.
+// Byte-pair merging of one piece: a linked list of symbols and a heap of the pairs that may merge,
+// n log n in the length of the piece. A pair in the heap is out of date once one of its symbols has
+// merged otherwise; it is then skipped. Reused from piece to piece, so that its memory is allocated
+// once per text.
 class Merger {
  public:
   struct Symbol {
-    int32_t id = -1;       // -1: no token and no part of one, merges with nothing
-    uint32_t begin = 0;    // where its text begins
+    int32_t id = -1;     // -1: no token and no part of one, merges with nothing
+    uint32_t begin = 0;  // where its text begins
     int32_t previous = -1;
     int32_t next = -1;
   };

@@ -38,8 +38,8 @@ struct Scanner {
   }
 };
 
-// End of 's, 't, 'm, 'd, 're, 've, 'll at `begin`, or `begin`. Regardless of case where `fold` is set; then the long
-// s (U+017F), whose upper case is S, counts too.
+// End of 's, 't, 'm, 'd, 're, 've, 'll at `begin`, or `begin`. Regardless of case where `fold` is
+// set; then the long s (U+017F), whose upper case is S, counts too.
 size_t contraction_end(const Scanner& scanner, size_t begin, bool fold) {
   if (scanner.byte(begin) != '\'') return begin;
   const auto letter = [&](size_t position) {
@@ -56,8 +56,8 @@ size_t contraction_end(const Scanner& scanner, size_t begin, bool fold) {
   return begin;
 }
 
-// \s+(?!\S)|\s+ : a run of white space leaves its last character to what follows it, unless the run reaches the end
-// or is that one character.
+// \s+(?!\S)|\s+ : a run of white space leaves its last character to what follows it, unless the run
+// reaches the end or is that one character.
 size_t space_end(const Scanner& scanner, size_t begin, bool digits_end_text) {
   size_t last = begin;
   const size_t end = scanner.run(begin, kSpace, &last);

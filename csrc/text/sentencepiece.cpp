@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/file_error.h"
 #include "text/bpe_tokenizer.h"
 #include "text/utf8.h"
 
@@ -8,14 +9,15 @@ namespace forerun {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-constexpr size_t kMaxPieceBytes = 1024;                  // finding pairs is quadratic in the length of a token
+constexpr size_t kMaxPieceBytes = 1024;  // finding pairs is quadratic in the length of a token
 
 // The byte of "<0xNN>", -1 for any other text.
 int byte_of(std::string_view token) {
   if (token.size() != 6 || token.substr(0, 3) != "<0x" || token[5] != '>') return -1;
   int value = 0;
   for (const char c : token.substr(3, 2)) {
-    const bool digit = c >= '0' && c <= '9', upper = c >= 'A' && c <= 'F', lower = c >= 'a' && c <= 'f';
+    const bool digit = c >= '0' && c <= '9', upper = c >= 'A' && c <= 'F',
+               lower = c >= 'a' && c <= 'f';
     if (!digit && !upper && !lower) return -1;
     value = value * 16 + (digit ? c - '0' : (c | 0x20) - 'a' + 10);
   }
@@ -34,7 +36,8 @@ std::string with_spaces(std::string_view token) {
 
 // Control tokens and byte tokens are never the result of a merge.
 bool merges(TokenKind kind) {
-  return kind == TokenKind::kNormal || kind == TokenKind::kUserDefined || kind == TokenKind::kUnused;
+  return kind == TokenKind::kNormal || kind == TokenKind::kUserDefined ||
+         kind == TokenKind::kUnused;
 }
 
 }  // namespace
@@ -68,8 +71,8 @@ void SentencePieceTokenizer::find_byte_tokens(const Vocabulary& vocabulary) {
     if (vocabulary.kinds[id] != TokenKind::kByte) continue;
     const int byte = byte_of(tokens_[id]);
     if (byte < 0) {
-      throw Error(ErrorKind::kBadFile, "byte token " + std::to_string(id) + " is " + in_quotes(tokens_[id]) +
-                                           ", expected <0xNN>");
+      throw Error(ErrorKind::kBadFile, "byte token " + std::to_string(id) + " is " +
+                                           in_quotes(tokens_[id]) + ", expected <0xNN>");
     }
     byte_tokens_[byte] = static_cast<int32_t>(id);
   }
@@ -91,8 +94,9 @@ void SentencePieceTokenizer::find_pairs(const Vocabulary& vocabulary) {
     const std::string& text = tokens_[id];
     if (!merges(vocabulary.kinds[id])) continue;
     if (text.size() > kMaxPieceBytes) {
-      throw Error(ErrorKind::kBadFile, "tokenizer.ggml.tokens: token " + std::to_string(id) + " has " +
-                                           std::to_string(text.size()) + " bytes, expected at most " +
+      throw Error(ErrorKind::kBadFile, "tokenizer.ggml.tokens: token " + std::to_string(id) +
+                                           " has " + std::to_string(text.size()) +
+                                           " bytes, expected at most " +
                                            std::to_string(kMaxPieceBytes));
     }
     levels.push_back(vocabulary.scores[id]);
@@ -107,9 +111,12 @@ void SentencePieceTokenizer::find_pairs(const Vocabulary& vocabulary) {
   for (size_t id = 0; id < tokens_.size(); ++id) {
     const std::string_view text = tokens_[id];
     if (text.empty() || !merges(vocabulary.kinds[id])) continue;
-    const auto level = std::lower_bound(levels.begin(), levels.end(), vocabulary.scores[id], std::greater<>());
-    const MergeTable::Rule rule{static_cast<int32_t>(level - levels.begin()), static_cast<int32_t>(id)};
-    for (size_t cut = decode_utf8(text, 0).length; cut < text.size(); cut += decode_utf8(text, cut).length) {
+    const auto level =
+        std::lower_bound(levels.begin(), levels.end(), vocabulary.scores[id], std::greater<>());
+    const MergeTable::Rule rule{static_cast<int32_t>(level - levels.begin()),
+                                static_cast<int32_t>(id)};
+    for (size_t cut = decode_utf8(text, 0).length; cut < text.size();
+         cut += decode_utf8(text, cut).length) {
       const int32_t left = symbol(text.substr(0, cut), vocabulary);
       const int32_t right = left < 0 ? -1 : symbol(text.substr(cut), vocabulary);
       if (right >= 0) merges_.add(left, right, rule);
@@ -117,12 +124,14 @@ void SentencePieceTokenizer::find_pairs(const Vocabulary& vocabulary) {
   }
 }
 
-void SentencePieceTokenizer::encode_section(const Section& section, Merger& merger, std::vector<int32_t>& out) const {
+void SentencePieceTokenizer::encode_section(const Section& section, Merger& merger,
+                                            std::vector<int32_t>& out) const {
   std::string text;
   text.reserve(section.text.size() + section.text.size() / 2);
   const bool wanted = space_prefix_ == SpacePrefix::kAfterSpecial ||
                       (space_prefix_ == SpacePrefix::kFirst && section.first);
-  const bool has_one = section.text[0] == ' ' || section.text.substr(0, kSpaceMark.size()) == kSpaceMark;
+  const bool has_one =
+      section.text[0] == ' ' || section.text.substr(0, kSpaceMark.size()) == kSpaceMark;
   if (wanted && !(prefix_unless_space_ && has_one)) text += kSpaceMark;
   for (const char c : section.text) {
     if (c == ' ') {
@@ -132,13 +141,15 @@ void SentencePieceTokenizer::encode_section(const Section& section, Merger& merg
     }
   }
   for (size_t begin = 0; begin < text.size();) {
-    const size_t end = split_words_ ? std::min(text.find(kSpaceMark, begin + 1), text.size()) : text.size();
+    const size_t end =
+        split_words_ ? std::min(text.find(kSpaceMark, begin + 1), text.size()) : text.size();
     encode_word(std::string_view(text).substr(begin, end - begin), merger, out);
     begin = end;
   }
 }
 
-void SentencePieceTokenizer::encode_word(std::string_view text, Merger& merger, std::vector<int32_t>& out) const {
+void SentencePieceTokenizer::encode_word(std::string_view text, Merger& merger,
+                                         std::vector<int32_t>& out) const {
   merger.clear();
   for (size_t at = 0; at < text.size();) {
     const CodePoint c = decode_utf8(text, at);
@@ -153,7 +164,8 @@ void SentencePieceTokenizer::encode_word(std::string_view text, Merger& merger, 
       out.push_back(symbol.id);
       after_unknown = false;
     } else {
-      append_unknown(text.substr(symbol.begin, decode_utf8(text, symbol.begin).length), after_unknown, out);
+      append_unknown(text.substr(symbol.begin, decode_utf8(text, symbol.begin).length),
+                     after_unknown, out);
     }
   });
 }
@@ -161,7 +173,8 @@ void SentencePieceTokenizer::encode_word(std::string_view text, Merger& merger, 
 void SentencePieceTokenizer::append_unknown(std::string_view character, bool& after_unknown,
                                             std::vector<int32_t>& out) const {
   const auto token = [this](char byte) { return byte_tokens_[static_cast<uint8_t>(byte)]; };
-  if (std::all_of(character.begin(), character.end(), [&](char byte) { return token(byte) >= 0; })) {
+  if (std::all_of(character.begin(), character.end(),
+                  [&](char byte) { return token(byte) >= 0; })) {
     for (const char byte : character) out.push_back(token(byte));
     after_unknown = false;
     return;

@@ -14,7 +14,8 @@ void SpecialMatcher::add(std::string_view text, int32_t token, bool always) {
   if (nodes_[node].token < 0) nodes_[node] = {token, always};
 }
 
-SpecialMatcher::Match SpecialMatcher::find(std::string_view text, size_t from, bool parse_special) const {
+SpecialMatcher::Match SpecialMatcher::find(std::string_view text, size_t from,
+                                           bool parse_special) const {
   for (size_t begin = from; begin < text.size(); ++begin) {
     if (!begins_[static_cast<uint8_t>(text[begin])]) continue;
     Match match{begin, begin, -1};

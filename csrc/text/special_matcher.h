@@ -9,8 +9,8 @@
 
 namespace forerun {
 
-// Finds special tokens in text: leftmost first, of those the longest. A trie; a text of n bytes costs at most n times
-// the length of the longest special token, which kMaxSpecialBytes bounds.
+// Finds special tokens in text: leftmost first, of those the longest. A trie; a text of n bytes
+// costs at most n times the length of the longest special token, which kMaxSpecialBytes bounds.
 class SpecialMatcher {
  public:
   static constexpr size_t kMaxSpecialBytes = 512;

@@ -20,7 +20,8 @@ std::string Utf8Stream::push(std::string_view bytes) {
   while (at < held_.size()) {
     const Utf8Part part = scan_utf8(held_, at);
     if (part.state == Utf8State::kUnfinished) break;
-    out += part.state == Utf8State::kComplete ? std::string_view(held_).substr(at, part.length) : kReplacement;
+    out += part.state == Utf8State::kComplete ? std::string_view(held_).substr(at, part.length)
+                                              : kReplacement;
     at += part.length;
   }
   held_.erase(0, at);
@@ -36,8 +37,10 @@ std::string Utf8Stream::finish() {
 
 StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stops)) {
   for (const std::string& stop : stops_) {
-    if (stop.empty()) throw Error(ErrorKind::kBadArgument, "stop string is empty, expected at least one character");
-    if (!is_valid_utf8(stop)) throw Error(ErrorKind::kBadArgument, "stop string is not valid UTF-8");
+    if (stop.empty())
+      throw Error(ErrorKind::kBadArgument, "stop string is empty, expected at least one character");
+    if (!is_valid_utf8(stop))
+      throw Error(ErrorKind::kBadArgument, "stop string is not valid UTF-8");
     // borders[n]: the longest proper prefix of the stop string that also ends its first n bytes.
     std::vector<size_t> borders(stop.size() + 1, 0);
     for (size_t n = 2, border = 0; n <= stop.size(); ++n) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/file_error.h"
 #include "text/bpe_tokenizer.h"
-#include "text/utf8.h"
 #include "text/vocabulary.h"
 
 namespace forerun {
@@ -55,7 +55,8 @@ std::string Tokenizer::difference(const Tokenizer& other) const {
   for (int32_t token = 0; token < std::min(mine, theirs); ++token) {
     const std::string here = token_bytes(token, true), there = other.token_bytes(token, true);
     if (here != there) {
-      return "token " + std::to_string(token) + " is " + in_quotes(there) + ", expected " + in_quotes(here);
+      return "token " + std::to_string(token) + " is " + in_quotes(there) + ", expected " +
+             in_quotes(here);
     }
   }
   if (mine == theirs) return {};
@@ -63,8 +64,9 @@ std::string Tokenizer::difference(const Tokenizer& other) const {
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
-  Vocabulary vocabulary = checkpoint.format() == CheckpointFormat::kGguf ? read_gguf_vocabulary(checkpoint)
-                                                                         : read_hf_vocabulary(checkpoint);
+  Vocabulary vocabulary = checkpoint.format() == CheckpointFormat::kGguf
+                              ? read_gguf_vocabulary(checkpoint)
+                              : read_hf_vocabulary(checkpoint);
   vocabulary.collect_ends();
   if (vocabulary.style == Vocabulary::Style::kByteLevel) {
     return std::make_shared<ByteLevelTokenizer>(std::move(vocabulary));

@@ -48,7 +48,8 @@ CharClass classify(uint32_t c) {
 }
 
 // Hangul syllables decompose by arithmetic (Unicode 3.12).
-constexpr uint32_t kSyllableBase = 0xAC00, kLeadBase = 0x1100, kVowelBase = 0x1161, kTailBase = 0x11A7;
+constexpr uint32_t kSyllableBase = 0xAC00, kLeadBase = 0x1100, kVowelBase = 0x1161,
+                   kTailBase = 0x11A7;
 constexpr uint32_t kLeads = 19, kVowels = 21, kTails = 28, kSyllables = kLeads * kVowels * kTails;
 
 uint8_t combining_class(uint32_t code_point) {
@@ -84,10 +85,11 @@ uint32_t compose(uint32_t first, uint32_t second) {
       second - kTailBase - 1 < kTails - 1) {
     return first + (second - kTailBase);
   }
-  const auto* it = std::lower_bound(std::begin(kCompositions), std::end(kCompositions),
-                                    std::pair(first, second), [](const Composition& entry, auto value) {
-                                      return std::pair(entry.first, entry.second) < value;
-                                    });
+  const auto* it =
+      std::lower_bound(std::begin(kCompositions), std::end(kCompositions), std::pair(first, second),
+                       [](const Composition& entry, auto value) {
+                         return std::pair(entry.first, entry.second) < value;
+                       });
   const bool found = it != std::end(kCompositions) && it->first == first && it->second == second;
   return found ? it->code_point : 0;
 }
@@ -104,7 +106,8 @@ void reorder_marks(std::vector<uint32_t>& text) {
       run.emplace_back(mark, text[end]);
     }
     if (run.size() > 1) {
-      std::stable_sort(run.begin(), run.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+      std::stable_sort(run.begin(), run.end(),
+                       [](const auto& a, const auto& b) { return a.first < b.first; });
       for (size_t k = 0; k < run.size(); ++k) text[i + k] = run[k].second;
     }
     i = std::max(end, i + 1);

@@ -3,7 +3,8 @@
 namespace forerun {
 namespace {
 
-// Length of the sequence that a lead byte announces and the bounds of its second byte (Unicode table 3-7).
+// Length of the sequence that a lead byte announces and the bounds of its second byte (Unicode
+// table 3-7).
 struct Lead {
   size_t length;
   uint8_t low, high;
@@ -77,18 +78,6 @@ bool is_valid_utf8(std::string_view text) {
     at += part.length;
   }
   return true;
-}
-
-std::string in_quotes(std::string_view text) {
-  constexpr size_t kShown = 64;
-  std::string out = "'";
-  size_t at = 0;
-  while (at < text.size() && at < kShown) {
-    const CodePoint c = decode_utf8(text, at);
-    append_utf8(out, c.value < kInvalidByte ? c.value : 0xFFFD);
-    at += c.length;
-  }
-  return out + (at < text.size() ? "...'" : "'");
 }
 
 }  // namespace forerun

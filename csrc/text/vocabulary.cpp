@@ -4,23 +4,38 @@
 #include <array>
 
 #include "base/error.h"
+#include "io/file_error.h"
 #include "text/special_matcher.h"
-#include "text/utf8.h"
 
 namespace forerun {
 namespace {
 
-// Names that end a turn or a text in the vocabularies of published models (the list of llama.cpp, MIT licence).
+// Names that end a turn or a text in the vocabularies of published models (the list of llama.cpp,
+// MIT licence).
 constexpr std::array<std::string_view, 16> kEndNames = {
-    "<|eot_id|>",     "<|im_end|>",    "<|end|>",        "<|return|>",      "<|call|>",          "<|flush|>",
-    "<|calls|>",      "<end_of_turn>", "<|endoftext|>",  "<|eom_id|>",      "<|end_of_text|>",   "<|fim_pad|>",
-    "<|repo_name|>",  "<|file_sep|>",  "<end_of_utterance>",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",  // DeepSeek's full-width bars
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<end_of_utterance>",
+    "<\xEF\xBD\x9C"
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",  // DeepSeek's full-width bars
 };
 // These could be ordinary text, so they count only where the vocabulary says that they are special.
 constexpr std::array<std::string_view, 15> kEndNamesIfSpecial = {
-    "</s>",      "<EOT>",     "_<EOT>", "[EOT]", "[EOS]",      "<eos>",      "<turn|>",  "<|tool_response>",
-    "<fim-pad>", "<fim_pad>", "<PAD>",  "[PAD]", "<fim-repo>", "<reponame>", "<REPO>",
+    "</s>",  "<EOT>",   "_<EOT>",           "[EOT]",      "[EOS]",
+    "<eos>", "<turn|>", "<|tool_response>", "<fim-pad>",  "<fim_pad>",
+    "<PAD>", "[PAD]",   "<fim-repo>",       "<reponame>", "<REPO>",
 };
 
 [[noreturn]] void bad(std::string_view field, const std::string& text) {
@@ -28,7 +43,8 @@ constexpr std::array<std::string_view, 15> kEndNamesIfSpecial = {
 }
 
 bool is_special_kind(TokenKind kind) {
-  return kind == TokenKind::kControl || kind == TokenKind::kUnknown || kind == TokenKind::kUserDefined;
+  return kind == TokenKind::kControl || kind == TokenKind::kUnknown ||
+         kind == TokenKind::kUserDefined;
 }
 
 }  // namespace
@@ -39,16 +55,18 @@ void Vocabulary::index_tokens(std::string_view field) {
   for (size_t id = 0; id < tokens.size(); ++id) {
     const std::string& text = tokens[id];
     // Rows that conversion tools add so that the embedding has a round size.
-    if (text.starts_with("[PAD") && text == "[PAD" + std::to_string(id) + "]") kinds[id] = TokenKind::kUnused;
+    if (text.starts_with("[PAD") && text == "[PAD" + std::to_string(id) + "]")
+      kinds[id] = TokenKind::kUnused;
     if (text.empty()) continue;
     if (is_special_kind(kinds[id]) && text.size() > SpecialMatcher::kMaxSpecialBytes) {
       bad(field, "special token " + std::to_string(id) + " has " + std::to_string(text.size()) +
-                     " bytes, expected at most " + std::to_string(SpecialMatcher::kMaxSpecialBytes));
+                     " bytes, expected at most " +
+                     std::to_string(SpecialMatcher::kMaxSpecialBytes));
     }
     const auto [it, inserted] = index.emplace(text, static_cast<int32_t>(id));
     if (!inserted) {
-      bad(field, "token " + in_quotes(text) + " stands twice, at " + std::to_string(it->second) + " and " +
-                     std::to_string(id));
+      bad(field, "token " + in_quotes(text) + " stands twice, at " + std::to_string(it->second) +
+                     " and " + std::to_string(id));
     }
   }
 }
@@ -61,7 +79,8 @@ int32_t Vocabulary::find(std::string_view text) const {
 void Vocabulary::add_merge(std::string_view left, std::string_view right, std::string_view field) {
   const std::string whole = std::string(left) + std::string(right);
   const Merge merge{find(left), find(right), find(whole)};
-  for (const auto& [id, text] : {std::pair(merge.left, left), {merge.right, right}, {merge.merged, whole}}) {
+  for (const auto& [id, text] :
+       {std::pair(merge.left, left), {merge.right, right}, {merge.merged, whole}}) {
     if (id < 0) {
       bad(field, "merge " + std::to_string(merges.size()) + " needs " + in_quotes(text) +
                      ", which is not in the vocabulary");
@@ -81,7 +100,8 @@ void Vocabulary::add_merge(std::string_view pair, std::string_view field) {
 
 int32_t Vocabulary::checked_id(int64_t id, std::string_view field) const {
   if (id < 0 || id >= static_cast<int64_t>(tokens.size())) {
-    bad(field, "token id is " + std::to_string(id) + ", expected 0.." + std::to_string(tokens.size()) + " exclusive");
+    bad(field, "token id is " + std::to_string(id) + ", expected 0.." +
+                   std::to_string(tokens.size()) + " exclusive");
   }
   return static_cast<int32_t>(id);
 }

@@ -17,8 +17,9 @@ enum class TokenKind : uint8_t { kNormal, kUnknown, kControl, kUserDefined, kUnu
 // Which sections of the text (what lies between special tokens) get a space in front.
 enum class SpacePrefix { kNever, kFirst, kAfterSpecial };
 
-// What a tokenizer is made of, as both file formats describe it. After loading, every id is in range, kinds and
-// (SentencePiece without merges) scores have one entry per token, token texts are unique but for empty ones.
+// What a tokenizer is made of, as both file formats describe it. After loading, every id is in
+// range, kinds and (SentencePiece without merges) scores have one entry per token, token texts are
+// unique but for empty ones.
 struct Vocabulary {
   enum class Style { kByteLevel, kSentencePiece };
   struct Merge {
@@ -26,7 +27,8 @@ struct Vocabulary {
   };
 
   Style style = Style::kByteLevel;
-  std::vector<std::string> tokens;  // as in the file: byte-level tokens in GPT-2's printable alphabet
+  std::vector<std::string>
+      tokens;  // as in the file: byte-level tokens in GPT-2's printable alphabet
   std::vector<TokenKind> kinds;
   std::vector<double> scores;  // empty: `merges` in their order decide
   std::vector<Merge> merges;
@@ -47,15 +49,18 @@ struct Vocabulary {
   std::vector<int32_t> ends;
   std::string chat_template;
 
-  // Fills `index`; `field` names the list in errors. Refuses duplicates, and special tokens too long to search for.
+  // Fills `index`; `field` names the list in errors. Refuses duplicates, and special tokens too
+  // long to search for.
   void index_tokens(std::string_view field);
   int32_t find(std::string_view text) const;  // -1 when absent
-  // Adds a merge whose halves and whole must be tokens: Error(kBadFile) naming `field` and the merge otherwise.
+  // Adds a merge whose halves and whole must be tokens: Error(kBadFile) naming `field` and the
+  // merge otherwise.
   void add_merge(std::string_view left, std::string_view right, std::string_view field);
   // "left right"; the first space after the first character separates.
   void add_merge(std::string_view pair, std::string_view field);
   int32_t checked_id(int64_t id, std::string_view field) const;
-  // Completes `ends`: the ids given, EOS, and the well-known names of end tokens; makes these control tokens.
+  // Completes `ends`: the ids given, EOS, and the well-known names of end tokens; makes these
+  // control tokens.
   void collect_ends();
 };
 

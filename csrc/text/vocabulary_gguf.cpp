@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "text/utf8.h"
+#include "io/file_error.h"
 #include "text/vocabulary.h"
 
 namespace forerun {
@@ -16,7 +16,8 @@ struct NamedRule {
   PreTokenizer rule;
   bool ignore_merges, add_bos;
 };
-// The names of tokenizer.ggml.pre whose splitting is one of ours, with the defaults that go with them.
+// The names of tokenizer.ggml.pre whose splitting is one of ours, with the defaults that go with
+// them.
 constexpr std::array kRules = {
     NamedRule{"gpt-2", PreTokenizer::kGpt2, false, false},
     NamedRule{"mpt", PreTokenizer::kGpt2, false, false},
@@ -52,9 +53,11 @@ class Reader {
   Vocabulary read() {
     const std::string& model = checkpoint_.text(kPrefix + "model");
     if (model != "gpt2" && model != "llama") {
-      throw Error(ErrorKind::kUnsupported, kPrefix + "model is " + in_quotes(model) + ", supported are 'gpt2' and 'llama'");
+      throw Error(ErrorKind::kUnsupported,
+                  kPrefix + "model is " + in_quotes(model) + ", supported are 'gpt2' and 'llama'");
     }
-    vocabulary_.style = model == "gpt2" ? Vocabulary::Style::kByteLevel : Vocabulary::Style::kSentencePiece;
+    vocabulary_.style =
+        model == "gpt2" ? Vocabulary::Style::kByteLevel : Vocabulary::Style::kSentencePiece;
     read_tokens();
     if (model == "gpt2") {
       read_byte_level();
@@ -101,21 +104,25 @@ class Reader {
 
   void read_tokens() {
     const std::vector<std::string>* tokens = checkpoint_.texts(kPrefix + "tokens");
-    if (tokens == nullptr || tokens->empty()) bad("tokens", "missing or empty, expected the list of tokens");
-    if (tokens->size() > kMaxTokens) bad("tokens", "has " + std::to_string(tokens->size()) + " entries");
+    if (tokens == nullptr || tokens->empty())
+      bad("tokens", "missing or empty, expected the list of tokens");
+    if (tokens->size() > kMaxTokens)
+      bad("tokens", "has " + std::to_string(tokens->size()) + " entries");
     vocabulary_.tokens = *tokens;
     vocabulary_.kinds.assign(tokens->size(), TokenKind::kNormal);
     bool found = false;
     const std::vector<int64_t> types = numbers<int64_t>("token_type", found);
     if (found) check_count("token_type", types.size());
     for (size_t id = 0; id < types.size(); ++id) {
-      // llama.cpp's enumeration: 0 undefined, 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+      // llama.cpp's enumeration: 0 undefined, 1 normal, 2 unknown, 3 control, 4 user-defined, 5
+      // unused, 6 byte
       if (types[id] < 0 || types[id] > 6) {
-        bad("token_type", "entry " + std::to_string(id) + " is " + std::to_string(types[id]) + ", expected 0..6");
+        bad("token_type",
+            "entry " + std::to_string(id) + " is " + std::to_string(types[id]) + ", expected 0..6");
       }
-      constexpr std::array kKinds = {TokenKind::kNormal,  TokenKind::kNormal,      TokenKind::kUnknown,
-                                     TokenKind::kControl, TokenKind::kUserDefined, TokenKind::kUnused,
-                                     TokenKind::kByte};
+      constexpr std::array kKinds = {
+          TokenKind::kNormal,      TokenKind::kNormal, TokenKind::kUnknown, TokenKind::kControl,
+          TokenKind::kUserDefined, TokenKind::kUnused, TokenKind::kByte};
       vocabulary_.kinds[id] = kKinds[static_cast<size_t>(types[id])];
     }
     vocabulary_.index_tokens(kPrefix + "tokens");
@@ -123,10 +130,12 @@ class Reader {
 
   void read_byte_level() {
     const std::string name = checkpoint_.text(kPrefix + "pre", "");
-    const auto* rule = std::find_if(kRules.begin(), kRules.end(), [&](const auto& r) { return r.name == name; });
+    const auto* rule =
+        std::find_if(kRules.begin(), kRules.end(), [&](const auto& r) { return r.name == name; });
     if (rule == kRules.end()) {
       throw Error(ErrorKind::kUnsupported,
-                  kPrefix + "pre: unknown pre-tokenizer " + (name.empty() ? "(the key is missing)" : in_quotes(name)) +
+                  kPrefix + "pre: unknown pre-tokenizer " +
+                      (name.empty() ? "(the key is missing)" : in_quotes(name)) +
                       ", supported are gpt-2, llama-bpe, smollm, qwen2 and their synonyms");
     }
     vocabulary_.pre_tokenizer = rule->rule;
@@ -144,7 +153,8 @@ class Reader {
     if (!found) bad("scores", "missing, expected one number per token");
     check_count("scores", vocabulary_.scores.size());
     for (size_t id = 0; id < vocabulary_.scores.size(); ++id) {
-      if (!std::isfinite(vocabulary_.scores[id])) bad("scores", "entry " + std::to_string(id) + " is not finite");
+      if (!std::isfinite(vocabulary_.scores[id]))
+        bad("scores", "entry " + std::to_string(id) + " is not finite");
     }
     const bool prefix = checkpoint_.boolean(kPrefix + "add_space_prefix", true);
     vocabulary_.space_prefix = prefix ? SpacePrefix::kAfterSpecial : SpacePrefix::kNever;
@@ -153,7 +163,8 @@ class Reader {
 
   int32_t id(std::string_view name, int32_t fallback) const {
     const std::string key = kPrefix + std::string(name) + "_token_id";
-    if (checkpoint_.find(key) != nullptr) return vocabulary_.checked_id(checkpoint_.integer(key), key);
+    if (checkpoint_.find(key) != nullptr)
+      return vocabulary_.checked_id(checkpoint_.integer(key), key);
     return fallback < static_cast<int32_t>(vocabulary_.tokens.size()) ? fallback : -1;
   }
 

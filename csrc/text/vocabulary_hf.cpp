@@ -1,9 +1,10 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/file_error.h"
+#include "io/json.h"
 #include "text/hf_pipeline.h"
 #include "text/json_fields.h"
-#include "text/utf8.h"
 #include "text/vocabulary.h"
 
 namespace forerun {
@@ -12,12 +13,13 @@ namespace {
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
 
 bool is_byte_token(std::string_view text) {
-  return text.size() == 6 && text.starts_with("<0x") && text[5] == '>' && std::isxdigit(static_cast<uint8_t>(text[3])) &&
+  return text.size() == 6 && text.starts_with("<0x") && text[5] == '>' &&
+         std::isxdigit(static_cast<uint8_t>(text[3])) &&
          std::isxdigit(static_cast<uint8_t>(text[4]));
 }
 
-// tokenizer.json describes the algorithm, tokenizer_config.json names the special tokens and holds the chat template,
-// config.json and generation_config.json may list more end tokens.
+// tokenizer.json describes the algorithm, tokenizer_config.json names the special tokens and holds
+// the chat template, config.json and generation_config.json may list more end tokens.
 class Reader {
  public:
   explicit Reader(const Checkpoint& checkpoint)
@@ -30,7 +32,8 @@ class Reader {
 
   Vocabulary read() {
     if (tokenizer_json_.is_null()) {
-      throw Error(ErrorKind::kUnsupported, "tokenizer.json is missing; other tokenizer files are not read");
+      throw Error(ErrorKind::kUnsupported,
+                  "tokenizer.json is missing; other tokenizer files are not read");
     }
     const JsonField model = tokenizer_["model"];
     check_model(model);
@@ -50,7 +53,10 @@ class Reader {
   }
 
  private:
-  Json parse(const std::string& name) const { return parse_json_file(checkpoint_.side_file(name), name); }
+  Json parse(const std::string& name) const {
+    const std::string& contents = checkpoint_.side_file(name);
+    return contents.empty() ? Json() : parse_json(contents, name);
+  }
 
   static void check_model(const JsonField& model) {
     const auto refuse = [&](const std::string& what) {
@@ -68,7 +74,8 @@ class Reader {
   int32_t token(const JsonField& field, const std::string& text) const {
     const int32_t id = vocabulary_.find(text);
     if (id < 0) {
-      throw Error(ErrorKind::kBadFile, field.path() + ": token " + in_quotes(text) + " is not in the vocabulary");
+      throw Error(ErrorKind::kBadFile,
+                  field.path() + ": token " + in_quotes(text) + " is not in the vocabulary");
     }
     return id;
   }
@@ -76,8 +83,9 @@ class Reader {
   void place(int64_t id, const std::string& text, TokenKind kind, const JsonField& field) {
     auto& tokens = vocabulary_.tokens;
     if (id < 0 || id >= limit_) {
-      throw Error(ErrorKind::kBadFile, field.path() + ": id of " + in_quotes(text) + " is " + std::to_string(id) +
-                                           ", expected 0.." + std::to_string(limit_) + " exclusive");
+      throw Error(ErrorKind::kBadFile, field.path() + ": id of " + in_quotes(text) + " is " +
+                                           std::to_string(id) + ", expected 0.." +
+                                           std::to_string(limit_) + " exclusive");
     }
     const auto row = static_cast<size_t>(id);
     if (row >= tokens.size()) {
@@ -85,8 +93,9 @@ class Reader {
       vocabulary_.kinds.resize(row + 1, TokenKind::kUnused);
     }
     if (!tokens[row].empty() && tokens[row] != text) {
-      throw Error(ErrorKind::kBadFile, field.path() + ": id " + std::to_string(id) + " stands for both " +
-                                           in_quotes(tokens[row]) + " and " + in_quotes(text));
+      throw Error(ErrorKind::kBadFile, field.path() + ": id " + std::to_string(id) +
+                                           " stands for both " + in_quotes(tokens[row]) + " and " +
+                                           in_quotes(text));
     }
     tokens[row] = text;
     vocabulary_.kinds[row] = kind;
@@ -108,8 +117,9 @@ class Reader {
     for (size_t i = 0; i < added.size(); ++i) read_added_token(added.at(i));
     const int64_t rows = checkpoint_.integer("vocab_size", 0);
     if (rows > limit_ + kMaxTokens / 64) {
-      throw Error(ErrorKind::kBadFile, "config.json: vocab_size is " + std::to_string(rows) + ", but tokenizer.json has " +
-                                           std::to_string(count) + " tokens");
+      throw Error(ErrorKind::kBadFile, "config.json: vocab_size is " + std::to_string(rows) +
+                                           ", but tokenizer.json has " + std::to_string(count) +
+                                           " tokens");
     }
     if (rows > static_cast<int64_t>(vocabulary_.tokens.size())) {
       vocabulary_.tokens.resize(static_cast<size_t>(rows));
@@ -126,7 +136,8 @@ class Reader {
       throw Error(ErrorKind::kUnsupported, entry.path() + ": single_word is not supported");
     }
     const int64_t id = entry["id"].integer();
-    const TokenKind kind = entry["special"].boolean(false) ? TokenKind::kControl : TokenKind::kUserDefined;
+    const TokenKind kind =
+        entry["special"].boolean(false) ? TokenKind::kControl : TokenKind::kUserDefined;
     place(id, text, kind, entry);
     const int strip = (entry["lstrip"].boolean(false) ? Vocabulary::kStripLeft : 0) |
                       (entry["rstrip"].boolean(false) ? Vocabulary::kStripRight : 0);
@@ -141,9 +152,10 @@ class Reader {
       const Json& merge = list[i];
       if (merge.is_string()) {
         vocabulary_.add_merge(merge.get_ref<const std::string&>(), merges.path());
-      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-        vocabulary_.add_merge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>(),
-                              merges.path());
+      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+                 merge[1].is_string()) {
+        vocabulary_.add_merge(merge[0].get_ref<const std::string&>(),
+                              merge[1].get_ref<const std::string&>(), merges.path());
       } else {
         merges.at(i).bad("\"left right\" or [\"left\", \"right\"]");
       }
@@ -153,10 +165,14 @@ class Reader {
   // Ids under a key of config.json or generation_config.json: one number or a list.
   void add_ends(const MetaValue* value, const std::string& field) {
     if (value == nullptr) return;
-    const auto add = [&](int64_t id) { vocabulary_.ends.push_back(vocabulary_.checked_id(id, field)); };
+    const auto add = [&](int64_t id) {
+      vocabulary_.ends.push_back(vocabulary_.checked_id(id, field));
+    };
     if (const auto* one = std::get_if<int64_t>(value)) add(*one);
-    if (const auto* one = std::get_if<uint64_t>(value)) add(static_cast<int64_t>(std::min<uint64_t>(*one, INT64_MAX)));
-    if (const auto* list = std::get_if<std::vector<int64_t>>(value)) std::for_each(list->begin(), list->end(), add);
+    if (const auto* one = std::get_if<uint64_t>(value))
+      add(static_cast<int64_t>(std::min<uint64_t>(*one, INT64_MAX)));
+    if (const auto* list = std::get_if<std::vector<int64_t>>(value))
+      std::for_each(list->begin(), list->end(), add);
     if (const auto* list = std::get_if<std::vector<uint64_t>>(value)) {
       for (const uint64_t id : *list) add(static_cast<int64_t>(std::min<uint64_t>(id, INT64_MAX)));
     }
@@ -179,7 +195,8 @@ class Reader {
     } else if (ends.present()) {
       vocabulary_.ends.push_back(vocabulary_.checked_id(ends.integer(), ends.path()));
     }
-    if (vocabulary_.eos < 0 && !vocabulary_.ends.empty()) vocabulary_.eos = vocabulary_.ends.front();
+    if (vocabulary_.eos < 0 && !vocabulary_.ends.empty())
+      vocabulary_.eos = vocabulary_.ends.front();
   }
 
   void read_post_processor(const JsonField& processor) {
@@ -188,13 +205,15 @@ class Reader {
     if (type == "Sequence") {
       const JsonField members = processor["processors"];
       for (size_t i = 0; i < members.size(); ++i) {
-        if (members.at(i).present() && members.at(i)["type"].text() == "Sequence") members.at(i).bad("no nested Sequence");
+        if (members.at(i).present() && members.at(i)["type"].text() == "Sequence")
+          members.at(i).bad("no nested Sequence");
         read_post_processor(members.at(i));
       }
     } else if (type == "TemplateProcessing") {
       read_template(processor["single"]);
     } else if (type != "ByteLevel") {  // ByteLevel only changes offsets
-      throw Error(ErrorKind::kUnsupported, processor.path() + ": type " + in_quotes(type) + " is not supported");
+      throw Error(ErrorKind::kUnsupported,
+                  processor.path() + ": type " + in_quotes(type) + " is not supported");
     }
   }
 
@@ -212,7 +231,8 @@ class Reader {
       const int32_t id = token(name, name.text());
       bool& adds = after_text ? vocabulary_.add_eos : vocabulary_.add_bos;
       if (adds) {
-        throw Error(ErrorKind::kUnsupported, part.path() + ": several special tokens on one side are not supported");
+        throw Error(ErrorKind::kUnsupported,
+                    part.path() + ": several special tokens on one side are not supported");
       }
       adds = true;
       (after_text ? vocabulary_.eos : vocabulary_.bos) = id;
@@ -229,7 +249,8 @@ class Reader {
   }
 
   std::string chat_template() const {
-    if (const std::string& file = checkpoint_.side_file("chat_template.jinja"); !file.empty()) return file;
+    if (const std::string& file = checkpoint_.side_file("chat_template.jinja"); !file.empty())
+      return file;
     const JsonField field = config_["chat_template"];
     if (!field.present() || !field.value().is_array()) return field.text("");
     for (size_t i = 0; i < field.size(); ++i) {

@@ -64,9 +64,8 @@ void DraftTree::keep_only(std::span<const uint8_t> keep) {
   }
   for (int32_t i = 1; i < size(); ++i) {
     if (keep[i] != 0 && keep[parent_[i]] == 0) {
-      throw Error(ErrorKind::kBadArgument, "draft tree: keep_only keeps node " +
-                                               std::to_string(i) + " without its parent " +
-                                               std::to_string(parent_[i]));
+      throw Error(ErrorKind::kBadArgument, "draft tree: keep_only keeps node " + std::to_string(i) +
+                                               " without its parent " + std::to_string(parent_[i]));
     }
   }
   renumbered_.resize(keep.size());

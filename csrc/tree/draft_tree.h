@@ -10,10 +10,10 @@ namespace forerun {
 enum class DraftSource : uint8_t { kRoot, kNgram, kRecycle, kModel, kOther };
 inline constexpr int kDraftSources = 5;
 
-// Guesses that share prefixes. Node 0 is the root: the last emitted token, whose KV row is still missing.
-// Invariants: parent[i] < i; siblings carry distinct tokens; depth[i] = depth[parent[i]] + 1.
-// Topological order pays: the mask is one OR per node, the depth one add, and an accepted path is an ascending
-// list of nodes, so that its KV rows move in place.
+// Guesses that share prefixes. Node 0 is the root: the last emitted token, whose KV row is still
+// missing. Invariants: parent[i] < i; siblings carry distinct tokens; depth[i] = depth[parent[i]]
+// + 1. Topological order pays: the mask is one OR per node, the depth one add, and an accepted path
+// is an ascending list of nodes, so that its KV rows move in place.
 class DraftTree {
  public:
   static constexpr int32_t kRoot = 0;
@@ -21,9 +21,10 @@ class DraftTree {
   void reset(int32_t root_token);  // keeps the memory
   void reserve(int32_t nodes);
 
-  // Adds a child, or returns the existing child with this token (its score becomes the larger of both).
-  // score: the drafter's own estimate, in [0, 1], that this node is accepted given that its parent is;
-  // clamped to it, NaN counts as 0. Error(kBadArgument) for a parent that is not in the tree.
+  // Adds a child, or returns the existing child with this token (its score becomes the larger of
+  // both). score: the drafter's own estimate, in [0, 1], that this node is accepted given that its
+  // parent is; clamped to it, NaN counts as 0. Error(kBadArgument) for a parent that is not in the
+  // tree.
   int32_t add(int32_t parent, int32_t token, float score, DraftSource source);
 
   int32_t child_with(int32_t node, int32_t token) const;  // -1 when there is none
@@ -37,7 +38,8 @@ class DraftTree {
   std::span<const float> score() const { return score_; }
   std::span<const DraftSource> source() const { return source_; }
 
-  // Keeps the nodes with keep[i] != 0; keep must be closed under parents and keep the root (Error otherwise).
+  // Keeps the nodes with keep[i] != 0; keep must be closed under parents and keep the root (Error
+  // otherwise).
   void keep_only(std::span<const uint8_t> keep);
 
  private:

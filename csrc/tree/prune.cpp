@@ -41,10 +41,10 @@ void TreePruner::keep_best(DraftTree& tree, std::span<const float> values, int32
 
 void TreePruner::fuse(const DraftTree& other, DraftTree& tree) {
   if (other.token()[DraftTree::kRoot] != tree.token()[DraftTree::kRoot]) {
-    throw Error(ErrorKind::kBadArgument,
-                "draft tree: cannot fuse a tree with root token " +
-                    std::to_string(other.token()[DraftTree::kRoot]) + " into one with root token " +
-                    std::to_string(tree.token()[DraftTree::kRoot]));
+    throw Error(ErrorKind::kBadArgument, "draft tree: cannot fuse a tree with root token " +
+                                             std::to_string(other.token()[DraftTree::kRoot]) +
+                                             " into one with root token " +
+                                             std::to_string(tree.token()[DraftTree::kRoot]));
   }
   node_of_.resize(static_cast<size_t>(other.size()));
   node_of_[DraftTree::kRoot] = DraftTree::kRoot;

@@ -8,10 +8,11 @@
 
 namespace forerun {
 
-// Chooses the best nodes of a tree and joins trees. The value of a node is the product of the scores along its
-// path: the probability that it is accepted, if the scores are calibrated (EAGLE-2, OPT-Tree).
-// Order: larger value first, ties to the lower index. A parent's value is never smaller and its index is lower, so
-// every prefix of the order is closed under parents, with ties too. Scratch is reused.
+// Chooses the best nodes of a tree and joins trees. The value of a node is the product of the
+// scores along its path: the probability that it is accepted, if the scores are calibrated
+// (EAGLE-2, OPT-Tree). Order: larger value first, ties to the lower index. A parent's value is
+// never smaller and its index is lower, so every prefix of the order is closed under parents, with
+// ties too. Scratch is reused.
 class TreePruner {
  public:
   // Values from the tree's own scores: [nodes], 1 for the root.
@@ -24,8 +25,9 @@ class TreePruner {
   void keep_best(DraftTree& tree, std::span<const float> values, int32_t nodes);
   void keep_best(DraftTree& tree, int32_t nodes) { keep_best(tree, path_values(tree), nodes); }
 
-  // Adds the branches of `other` to `tree`: shared prefixes are merged, a node that both have keeps its first source
-  // and the larger score. Error(kBadArgument) when the roots carry different tokens.
+  // Adds the branches of `other` to `tree`: shared prefixes are merged, a node that both have keeps
+  // its first source and the larger score. Error(kBadArgument) when the roots carry different
+  // tokens.
   void fuse(const DraftTree& other, DraftTree& tree);
 
  private:

@@ -19,7 +19,8 @@ TreeMask::TreeMask(const DraftTree& tree)
 }
 
 std::vector<int32_t> TreeMask::path(int32_t node) const {
-  std::vector<int32_t> nodes;  // ancestors have lower indices, so ascending bits go from the root down
+  std::vector<int32_t>
+      nodes;  // ancestors have lower indices, so ascending bits go from the root down
   const std::span<const uint64_t> words = row(node);
   for (size_t word = 0; word < words.size(); ++word) {
     for (uint64_t bits = words[word]; bits != 0; bits &= bits - 1) {

@@ -24,7 +24,8 @@ double mass(std::span<const float> logits, std::span<const int32_t> ids, float b
   return sum;
 }
 
-// Length of the shortest prefix of `ranked` whose mass reaches `wanted`, or -1 when all of it does not.
+// Length of the shortest prefix of `ranked` whose mass reaches `wanted`, or -1 when all of it does
+// not.
 int64_t prefix_with_mass(std::span<const float> logits, std::span<const int32_t> ranked,
                          float temperature, double wanted) {
   const float best = logits[ranked.front()];
@@ -56,7 +57,8 @@ void keep_top_k(std::span<const float> logits, int32_t k, std::vector<int32_t>& 
   const size_t room = std::min(logits.size(), 2 * count + 64);
   kept.clear();
   kept.reserve(room);
-  float threshold = kMinusInfinity;  // a token must be above it, or equal it before `count` are kept
+  float threshold =
+      kMinusInfinity;  // a token must be above it, or equal it before `count` are kept
   for (size_t id = 0; id < logits.size(); ++id) {
     if (!(logits[id] > threshold)) continue;
     kept.push_back(static_cast<int32_t>(id));

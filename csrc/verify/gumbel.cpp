@@ -8,8 +8,8 @@
 namespace forerun {
 namespace {
 
-// The leader so far. Rounded addition is monotone, so z + bound below the leader's score proves z + G is too; an equal
-// sum is evaluated, since ties go to the lowest id.
+// The leader so far. Rounded addition is monotone, so z + bound below the leader's score proves z +
+// G is too; an equal sum is evaluated, since ties go to the lowest id.
 class Race {
  public:
   Race(const GumbelDraw& draw, float best_logit, int32_t first)

@@ -5,9 +5,10 @@
 
 namespace forerun {
 
-// argmax over tokens of (logit - best) / T + G(seed, position, token), ties to the lowest id: a draw from
-// softmax(logits / T) (Gumbel-max). NaN counts as -inf. `best` is the token of the largest logit, which is finite.
-// Tokens that cannot win are skipped without evaluating G; the result is that of the full evaluation.
+// argmax over tokens of (logit - best) / T + G(seed, position, token), ties to the lowest id: a
+// draw from softmax(logits / T) (Gumbel-max). NaN counts as -inf. `best` is the token of the
+// largest logit, which is finite. Tokens that cannot win are skipped without evaluating G; the
+// result is that of the full evaluation.
 struct GumbelDraw {
   float temperature = 1.0F;
   uint64_t seed = 0;
@@ -17,8 +18,8 @@ struct GumbelDraw {
   int32_t among(std::span<const float> logits, std::span<const int32_t> kept, int32_t best) const;
 };
 
-// At least G of a token with these random bits. 1 - u lies in [2^-(n+1), 2^-n] for n leading ones of the bits, and
-// G = -log(-log u) <= -log(1 - u) <= (n + 1) log 2.
+// At least G of a token with these random bits. 1 - u lies in [2^-(n+1), 2^-n] for n leading ones
+// of the bits, and G = -log(-log u) <= -log(1 - u) <= (n + 1) log 2.
 float gumbel_bound(uint32_t bits);
 
 }  // namespace forerun

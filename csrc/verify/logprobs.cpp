@@ -41,9 +41,9 @@ struct Normaliser {
 void LogprobReader::read(std::span<const float> logits, int32_t chosen, int32_t top,
                          Logprobs& out) {
   if (chosen < 0 || chosen >= static_cast<int64_t>(logits.size()) || top < 0) {
-    throw Error(ErrorKind::kBadArgument,
-                "logprobs: token " + std::to_string(chosen) + " and " + std::to_string(top) +
-                    " alternatives of a row of " + std::to_string(logits.size()) + " logits");
+    throw Error(ErrorKind::kBadArgument, "logprobs: token " + std::to_string(chosen) + " and " +
+                                             std::to_string(top) + " alternatives of a row of " +
+                                             std::to_string(logits.size()) + " logits");
   }
   const Normaliser normaliser(logits);
   out.chosen = {chosen, normaliser.logprob(logits[chosen])};

@@ -8,23 +8,25 @@
 
 namespace forerun {
 
-// Chooses the target's token: argmax over the kept tokens of (logit - best) / T + G(seed, position, token) with
-// Gumbel noise G, or the plain argmax at T = 0; ties go to the lowest id, NaN counts as -inf. This is the definition
-// of plain decoding too. When no token is above -inf, or the best is +inf, the argmax decides: the result is always a
-// valid id. Penalties follow vLLM: repetition over prompt and output, frequency and presence over the output.
-// Holds the penalty history of one sequence; scratch is reused.
+// Chooses the target's token: argmax over the kept tokens of (logit - best) / T + G(seed, position,
+// token) with Gumbel noise G, or the plain argmax at T = 0; ties go to the lowest id, NaN counts as
+// -inf. This is the definition of plain decoding too. When no token is above -inf, or the best is
+// +inf, the argmax decides: the result is always a valid id. Penalties follow vLLM: repetition over
+// prompt and output, frequency and presence over the output. Holds the penalty history of one
+// sequence; scratch is reused.
 class Sampler {
  public:
-  // Error(kBadArgument) naming the parameter that is out of range or not finite, or a biased token outside [0, vocab).
+  // Error(kBadArgument) naming the parameter that is out of range or not finite, or a biased token
+  // outside [0, vocab).
   Sampler(Sampling sampling, uint64_t seed, int32_t vocab);
 
-  // History for the penalties. `output` false: tokens of the prompt. Error(kBadArgument) for a token outside the
-  // vocabulary.
+  // History for the penalties. `output` false: tokens of the prompt. Error(kBadArgument) for a
+  // token outside the vocabulary.
   void push(int32_t token, bool output = true);
-  void clear_history();  // after a rewind the caller pushes again what is left
+  void clear_history();  // before the tokens that are left after a rewind are pushed again
 
-  // The token at `position` given the logits after the history. O(vocab). Error(kBadArgument) for a row that is not
-  // `vocab` long.
+  // The token at `position` given the logits after the history. O(vocab). Error(kBadArgument) for a
+  // row that is not `vocab` long.
   int32_t sample(std::span<const float> logits, int64_t position);
 
   const Sampling& sampling() const { return sampling_; }

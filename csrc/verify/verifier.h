@@ -10,7 +10,8 @@
 
 namespace forerun {
 
-// What the target says of a tree: the accepted nodes, root first, and the target's own token after them.
+// What the target says of a tree: the accepted nodes, root first, and the target's own token after
+// them.
 struct Verdict {
   std::vector<int32_t> path;  // ascending node indices, path[0] = 0
   int32_t bonus = -1;
@@ -22,7 +23,9 @@ struct NodeLogits {
   const float* data = nullptr;  // [nodes, vocab]
   int64_t stride = 0;
   int32_t vocab = 0;
-  std::span<const float> row(int32_t node) const { return {data + node * stride, static_cast<size_t>(vocab)}; }
+  std::span<const float> row(int32_t node) const {
+    return {data + node * stride, static_cast<size_t>(vocab)};
+  }
 };
 
 // Decides which branch of a tree is kept.
@@ -31,15 +34,15 @@ class Verifier {
   virtual ~Verifier() = default;
   virtual std::string name() const = 0;
   virtual bool lossless() const = 0;
-  // position: index in the sequence of the token that follows the root. The sampler's history ends with the root
-  // and is extended by the accepted tokens and the bonus when the call returns.
-  virtual void verify(const DraftTree& tree, const NodeLogits& logits, int64_t position, Sampler& sampler,
-                      Verdict& verdict) = 0;
+  // position: index in the sequence of the token that follows the root. The sampler's history ends
+  // with the root and is extended by the accepted tokens and the bonus when the call returns.
+  virtual void verify(const DraftTree& tree, const NodeLogits& logits, int64_t position,
+                      Sampler& sampler, Verdict& verdict) = 0;
 };
 
-// Walks from the root to the child that carries the target's own token; where there is none, that token is the
-// bonus. Every emitted token is the target's sample, so any tree gives the text of plain decoding
-// (verification.md 2.3, 2.4). Only visited rows are read.
+// Walks from the root to the child that carries the target's own token; where there is none, that
+// token is the bonus. Every emitted token is the target's sample, so any tree gives the text of
+// plain decoding (verification.md 2.3, 2.4). Only visited rows are read.
 class MatchVerifier final : public Verifier {
  public:
   std::string name() const override { return "match"; }

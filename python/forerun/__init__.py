@@ -4,18 +4,12 @@ A target model writes; something cheaper runs ahead of it; the target checks man
 forward pass and keeps only what it would have written itself. `Engine` is the way in.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
-from forerun._core import ModelFileError
-from forerun.engine import Engine, Session
+from forerun._core import ModelFileError, __version__
+from forerun.engine import Engine
 from forerun.models import PullError
+from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Completion, Sampling, Stats
-
-try:
-    __version__ = version("forerun")
-except PackageNotFoundError:
-    __version__ = "0+unknown"
 
 __all__ = [
     "Completion",

@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class BenchOptions:
     context: int | None = None
     tokens: int = 128
     repeats: int = 9
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     raw: bool = False
 
@@ -57,14 +57,14 @@ def read_prompts(path: str | Path) -> list[BenchPrompt]:
             continue
         try:
             entry = json.loads(line)
-            fields = [entry[name] for name in ("id", "category", "prompt")]
+            values = [entry[name] for name in ("id", "category", "prompt")]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: line {number}: expected a JSON object with id, category and prompt ({error})"
             ) from error
-        if not all(isinstance(field, str) for field in fields):
+        if not all(isinstance(value, str) for value in values):
             raise ValueError(f"{path}: line {number}: id, category and prompt must be strings")
-        prompts.append(BenchPrompt(*fields))
+        prompts.append(BenchPrompt(*values))
     if not prompts:
         raise ValueError(f"{path}: holds no prompt")
     return prompts
@@ -137,9 +137,7 @@ def compare(
 
     def run(engine: Engine, prompt: str, tokens: int) -> Completion:
         request = prompt if options.raw else [{"role": "user", "content": prompt}]
-        return engine.generate(
-            request, max_tokens=tokens, sampling=options.sampling, seed=options.seed
-        )
+        return engine.generate(request, max_tokens=tokens, sampling=options.sampling, seed=options.seed)
 
     for engine in (plain, speculative):
         run(engine, prompts[0].prompt, min(8, options.tokens))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from forerun import _core, chat, models
-from forerun._core import Session
+from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Completion, Sampling, Stats
 
@@ -28,7 +28,11 @@ class Engine:
         Recycling), "model:PATH-or-name" (a small model with the same vocabulary), or several joined by "+".
         It changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
-    context: longest sequence in tokens; None takes the model's own, within reason.
+    context: longest sequence in tokens; None takes what the model was trained for.
+    max_draft: most draft tokens checked in one step, 0 to 127.
+    fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
+    draft_policy: how a draft model's tree grows: "chain", "static" or "dynamic".
+    prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     progress: called with the loaded share, 0 to 1.
 
     Thread-safe: several threads may generate at once. Use it as a context manager, or call `close()`.
@@ -44,17 +48,28 @@ class Engine:
         *,
         threads: int | None = None,
         context: int | None = None,
+        max_draft: int = 48,
+        fixed_draft: int | None = None,
+        draft_policy: str = "dynamic",
+        prefix_cache_bytes: int = 512 << 20,
         progress: Callable[[float], object] | None = None,
     ) -> None:
         self._native: _core.Engine | None = None
         self._running: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         _check_count("threads", threads, low=1)
         _check_count("context", context, low=1)
+        _check_count("max_draft", max_draft, low=0, optional=False)
+        _check_count("fixed_draft", fixed_draft, low=0)
+        _check_count("prefix_cache_bytes", prefix_cache_bytes, low=0, optional=False)
         self._native = _core.Engine(
             models.resolve(target),
             draft=resolve_draft(draft),
             threads=threads,
             context=context,
+            max_draft=max_draft,
+            fixed_draft=fixed_draft,
+            draft_policy=draft_policy,
+            prefix_cache_bytes=prefix_cache_bytes,
             progress=progress,
         )
 
@@ -134,29 +149,55 @@ class Engine:
         return Stream(work, flag)
 
     def session(
-        self, *, seed: int = 0, sampling: Sampling | Mapping[str, Any] | None = None
+        self,
+        *,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+        seed: int = 0,
+        logprobs: int | None = None,
     ) -> Session:
-        """A timeline under the caller's control: append, step, rewind, fork. Not thread-safe."""
+        """A timeline under the caller's control: append, step, rewind, fork."""
+        native = self._open()
         _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
-        return self._open().session(seed=seed, sampling=Sampling.of(sampling).to_dict())
+        _check_count("logprobs", logprobs, low=0)
+        settings = Sampling.of(sampling).to_dict()
+        return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs))
 
     def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt that the model's chat template makes of `messages`, as text.
 
         Raises ValueError when the model has no template or the template refuses the messages.
         """
-        tokenizer = self.tokenizer
+        native = self._open()
         return chat.render(
-            tokenizer.chat_template,
+            native.chat_template,
             messages,
-            bos_token=_piece(tokenizer, tokenizer.bos),
-            eos_token=_piece(tokenizer, tokenizer.eos),
+            bos_token=_token_text(native, native.bos_token),
+            eos_token=_token_text(native, native.eos_token),
             **variables,
         )
 
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Text to token ids.
+
+        add_special: BOS and EOS where the model's rules ask for them. parse_special: "<|im_start|>" in the
+        text means the special token; otherwise it stays text.
+        """
+        return self._open().encode(text, add_special=add_special, parse_special=parse_special)
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Token ids to text; invalid UTF-8 is replaced. special: show special tokens by name."""
+        data = self._open().decode([token.__index__() for token in tokens], special=special)
+        return data.decode("utf-8", errors="replace")
+
     @property
-    def tokenizer(self) -> _core.Tokenizer:
-        return self._open().tokenizer
+    def chat_template(self) -> str:
+        """The model's Jinja template, empty when it has none."""
+        return self._open().chat_template
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """The ids that end a generation."""
+        return self._open().end_tokens
 
     @property
     def info(self) -> dict[str, Any]:
@@ -200,18 +241,13 @@ class Engine:
         if isinstance(prompt, str):
             return prompt
         if isinstance(prompt, (bytes, Mapping)) or not hasattr(prompt, "__len__"):
-            raise ValueError(
-                "prompt: expected text, token ids or a list of messages, "
-                f"found {type(prompt).__name__}"
-            )
+            raise ValueError(f"prompt: expected text, token ids or a list of messages, found {type(prompt).__name__}")
         items = list(prompt)
         if items and all(isinstance(item, Mapping) for item in items):
-            return self.tokenizer.encode(self.render(items), add_special=False)
+            return self.encode(self.render(items), add_special=False)
         for index, item in enumerate(items):
             if isinstance(item, bool) or not hasattr(item, "__index__"):
-                raise ValueError(
-                    f"prompt[{index}]: expected a token id or a message, found {item!r}"
-                )
+                raise ValueError(f"prompt[{index}]: expected a token id or a message, found {item!r}")
         return [item.__index__() for item in items]
 
 
@@ -231,19 +267,16 @@ def resolve_draft(draft: str) -> str:
             resolved.append(piece)
         else:
             raise ValueError(
-                f"draft: expected none, auto, ngram, recycle, model:PATH or several joined by '+', "
-                f"found {piece!r}"
+                f"draft: expected none, auto, ngram, recycle, model:PATH or several joined by '+', found {piece!r}"
             )
     return "+".join(resolved)
 
 
-def _piece(tokenizer: _core.Tokenizer, token: int) -> str:
-    return tokenizer.decode([token], special=True) if token is not None and token >= 0 else ""
+def _token_text(native: _core.Engine, token: int) -> str:
+    return native.token_text(token).decode("utf-8", errors="replace") if token >= 0 else ""
 
 
-def _check_count(
-    name: str, value: Any, low: int, high: int | None = None, optional: bool = True
-) -> None:
+def _check_count(name: str, value: Any, low: int, high: int | None = None, optional: bool = True) -> None:
     if value is None and optional:
         return
     bounds = f"from {low} up" if high is None else f"from {low} to {high}"

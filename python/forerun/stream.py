@@ -50,9 +50,7 @@ class Stream(Iterator[str]):
         self.close()
 
 
-def _pieces(
-    work: Work, stop: threading.Event, result: list[dict[str, Any]]
-) -> Generator[str, None, None]:
+def _pieces(work: Work, stop: threading.Event, result: list[dict[str, Any]]) -> Generator[str, None, None]:
     queue: SimpleQueue = SimpleQueue()
     failure: list[BaseException] = []
 

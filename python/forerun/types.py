@@ -21,7 +21,7 @@ class Sampling:
     min_p: keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
     repetition_penalty: divides positive and multiplies negative logits of seen tokens; 1 is off.
     frequency_penalty, presence_penalty: subtracted per occurrence, or once, of a generated token; 0 is off.
-    logit_bias: added to the logits of these token ids.
+    logit_bias: added to the logits of these token ids; minus infinity forbids one.
 
     Raises ValueError for a value out of range or not finite.
     """
@@ -51,7 +51,8 @@ class Sampling:
             raise ValueError(f"logit_bias: expected a dict of id to number, found {self.logit_bias!r}")
         for token, bias in self.logit_bias.items():
             _integer("logit_bias: token id", token, low=0)
-            _number(f"logit_bias[{token}]", bias)
+            if bias != -math.inf:
+                _number(f"logit_bias[{token}]", bias)
 
     @classmethod
     def of(cls, value: Sampling | Mapping[str, Any] | None) -> Sampling:
@@ -65,9 +66,7 @@ class Sampling:
         known = {item.name for item in fields(cls)}
         unknown = sorted(str(name) for name in value if name not in known)
         if unknown:
-            raise ValueError(
-                f"sampling: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
-            )
+            raise ValueError(f"sampling: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
         return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,10 +77,12 @@ class Sampling:
 class Stats:
     """Counts and times of one generation, or of an engine's life.
 
-    steps: target forwards after prefill. tokens: tokens generated. drafted, accepted: draft tokens proposed
-    and kept. tau: tokens per step. acceptance_by_depth: share of steps whose draft was accepted up to
-    depth 1, 2, ... prompt_tokens, reused_tokens: length of the prompt and how much of it was still in the
-    KV cache. lossy: False unless a mode was asked for that may change the text.
+    steps: target forwards after prefill. tokens: tokens generated. drafted, accepted: draft tokens checked
+    and kept. tau: tokens per step, 1 + accepted / steps. acceptance_by_depth: of the steps whose draft
+    reached depth 1, 2, ..., the share whose accepted path did. prompt_tokens, reused_tokens: length of the
+    prompt and how much of it was still in the KV cache. draft_seconds, verify_seconds: the parts of
+    decode_seconds spent drafting and in target forwards. lossy: False unless a mode was asked for that may
+    change the text.
     """
 
     steps: int = 0
@@ -94,6 +95,8 @@ class Stats:
     reused_tokens: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    draft_seconds: float = 0.0
+    verify_seconds: float = 0.0
     lossy: bool = False
 
     @classmethod
@@ -125,7 +128,8 @@ class Completion:
 
     finish_reason: "stop" (an end token or a stop string), "length" (max_tokens), "context" (no room left)
     or "cancelled". tokens holds all emitted ids, text their characters up to a stop string. logprobs is
-    None unless asked for, else one entry per token.
+    None unless asked for, else one {"token", "logprob", "top": [(id, logprob), ...]} per token, of the model
+    itself: before penalties, temperature and filters.
     """
 
     text: str

@@ -1,13 +1,13 @@
-"""Fixtures. Real models: $FORERUN_TEST_MODELS (a folder of .gguf files) first, then the cache, then a pull."""
+"""Fixtures. Real models: $FORERUN_TEST_MODELS (a folder of files) first, then the cache, then a pull."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import fake_native
 import pytest
 
+import fake_native
 from forerun import models
 from forerun.engine import _core
 

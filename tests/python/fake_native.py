@@ -15,24 +15,6 @@ TEMPLATE = (
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
-class Tokenizer:
-    vocab_size = 256
-    bos = -1
-    eos = 36
-    end_tokens = (36,)
-
-    def __init__(self, chat_template=TEMPLATE):
-        self.chat_template = chat_template
-        self.encoded = []
-
-    def encode(self, text, add_special=True, parse_special=True):
-        self.encoded.append((text, add_special))
-        return list(text.encode())
-
-    def decode(self, tokens, special=False):
-        return bytes(tokens).decode()
-
-
 class Engine:
     """Class attributes are what a test may set before an instance is made."""
 
@@ -41,7 +23,11 @@ class Engine:
     template = TEMPLATE
     made = ()
 
-    def __init__(self, target, draft="auto", threads=None, context=None, progress=None):
+    bos_token = -1
+    eos_token = 36
+    end_tokens = (36,)
+
+    def __init__(self, target, draft="auto", threads=None, context=None, progress=None, **options):
         self.target, self.draft = target, draft
         self.info = {
             "architecture": "alphabet",
@@ -50,7 +36,7 @@ class Engine:
             "weights_bytes": 1000,
             "isa": "scalar",
         }
-        self.tokenizer = Tokenizer(self.template)
+        self.options, self.encoded = options, []
         self.calls, self.running = [], 0
         self.stats = {"steps": 3, "tokens": 5}
         self.lock = threading.Lock()
@@ -59,9 +45,7 @@ class Engine:
             progress(1.0)
 
     def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text):
-        self.calls.append(
-            {"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens}
-        )
+        self.calls.append({"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens})
         with self.lock:
             self.running += 1
         try:
@@ -100,8 +84,16 @@ class Engine:
             },
         }
 
-    def session(self, seed, sampling):
-        return (seed, sampling)
+    @property
+    def chat_template(self):
+        return self.template
+
+    def encode(self, text, add_special=True, parse_special=True):
+        self.encoded.append((text, add_special))
+        return list(text.encode())
+
+    def token_text(self, token):
+        return bytes([token])
 
     def measure_verify(self, rows, context, repeats):
         return [1.0 + rows / 4 + noise / 1000 for noise in range(repeats)]

@@ -69,9 +69,7 @@ def test_a_template_that_cannot_be_used_gives_a_value_error(template, reason):
         chat.render(template, HI)
 
 
-@pytest.mark.parametrize(
-    "messages", [[], "hi", None, [1], [{"content": "x"}], [{"role": "user"}], [{"role": 1}]]
-)
+@pytest.mark.parametrize("messages", [[], "hi", None, [1], [{"content": "x"}], [{"role": "user"}], [{"role": 1}]])
 def test_malformed_messages_are_refused(messages):
     with pytest.raises(ValueError, match="messages"):
         chat.render(SMOLLM2, messages)

@@ -192,9 +192,7 @@ def test_pull_lists_what_it_knows(cli, cache):
     assert "smollm2-135m" in cli("pull", "--list")[1]
 
 
-@pytest.mark.parametrize(
-    "command", ["generate", "chat", "inspect", "pull", "bench", "doctor", None]
-)
+@pytest.mark.parametrize("command", ["generate", "chat", "inspect", "pull", "bench", "doctor", None])
 def test_every_command_has_help(cli, command):
     code, out, _ = cli(*filter(None, [command, "--help"]))
     assert code == 0

@@ -94,8 +94,7 @@ def test_two_threads_generate_at_once_on_one_engine(engine):
     type(engine.native).step_seconds = 0.001
     texts = []
     threads = [
-        threading.Thread(target=lambda: texts.append(engine.generate("x", max_tokens=26).text))
-        for _ in range(2)
+        threading.Thread(target=lambda: texts.append(engine.generate("x", max_tokens=26).text)) for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -113,7 +112,7 @@ def test_prompts_are_text_ids_arrays_or_messages(engine):
     prompts = [call["prompt"] for call in engine.native.calls]
     assert prompts[:4] == ["text", [1, 2], [3, 4], []]
     assert bytes(prompts[4]) == b"<|user|>hi$<|assistant|>"
-    assert engine.tokenizer.encoded == [("<|user|>hi$<|assistant|>", False)]
+    assert engine.native.encoded == [("<|user|>hi$<|assistant|>", False)]
 
 
 @pytest.mark.parametrize("prompt", [b"bytes", 7, {"role": "user"}, ["a"], [1.5], [True], [1, {}]])
@@ -149,9 +148,7 @@ def test_bad_arguments_are_refused_by_name_before_any_work(engine, name, value):
     assert engine.native.calls == []
 
 
-@pytest.mark.parametrize(
-    "field", ["temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty"]
-)
+@pytest.mark.parametrize("field", ["temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", None, True])
 def test_sampling_refuses_what_is_not_a_finite_number(field, value):
     with pytest.raises(ValueError, match=field):

@@ -69,6 +69,10 @@ void CpuBackend::upload(void* device, const void* host, int64_t bytes) {
   if (bytes > 0) std::memcpy(device, host, static_cast<size_t>(bytes));
 }
 
+void CpuBackend::copy(void* to, const void* from, int64_t bytes) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
 void CpuBackend::download(void* host, const void* device, int64_t bytes) {
   if (bytes > 0) std::memcpy(host, device, static_cast<size_t>(bytes));
 }

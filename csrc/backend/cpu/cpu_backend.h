@@ -31,6 +31,8 @@ class CpuBackend final : public Backend {
   void free(void* data, int64_t bytes) noexcept override;
   void upload(void* device, const void* host, int64_t bytes) override;
   void download(void* host, const void* device, int64_t bytes) override;
+  void copy(void* to, const void* from, int64_t bytes) override;
+  void synchronize() override {}
   bool host_visible() const override { return true; }
 
   std::unique_ptr<Weight> pack(const HostMatrix& matrix) override;

@@ -30,9 +30,7 @@ def bench(
     seed: common.Seed = 0,
     threads: common.Threads = None,
     context: common.Context = None,
-    save: Annotated[
-        str | None, typer.Option("--json", metavar="OUT", help="Save the figures; - prints them.")
-    ] = None,
+    save: Annotated[str | None, typer.Option("--json", metavar="OUT", help="Save the figures; - prints them.")] = None,
 ) -> None:
     """Measure a model here: bandwidth, verify cost, prefill, speculation against plain decoding."""
     for name, value in (("tokens", tokens), ("repeats", repeats), ("limit", limit)):
@@ -66,9 +64,7 @@ def bench(
             model,
             options,
             entries,
-            lambda phase, done, total: bar.update(
-                task, description=phase, completed=done, total=total
-            ),
+            lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total),
         )
     if save == "-":
         common.print_json(result)
@@ -90,10 +86,7 @@ def _show_target(result: dict[str, Any]) -> None:
     common.out.print(
         f"{result['weights_bytes'] / 1e6:,.0f} MB read per token, "
         f"{result['bandwidth_fraction']:.2f} of the bandwidth at one row; "
-        + ", ".join(
-            f"prefill of {tokens}: {speed:,.0f} tokens/s"
-            for tokens, speed in result["prefill_tps"].items()
-        )
+        + ", ".join(f"prefill of {tokens}: {speed:,.0f} tokens/s" for tokens, speed in result["prefill_tps"].items())
     )
     table = Table("rows at once", *result["verify_ms"], title="Cost of a target forward")
     table.add_row("ms", *(f"{value:.2f}" for value in result["verify_ms"].values()))

@@ -43,7 +43,7 @@ def chat(
     with contextlib.suppress(ImportError):  # line editing and history where the platform has it
         import readline  # noqa: F401
     with common.load(model, draft, threads, context) as engine:
-        if not engine.tokenizer.chat_template:
+        if not engine.chat_template:
             raise ValueError(f"{model} has no chat template; use: forerun generate")
         conversation = Conversation(engine, system, sampling, max_tokens, seed)
         if sys.stdin.isatty():
@@ -62,9 +62,7 @@ def chat(
 class Conversation:
     """The messages so far. A refused or failed question leaves no trace in them."""
 
-    def __init__(
-        self, engine: Engine, system: str | None, sampling: Sampling, max_tokens: int, seed: int
-    ) -> None:
+    def __init__(self, engine: Engine, system: str | None, sampling: Sampling, max_tokens: int, seed: int) -> None:
         self.engine = engine
         self.start = [] if system is None else [{"role": "system", "content": system}]
         self.settings = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}

@@ -23,9 +23,7 @@ Model = Annotated[
 ]
 Draft = Annotated[
     str,
-    typer.Option(
-        help="What runs ahead: none, auto, ngram, recycle, model:PATH, or several joined by '+'."
-    ),
+    typer.Option(help="What runs ahead: none, auto, ngram, recycle, model:PATH, or several joined by '+'."),
 ]
 Threads = Annotated[int | None, typer.Option(help="Worker threads [default: the usable cores].")]
 Context = Annotated[int | None, typer.Option(help="Longest sequence in tokens.")]
@@ -36,9 +34,7 @@ ShowStats = Annotated[bool, typer.Option("--stats", help="Show counts and speeds
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 _SAMPLING = "Sampling"
-Temperature = Annotated[
-    float, typer.Option(help="0 takes the likeliest token.", rich_help_panel=_SAMPLING)
-]
+Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token.", rich_help_panel=_SAMPLING)]
 TopK = Annotated[int, typer.Option(help="0 keeps all tokens.", rich_help_panel=_SAMPLING)]
 TopP = Annotated[float, typer.Option(help="1 keeps all tokens.", rich_help_panel=_SAMPLING)]
 MinP = Annotated[float, typer.Option(help="0 keeps all tokens.", rich_help_panel=_SAMPLING)]
@@ -47,7 +43,7 @@ FrequencyPenalty = Annotated[float, typer.Option(help="0 is off.", rich_help_pan
 PresencePenalty = Annotated[float, typer.Option(help="0 is off.", rich_help_panel=_SAMPLING)]
 
 # Control characters but tab and newline: text from a model or a file must not drive the terminal.
-_CONTROLS = {code: None for code in (*range(9), *range(11, 32), *range(127, 160))}
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)))
 
 
 def fail(message: object, code: int) -> int:

@@ -39,8 +39,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": cpu,
         "bandwidth_gbs": {
-            str(threads): _core.read_bandwidth(threads, PROBE_MIB)
-            for threads in sorted({1, cpu["cores"]})
+            str(threads): _core.read_bandwidth(threads, PROBE_MIB) for threads in sorted({1, cpu["cores"]})
         },
         "cuda": _core.cuda_info(),
         "cache": str(models.cache_dir()),

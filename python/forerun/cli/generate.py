@@ -11,12 +11,8 @@ from forerun.cli import common
 def generate(
     model: common.Model,
     prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
-    chat: Annotated[
-        bool, typer.Option("--chat", help="Wrap the prompt in the model's chat template.")
-    ] = False,
-    system: Annotated[
-        str | None, typer.Option(help="A system message; implies --chat.")
-    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Wrap the prompt in the model's chat template.")] = False,
+    system: Annotated[str | None, typer.Option(help="A system message; implies --chat.")] = None,
     draft: common.Draft = "auto",
     max_tokens: common.MaxTokens = 256,
     seed: common.Seed = 0,
@@ -30,9 +26,7 @@ def generate(
     presence_penalty: common.PresencePenalty = 0.0,
     threads: common.Threads = None,
     context: common.Context = None,
-    logprobs: Annotated[
-        int | None, typer.Option(help="With --json: alternatives to report per token.")
-    ] = None,
+    logprobs: Annotated[int | None, typer.Option(help="With --json: alternatives to report per token.")] = None,
     stats: common.ShowStats = False,
     as_json: common.AsJson = False,
 ) -> None:

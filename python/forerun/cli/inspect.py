@@ -12,9 +12,7 @@ from forerun.cli import common
 
 
 def inspect(
-    file: Annotated[
-        str, typer.Argument(help="A .gguf file, a Hugging Face folder or a pulled model's name.")
-    ],
+    file: Annotated[str, typer.Argument(help="A .gguf file, a Hugging Face folder or a pulled model's name.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     as_json: common.AsJson = False,
 ) -> None:

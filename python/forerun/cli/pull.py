@@ -18,12 +18,8 @@ from forerun.cli import common
 
 
 def pull(
-    name: Annotated[
-        str | None, typer.Argument(help="A name from --list, or hf:ORG/REPO/FILE.")
-    ] = None,
-    show_list: Annotated[
-        bool, typer.Option("--list", help="List the models known by name.")
-    ] = False,
+    name: Annotated[str | None, typer.Argument(help="A name from --list, or hf:ORG/REPO/FILE.")] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List the models known by name.")] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Fetch a model into the cache; an interrupted pull goes on where it was."""
@@ -43,9 +39,7 @@ def pull(
     )
     with bar:
         task = bar.add_task(name, total=None)
-        path = models.pull(
-            name, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        path = models.pull(name, lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
         common.print_json({"name": name, "path": str(path)})
     else:

@@ -15,7 +15,8 @@ class Generate : public testing::Test {
  protected:
   static void SetUpTestSuite() { file_ = new test::TinyModelFile(test::TinyModel{.context = 96}); }
   static void TearDownTestSuite() { delete file_; }
-  static std::unique_ptr<Engine> load(const std::string& draft = "ngram+recycle", int32_t fixed = 5) {
+  static std::unique_ptr<Engine> load(const std::string& draft = "ngram+recycle",
+                                      int32_t fixed = 5) {
     EngineOptions options;
     options.target = file_->path();
     options.draft = draft;
@@ -46,16 +47,20 @@ TEST_F(Generate, StopsAtMaxTokensExactly) {
 }
 
 TEST_F(Generate, EndsWhenTheContextIsFull) {
-  const Completion got = load()->generate("ababababab", {.max_tokens = 1000, .sampling = {.logit_bias = {{256, -1e9F}}}});
+  const Completion got = load()->generate(
+      "ababababab", {.max_tokens = 1000, .sampling = {.logit_bias = {{256, -1e9F}}}});
   EXPECT_EQ(got.finish_reason, "context");
   EXPECT_EQ(got.tokens.size(), 86U);
 }
 
 TEST_F(Generate, AnEndTokenInsideATreeEndsTheText) {
-  // With the end token strongly favoured at some places, speculation must stop where plain decoding stops.
+  // With the end token strongly favoured at some places, speculation must stop where plain decoding
+  // stops.
   for (const float bias : {4.0F, 6.0F, 8.0F}) {
     for (uint64_t seed = 0; seed < 20; ++seed) {
-      GenerateOptions options{.max_tokens = 60, .sampling = {.temperature = 1.0F, .logit_bias = {{256, bias}}}, .seed = seed};
+      GenerateOptions options{.max_tokens = 60,
+                              .sampling = {.temperature = 1.0F, .logit_bias = {{256, bias}}},
+                              .seed = seed};
       const Completion plain = load("none")->generate("abcabcabc", options);
       const Completion got = load("model:" + file_->path(), 8)->generate("abcabcabc", options);
       ASSERT_EQ(got.tokens, plain.tokens) << bias << " " << seed;
@@ -67,13 +72,17 @@ TEST_F(Generate, AnEndTokenInsideATreeEndsTheText) {
 
 TEST_F(Generate, StopStringsEndTheTextBeforeThem) {
   const auto engine = load("none");
-  const Completion whole = engine->generate("abcabcabc", {.max_tokens = 40, .sampling = {.temperature = 1.0F}, .seed = 3});
+  const Completion whole = engine->generate(
+      "abcabcabc", {.max_tokens = 40, .sampling = {.temperature = 1.0F}, .seed = 3});
   ASSERT_GT(whole.text.size(), 20U);
   const std::string stop = whole.text.substr(9, 4);
   const size_t at = whole.text.find(stop);
   for (const char* draft : {"none", "ngram+recycle"}) {
     std::string streamed;
-    GenerateOptions options{.max_tokens = 40, .sampling = {.temperature = 1.0F}, .stop = {"never there", stop}, .seed = 3};
+    GenerateOptions options{.max_tokens = 40,
+                            .sampling = {.temperature = 1.0F},
+                            .stop = {"never there", stop},
+                            .seed = 3};
     options.on_text = [&](std::string_view piece) { return streamed += piece, true; };
     const Completion got = load(draft)->generate("abcabcabc", options);
     EXPECT_EQ(got.finish_reason, "stop");
@@ -92,7 +101,8 @@ TEST_F(Generate, ACallbackCancels) {
 }
 
 TEST_F(Generate, LogprobsAreThoseOfPlainDecoding) {
-  const GenerateOptions options{.max_tokens = 30, .sampling = {.temperature = 0.8F, .top_k = 5}, .seed = 8, .logprobs = 4};
+  const GenerateOptions options{
+      .max_tokens = 30, .sampling = {.temperature = 0.8F, .top_k = 5}, .seed = 8, .logprobs = 4};
   const Completion plain = load("none")->generate("abcabcabc", options);
   const Completion got = load()->generate("abcabcabc", options);
   ASSERT_EQ(plain.logprobs.size(), plain.tokens.size());
@@ -107,7 +117,8 @@ TEST_F(Generate, LogprobsAreThoseOfPlainDecoding) {
 }
 
 TEST_F(Generate, OneTokenIsLeftAfterTheFilters) {
-  const Completion got = load()->generate("abc", {.max_tokens = 5, .sampling = {.temperature = 1.0F, .top_k = 1}, .seed = 1});
+  const Completion got = load()->generate(
+      "abc", {.max_tokens = 5, .sampling = {.temperature = 1.0F, .top_k = 1}, .seed = 1});
   EXPECT_EQ(got.tokens, load("none")->generate("abc", {.max_tokens = 5}).tokens);
 }
 
@@ -117,7 +128,8 @@ TEST_F(Generate, TwoThreadsShareAnEngine) {
   const auto wanted = load("none")->generate("abcabc", options).tokens;
   std::atomic<int> same{0};
   const auto work = [&] {
-    for (int i = 0; i < 4; ++i) same += engine->generate("abcabc", options).tokens == wanted ? 1 : 0;
+    for (int i = 0; i < 4; ++i)
+      same += engine->generate("abcabc", options).tokens == wanted ? 1 : 0;
   };
   std::thread other(work);
   work();
@@ -142,20 +154,25 @@ TEST_F(Generate, BadRequestsAreRefused) {
   refused({.sampling = {.logit_bias = {{260, 1.0F}}}});
   refused({.sampling = {.logit_bias = {{1, nan}}}});
   refused({.stop = {""}});
-  EXPECT_EQ(kind_of([&] { engine->generate(std::vector<int32_t>(97, 5)); }), ErrorKind::kBadArgument);
-  EXPECT_EQ(kind_of([&] { engine->generate(""); }), ErrorKind::kBadArgument);  // no BOS in this vocabulary
+  EXPECT_EQ(kind_of([&] { engine->generate(std::vector<int32_t>(97, 5)); }),
+            ErrorKind::kBadArgument);
+  EXPECT_EQ(kind_of([&] { engine->generate(""); }),
+            ErrorKind::kBadArgument);  // no BOS in this vocabulary
   EXPECT_EQ(engine->generate("", {.max_tokens = 0}).tokens.size(), 0U);
 }
 
 TEST_F(Generate, BadEnginesAreRefused) {
-  const auto refused = [&](EngineOptions options) { return kind_of([&] { Engine::load(options); }); };
+  const auto refused = [&](EngineOptions options) {
+    return kind_of([&] { Engine::load(options); });
+  };
   EXPECT_EQ(refused({.target = "/no/such/file.gguf"}), ErrorKind::kBadArgument);
   EXPECT_EQ(refused({.target = file_->path(), .draft = "magic"}), ErrorKind::kBadArgument);
   EXPECT_EQ(refused({.target = file_->path(), .threads = -1}), ErrorKind::kBadArgument);
   EXPECT_EQ(refused({.target = file_->path(), .context = 97}), ErrorKind::kBadArgument);
   EXPECT_EQ(refused({.target = file_->path(), .max_draft = 128}), ErrorKind::kBadArgument);
   const test::TinyModelFile larger(test::TinyModel{.vocab = 300});
-  EXPECT_EQ(refused({.target = file_->path(), .draft = "model:" + larger.path()}), ErrorKind::kBadArgument);
+  EXPECT_EQ(refused({.target = file_->path(), .draft = "model:" + larger.path()}),
+            ErrorKind::kBadArgument);
   const test::TinyModelFile foreign(test::TinyModel{.architecture = "gptx"});
   EXPECT_EQ(refused({.target = foreign.path()}), ErrorKind::kUnsupported);
 }

@@ -1,4 +1,5 @@
-// The exactness contract, end to end: the tokens are those of plain decoding whatever guesses, batches or chunks.
+// The exactness contract, end to end: the tokens are those of plain decoding whatever guesses,
+// batches or chunks.
 
 #include <gtest/gtest.h>
 
@@ -33,8 +34,9 @@ GenerateOptions request(float temperature, uint64_t seed, int32_t tokens = 40) {
   return options;
 }
 
-std::unique_ptr<Engine> load(const std::string& target, const std::string& draft, int32_t fixed = -1,
-                             int32_t threads = 1, const std::string& policy = "dynamic") {
+std::unique_ptr<Engine> load(const std::string& target, const std::string& draft,
+                             int32_t fixed = -1, int32_t threads = 1,
+                             const std::string& policy = "dynamic") {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -60,7 +62,8 @@ class SameText : public testing::Test {
     const auto engine = load(target_->path(), "none");
     std::vector<std::vector<int32_t>> out;
     for (size_t i = 0; i < requests.size(); ++i) {
-      out.push_back(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), requests[i]).tokens);
+      out.push_back(
+          engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), requests[i]).tokens);
     }
     return out;
   }
@@ -77,17 +80,21 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const auto wanted = plain(requests());
   const std::string model = "model:" + draft_->path();
   const std::string self = "model:" + target_->path();
-  const struct { std::string draft, policy; } guesses[] = {
-      {"ngram", "dynamic"}, {"recycle", "dynamic"}, {"ngram+recycle", "dynamic"}, {model, "chain"},
-      {model, "static"},    {model, "dynamic"},     {self, "dynamic"},            {"ngram+" + self, "chain"}};
+  const struct {
+    std::string draft, policy;
+  } guesses[] = {{"ngram", "dynamic"}, {"recycle", "dynamic"},    {"ngram+recycle", "dynamic"},
+                 {model, "chain"},     {model, "static"},         {model, "dynamic"},
+                 {self, "dynamic"},    {"ngram+" + self, "chain"}};
   int64_t accepted = 0;
   for (const auto& [draft, policy] : guesses) {
     for (const int32_t budget : {0, 1, 2, 3, 5, 8, 13, 32}) {
       const auto engine = load(target_->path(), draft, budget, 1 + budget % 2, policy);
       const auto asked = requests();
       for (size_t i = 0; i < asked.size(); ++i) {
-        const Completion got = engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]);
-        ASSERT_EQ(got.tokens, wanted[i]) << draft << " " << policy << " budget " << budget << " request " << i;
+        const Completion got =
+            engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]);
+        ASSERT_EQ(got.tokens, wanted[i])
+            << draft << " " << policy << " budget " << budget << " request " << i;
         if (budget == 0) ASSERT_EQ(got.stats.drafted, 0);
         accepted += got.stats.accepted;
       }
@@ -102,7 +109,9 @@ TEST_F(SameText, UnderTheController) {
     const auto engine = load(target_->path(), draft, -1, 2);
     const auto asked = requests();
     for (size_t i = 0; i < asked.size(); ++i) {
-      ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens, wanted[i]) << draft;
+      ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens,
+                wanted[i])
+          << draft;
     }
   }
 }
@@ -119,7 +128,9 @@ TEST_F(SameText, WithPenaltiesAndFilters) {
   const auto wanted = plain(asked);
   const auto engine = load(target_->path(), "ngram+model:" + target_->path(), 7);
   for (size_t i = 0; i < asked.size(); ++i) {
-    ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens, wanted[i]) << i;
+    ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens,
+              wanted[i])
+        << i;
   }
 }
 
@@ -140,12 +151,14 @@ TEST_F(SameText, WithBatchNeighbours) {
       if (!ended[i]) running.push_back(&sessions[i]), which.push_back(i);
     }
     const auto results = engine->step(running);
-    for (size_t i = 0; i < results.size(); ++i) ended[which[i]] = results[i].state != StepState::kRunning;
+    for (size_t i = 0; i < results.size(); ++i)
+      ended[which[i]] = results[i].state != StepState::kRunning;
   }
   for (size_t i = 0; i < sessions.size(); ++i) {
     const std::vector<int32_t>& all = sessions[i].tokens();
     ASSERT_GE(all.size(), 48 + wanted[i].size());
-    EXPECT_EQ(std::vector<int32_t>(all.begin() + 48, all.begin() + 48 + static_cast<ptrdiff_t>(wanted[i].size())),
+    EXPECT_EQ(std::vector<int32_t>(all.begin() + 48,
+                                   all.begin() + 48 + static_cast<ptrdiff_t>(wanted[i].size())),
               wanted[i]);
   }
 }
@@ -156,10 +169,12 @@ TEST_F(SameText, WhateverThePromptChunksAndPrefixReuse) {
   const auto fresh = load(target_->path(), "none");
   const auto wanted = fresh->generate(prompt, asked).tokens;
 
-  for (const int32_t chunk : {1, 7, 64, 65, 299}) {  // appended in pieces, a step between would change the text
+  for (const int32_t chunk :
+       {1, 7, 64, 65, 299}) {  // appended in pieces, a step between would change the text
     Session session = load(target_->path(), "none")->session(asked.sampling, asked.seed);
     for (size_t at = 0; at < prompt.size(); at += static_cast<size_t>(chunk)) {
-      session.append(std::span(prompt).subspan(at, std::min(prompt.size() - at, static_cast<size_t>(chunk))));
+      session.append(
+          std::span(prompt).subspan(at, std::min(prompt.size() - at, static_cast<size_t>(chunk))));
       Session probe = session.fork();  // forwards the rows so far
       probe.step();
     }

@@ -17,7 +17,8 @@
 
 namespace forerun::test {
 
-// A random model small enough for exhaustive tests, written as a GGUF file with a byte-level vocabulary.
+// A random model small enough for exhaustive tests, written as a GGUF file with a byte-level
+// vocabulary.
 struct TinyModel {
   std::string architecture = "llama";
   DType dtype = DType::kQ4_K;       // of the matrices
@@ -43,7 +44,8 @@ class GgufWriter {
     for (const int32_t value : values) put(value);
   }
   // shape outermost first
-  void tensor(const std::string& name, DType dtype, std::vector<int64_t> shape, const std::vector<uint8_t>& bytes) {
+  void tensor(const std::string& name, DType dtype, std::vector<int64_t> shape,
+              const std::vector<uint8_t>& bytes) {
     tensors_.push_back({name, dtype, std::move(shape), data_.size()});
     data_.insert(data_.end(), bytes.begin(), bytes.end());
     data_.resize((data_.size() + 31) / 32 * 32);
@@ -63,31 +65,52 @@ class GgufWriter {
     out_.resize((out_.size() + 31) / 32 * 32);
     std::ofstream file(path, std::ios::binary);
     file.write(out_.data(), static_cast<std::streamsize>(out_.size()));
-    file.write(reinterpret_cast<const char*>(data_.data()), static_cast<std::streamsize>(data_.size()));
+    file.write(reinterpret_cast<const char*>(data_.data()),
+               static_cast<std::streamsize>(data_.size()));
   }
 
  private:
-  struct Described { std::string name; DType dtype; std::vector<int64_t> shape; size_t offset; };
+  struct Described {
+    std::string name;
+    DType dtype;
+    std::vector<int64_t> shape;
+    size_t offset;
+  };
   static uint32_t gguf_type(DType dtype) {
     switch (dtype) {
-      case DType::kF32: return 0;
-      case DType::kF16: return 1;
-      case DType::kBF16: return 30;
-      case DType::kI8: return 24;
-      case DType::kI32: return 26;
-      case DType::kQ4_0: return 2;
-      case DType::kQ4_1: return 3;
-      case DType::kQ5_0: return 6;
-      case DType::kQ5_1: return 7;
-      case DType::kQ8_0: return 8;
-      case DType::kQ4_K: return 12;
-      case DType::kQ5_K: return 13;
-      case DType::kQ6_K: return 14;
+      case DType::kF32:
+        return 0;
+      case DType::kF16:
+        return 1;
+      case DType::kBF16:
+        return 30;
+      case DType::kI8:
+        return 24;
+      case DType::kI32:
+        return 26;
+      case DType::kQ4_0:
+        return 2;
+      case DType::kQ4_1:
+        return 3;
+      case DType::kQ5_0:
+        return 6;
+      case DType::kQ5_1:
+        return 7;
+      case DType::kQ8_0:
+        return 8;
+      case DType::kQ4_K:
+        return 12;
+      case DType::kQ5_K:
+        return 13;
+      case DType::kQ6_K:
+        return 14;
     }
     return 0;
   }
   template <typename T>
-  void put(T value) { out_.append(reinterpret_cast<const char*>(&value), sizeof value); }
+  void put(T value) {
+    out_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
   void put_string(const std::string& value) { put<uint64_t>(value.size()), out_ += value; }
   void head(const std::string& key, uint32_t type) { ++pairs_, put_string(key), put(type); }
 
@@ -98,20 +121,25 @@ class GgufWriter {
 };
 
 // Random weights of about the given standard deviation and mean 0, as blocks of any type.
-inline std::vector<uint8_t> random_weights(DType dtype, int64_t elements, float deviation, std::mt19937& random) {
+inline std::vector<uint8_t> random_weights(DType dtype, int64_t elements, float deviation,
+                                           std::mt19937& random) {
   const DTypeInfo& info = dtype_info(dtype);
   std::vector<uint8_t> bytes(static_cast<size_t>(elements / info.block * info.block_bytes));
   const auto value = [&] {
-    return deviation * 1.7F * (static_cast<float>(random() >> 8) / static_cast<float>(1 << 23) - 1.0F);
+    return deviation * 1.7F *
+           (static_cast<float>(random() >> 8) / static_cast<float>(1 << 23) - 1.0F);
   };
   if (!is_quantized(dtype)) {
     for (int64_t i = 0; i < elements; ++i) {
       const float x = value();
       uint32_t bits;
       std::memcpy(&bits, &x, 4);
-      const uint16_t half = dtype == DType::kF16 ? float_to_half(x) : static_cast<uint16_t>(bits >> 16);
-      if (dtype == DType::kF32) std::memcpy(&bytes[static_cast<size_t>(i) * 4], &x, 4);
-      else std::memcpy(&bytes[static_cast<size_t>(i) * 2], &half, 2);
+      const uint16_t half =
+          dtype == DType::kF16 ? float_to_half(x) : static_cast<uint16_t>(bits >> 16);
+      if (dtype == DType::kF32)
+        std::memcpy(&bytes[static_cast<size_t>(i) * 4], &x, 4);
+      else
+        std::memcpy(&bytes[static_cast<size_t>(i) * 2], &half, 2);
     }
     return bytes;
   }
@@ -122,15 +150,32 @@ inline std::vector<uint8_t> random_weights(DType dtype, int64_t elements, float 
   };
   for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
     switch (dtype) {
-      case DType::kQ4_0: set(at, deviation / 4.6F); break;
-      case DType::kQ4_1: set(at, deviation / 4.6F), set(at + 2, -7.5F * deviation / 4.6F); break;
-      case DType::kQ5_0: set(at, deviation / 9.2F); break;
-      case DType::kQ5_1: set(at, deviation / 9.2F), set(at + 2, -15.5F * deviation / 9.2F); break;
-      case DType::kQ8_0: set(at, deviation / 74.0F); break;
-      case DType::kQ4_K: set(at, deviation / 180.0F), set(at + 2, 7.5F * deviation / 180.0F); break;
-      case DType::kQ5_K: set(at, deviation / 300.0F), set(at + 2, 15.5F * deviation / 300.0F); break;
-      case DType::kQ6_K: set(at + 208, deviation / 1370.0F); break;
-      default: break;
+      case DType::kQ4_0:
+        set(at, deviation / 4.6F);
+        break;
+      case DType::kQ4_1:
+        set(at, deviation / 4.6F), set(at + 2, -7.5F * deviation / 4.6F);
+        break;
+      case DType::kQ5_0:
+        set(at, deviation / 9.2F);
+        break;
+      case DType::kQ5_1:
+        set(at, deviation / 9.2F), set(at + 2, -15.5F * deviation / 9.2F);
+        break;
+      case DType::kQ8_0:
+        set(at, deviation / 74.0F);
+        break;
+      case DType::kQ4_K:
+        set(at, deviation / 180.0F), set(at + 2, 7.5F * deviation / 180.0F);
+        break;
+      case DType::kQ5_K:
+        set(at, deviation / 300.0F), set(at + 2, 15.5F * deviation / 300.0F);
+        break;
+      case DType::kQ6_K:
+        set(at + 208, deviation / 1370.0F);
+        break;
+      default:
+        break;
     }
   }
   return bytes;
@@ -143,8 +188,11 @@ inline std::vector<std::string> byte_tokens() {
   for (int byte = 0; byte < 256; ++byte) {
     const bool plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     const int code = plain ? byte : next++;
-    if (code < 0x80) out[static_cast<size_t>(byte)] = std::string(1, static_cast<char>(code));
-    else out[static_cast<size_t>(byte)] = {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
+    if (code < 0x80)
+      out[static_cast<size_t>(byte)] = std::string(1, static_cast<char>(code));
+    else
+      out[static_cast<size_t>(byte)] = {static_cast<char>(0xC0 | code >> 6),
+                                        static_cast<char>(0x80 | (code & 63))};
   }
   return out;
 }
@@ -182,7 +230,8 @@ inline void write_tiny_model(const TinyModel& m, const std::string& path) {
   write_vocabulary(file, m.vocab);
 
   std::mt19937 random(m.seed);
-  const auto matrix = [&](const std::string& name, DType dtype, int64_t rows, int64_t cols, float gain) {
+  const auto matrix = [&](const std::string& name, DType dtype, int64_t rows, int64_t cols,
+                          float gain) {
     const float deviation = gain / std::sqrt(static_cast<float>(cols));
     file.tensor(name, dtype, {rows, cols}, random_weights(dtype, rows * cols, deviation, random));
   };
@@ -229,8 +278,10 @@ class TinyModelFile {
  public:
   explicit TinyModelFile(const TinyModel& model) {
     static int count = 0;
-    path_ = (std::filesystem::temp_directory_path() /
-             ("forerun_tiny_" + std::to_string(::getpid()) + "_" + std::to_string(count++) + ".gguf")).string();
+    path_ =
+        (std::filesystem::temp_directory_path() /
+         ("forerun_tiny_" + std::to_string(::getpid()) + "_" + std::to_string(count++) + ".gguf"))
+            .string();
     write_tiny_model(model, path_);
   }
   ~TinyModelFile() { std::remove(path_.c_str()); }

@@ -1,0 +1,80 @@
+# make demo: from a bare machine to streamed text. make test: everything that is tested. Both set up what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BUILD ?= build/test
+JOBS ?= $(shell nproc)
+
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+
+# The requirements of a list in pyproject.toml, as pip takes them.
+requires = $$(python -c 'import sys, tomllib; d = tomllib.load(open("pyproject.toml", "rb")); print(*$(1))')
+BUILD_TOOLS := d["build-system"]["requires"]
+LINT_TOOLS := d["project"]["optional-dependencies"]["lint"]
+
+.PHONY: help demo test sanitize tsan lint format clean
+
+help:
+	@echo "make demo      install forerun into $(VENV), fetch a small model, generate with and without speculation"
+	@echo "make test      build everything, run the C++ and the Python tests"
+	@echo "make sanitize  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make tsan      the C++ tests under ThreadSanitizer"
+	@echo "make lint      ruff and clang-format, check only; make format applies them"
+	@echo "make clean     remove what these made"
+
+$(VENV)/pyvenv.cfg:
+	tools/system-packages
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/build-tools: pyproject.toml | $(VENV)/pyvenv.cfg
+	pip install --quiet $(call requires,$(BUILD_TOOLS))
+	@touch $@
+
+demo: | $(VENV)/pyvenv.cfg
+	@echo "building and installing forerun (a few minutes)"
+	pip install --quiet --force-reinstall --no-deps .
+	pip install --quiet .
+	forerun pull smollm2-135m
+	python examples/demo.py
+
+test: $(VENV)/build-tools
+	tools/system-packages tests
+	@echo "building"
+	pip uninstall --quiet --yes forerun
+	FORERUN_BUILD_DIR=$(BUILD) CMAKE_ARGS="-DFORERUN_TESTS=ON -DFORERUN_WERROR=ON" \
+	  pip install --quiet --no-build-isolation ".[test]"
+	cmake --build $(BUILD)
+	ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
+	if [ -z "$$FORERUN_TEST_MODELS" ]; then forerun pull smollm2-135m; fi
+	FORERUN_TEST_BUILD=$(BUILD) python -m pytest
+
+sanitize: SANITIZERS := address,undefined
+tsan: SANITIZERS := thread
+sanitize tsan: $(VENV)/build-tools
+	tools/system-packages tests
+	cmake -S . -B build/$@ -G Ninja -DFORERUN_TESTS=ON -DFORERUN_SANITIZE=$(SANITIZERS)
+	cmake --build build/$@
+	ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS)
+
+$(VENV)/lint-tools: pyproject.toml | $(VENV)/pyvenv.cfg
+	pip install --quiet $(call requires,$(LINT_TOOLS))
+	@touch $@
+
+CXX_FILES = $(shell git ls-files '*.h' '*.cpp')
+
+lint: $(VENV)/lint-tools
+	ruff check .
+	ruff format --check .
+	clang-format --dry-run -Werror $(CXX_FILES)
+
+format: $(VENV)/lint-tools
+	ruff check --fix .
+	ruff format .
+	clang-format -i $(CXX_FILES)
+
+clean:
+	rm -rf build dist $(VENV) .pytest_cache .ruff_cache python/*.egg-info
+	find python tests -name __pycache__ -prune -exec rm -rf {} +
