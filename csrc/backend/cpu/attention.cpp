@@ -158,8 +158,13 @@ void Attention::score_path(const Call& call, const AttentionRow& row, int32_t he
     const int32_t page = slot[i] / kSlots;
     const std::byte* keys =
         page_of(batch, row.sequence, page) + batch.layout.k_offset(call.layer, head);
-    kernels_.score(query, call.group, call.head_dim, reinterpret_cast<const uint16_t*>(keys),
-                   slots);
+    ScoreArgs args;
+    args.query = query;
+    args.keys = reinterpret_cast<const uint16_t*>(keys);
+    args.queries = call.group;
+    args.head_dim = call.head_dim;
+    args.score = slots;
+    kernels_.score(args);
     for (int32_t j = i; j < count; ++j) {
       if (slot[j] / kSlots != page) continue;
       done |= uint64_t{1} << j;
@@ -188,6 +193,9 @@ void Attention::weigh_rows(const Call& call, const Tile& tile, int32_t head, int
   args.value = value;
   args.queries = rows * call.group;
   args.count = count;
+  if (block + 1 < tile.blocks && in_place(first, block)) {
+    args.next = page_of(batch, first.sequence, block + 1) + batch.layout.k_offset(call.layer, head);
+  }
   args.head_dim = call.head_dim;
   args.out = scratch.block_out + query * call.head_dim;
   kernels_.weigh(args);
@@ -206,10 +214,16 @@ void Attention::run_block(const Call& call, const Tile& tile, int32_t head, int3
                  scratch.score + row * group * kSlots);
     } else if (visible(first, block) > 0) {
       while (end < tile.rows && in_place(row_of(call, tile, end), block)) ++end;
-      const std::byte* keys = page_of(*call.batch, first.sequence, block) +
-                              call.batch->layout.k_offset(call.layer, head);
-      kernels_.score(scratch.query + row * width, (end - row) * group, call.head_dim,
-                     reinterpret_cast<const uint16_t*>(keys), scratch.score + row * group * kSlots);
+      const std::byte* page = page_of(*call.batch, first.sequence, block);
+      ScoreArgs args;
+      args.query = scratch.query + row * width;
+      args.keys =
+          reinterpret_cast<const uint16_t*>(page + call.batch->layout.k_offset(call.layer, head));
+      args.next = page + call.batch->layout.v_offset(call.layer, head);
+      args.queries = (end - row) * group;
+      args.head_dim = call.head_dim;
+      args.score = scratch.score + row * group * kSlots;
+      kernels_.score(args);
     }
     row = end;
   }

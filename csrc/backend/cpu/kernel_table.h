@@ -21,10 +21,20 @@ struct MatmulArgs {
 };
 using MatmulKernel = void (*)(const MatmulArgs& args);
 
+// score[query][slot] = one fma chain over head_dim, for the 64 slots of a key block.
+struct ScoreArgs {
+  const float* query = nullptr;    // [queries][head_dim]
+  const uint16_t* keys = nullptr;  // [head_dim][64]
+  const void* next = nullptr;      // as many bytes as `keys` to be read soon, or nullptr
+  int32_t queries = 0, head_dim = 0;
+  float* score = nullptr;  // [queries][64]
+};
+
 // Values of `queries` heads over the first `count` entries of a block of 64 logical positions.
 struct WeighArgs {
   const float* weight = nullptr;           // [queries][64]
   const uint16_t* const* value = nullptr;  // [count] rows of head_dim half floats, in logical order
+  const void* next = nullptr;              // as for ScoreArgs
   int32_t queries = 0, count = 0, head_dim = 0;
   float* out = nullptr;  // [queries][head_dim]
 };
@@ -52,10 +62,7 @@ struct KernelTable {
   void (*scale)(const float* x, float factor, int64_t count, float* out);
   void (*to_half)(const float* x, int64_t count, uint16_t* out);
 
-  // score[query][slot] = one fma chain over head_dim, for the 64 slots of a key block
-  // [head_dim][64]
-  void (*score)(const float* query, int32_t queries, int32_t head_dim, const uint16_t* keys,
-                float* score);
+  void (*score)(const ScoreArgs& args);
   // In place: exp(score - max) of the first `count` of 64, zero for the others.
   Partial (*softmax)(float* score, int32_t count);
   void (*weigh)(const WeighArgs& args);

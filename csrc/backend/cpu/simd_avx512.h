@@ -19,7 +19,7 @@ using I32x16 = __m512i;  // int32 lanes
 using B64 = __m512i;     // 64 bytes, 4 (or 2 int16) to a lane
 
 constexpr int kRowBlock = 8;    // rows that share one decoding of a weight vector
-constexpr int kQueryBlock = 4;  // queries that share one conversion of keys or values
+constexpr int kQueryBlock = 6;  // queries that share one conversion of keys or values
 
 FORERUN_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1U << n) - 1); }
 

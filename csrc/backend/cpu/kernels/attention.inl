@@ -4,16 +4,44 @@
 namespace forerun {
 namespace {
 
+// Queries go through in blocks of kQueryBlock, then 4, 2 and 1.
+template <typename Body>
+FORERUN_INLINE void each_query_block(int32_t queries, Body&& body) {
+  int32_t query = 0;
+  for (; query + kQueryBlock <= queries; query += kQueryBlock) body(Step<kQueryBlock>(), query);
+  if constexpr (kQueryBlock > 4) {
+    if (query + 4 <= queries) {
+      body(Step<4>(), query);
+      query += 4;
+    }
+  }
+  if constexpr (kQueryBlock > 2) {
+    if (query + 2 <= queries) {
+      body(Step<2>(), query);
+      query += 2;
+    }
+  }
+  for (; query < queries; ++query) body(Step<1>(), query);
+}
+
+// Asks for `bytes` of a block that is read next.
+FORERUN_INLINE void prefetch_bytes(const uint8_t* p, int32_t bytes) {
+  for (int32_t line = 0; line < bytes; line += 64) __builtin_prefetch(p + line, 0, 2);
+}
+
 template <int kQueries>
-FORERUN_INLINE void score_queries(const float* query, int32_t head_dim, const uint16_t* keys,
-                                  float* score) {
+FORERUN_INLINE void score_queries(const ScoreArgs& args, int32_t first, const uint8_t* next) {
+  const int32_t head_dim = args.head_dim;
+  const float* query = args.query + first * head_dim;
+  float* score = args.score + first * 64;
   F32x16 acc[kQueries][4];
   for (int j = 0; j < kQueries; ++j) {
     for (int c = 0; c < 4; ++c) acc[j][c] = zero();
   }
   for (int32_t i = 0; i < head_dim; ++i) {
     F32x16 key[4];
-    for (int c = 0; c < 4; ++c) key[c] = load_half(keys + i * 64 + c * 16);
+    if (next != nullptr) prefetch_bytes(next + i * 128, 128);
+    for (int c = 0; c < 4; ++c) key[c] = load_half(args.keys + i * 64 + c * 16);
     for (int j = 0; j < kQueries; ++j) {
       const F32x16 q = splat(query[j * head_dim + i]);
       for (int c = 0; c < 4; ++c) acc[j][c] = fma(q, key[c], acc[j][c]);
@@ -24,13 +52,12 @@ FORERUN_INLINE void score_queries(const float* query, int32_t head_dim, const ui
   }
 }
 
-void score(const float* query, int32_t queries, int32_t head_dim, const uint16_t* keys,
-           float* score) {
-  int32_t j = 0;
-  for (; j + kQueryBlock <= queries; j += kQueryBlock) {
-    score_queries<kQueryBlock>(query + j * head_dim, head_dim, keys, score + j * 64);
-  }
-  for (; j < queries; ++j) score_queries<1>(query + j * head_dim, head_dim, keys, score + j * 64);
+void score(const ScoreArgs& args) {
+  const auto* next = static_cast<const uint8_t*>(args.next);
+  each_query_block(
+      args.queries, [&](auto count, int32_t query) __attribute__((always_inline)) {
+        score_queries<decltype(count)::value>(args, query, query == 0 ? next : nullptr);
+      });
 }
 
 Partial softmax(float* score, int32_t count) {
@@ -47,13 +74,15 @@ Partial softmax(float* score, int32_t count) {
 
 // kVectors * 16 values of the head from `offset`
 template <int kQueries, int kVectors>
-FORERUN_INLINE void weigh_part(const WeighArgs& args, int32_t query, int32_t offset) {
+FORERUN_INLINE void weigh_part(const WeighArgs& args, int32_t query, int32_t offset,
+                               const uint8_t* next) {
   const float* weight = args.weight + query * 64;
   F32x16 acc[kQueries][kVectors];
   for (int j = 0; j < kQueries; ++j) {
     for (int c = 0; c < kVectors; ++c) acc[j][c] = zero();
   }
   for (int32_t i = 0; i < args.count; ++i) {
+    if (next != nullptr) prefetch_bytes(next + i * 2 * args.head_dim, 2 * args.head_dim);
     F32x16 value[kVectors];
     for (int c = 0; c < kVectors; ++c) value[c] = load_half(args.value[i] + offset + c * 16);
     for (int j = 0; j < kQueries; ++j) {
@@ -77,19 +106,24 @@ FORERUN_INLINE void weigh_rest(const WeighArgs& args, int32_t query, int32_t off
 }
 
 template <int kQueries>
-FORERUN_INLINE void weigh_queries(const WeighArgs& args, int32_t query) {
+FORERUN_INLINE void weigh_queries(const WeighArgs& args, int32_t query, const uint8_t* next) {
   int32_t offset = 0;
-  for (; offset + 64 <= args.head_dim; offset += 64) weigh_part<kQueries, 4>(args, query, offset);
-  for (; offset + 16 <= args.head_dim; offset += 16) weigh_part<kQueries, 1>(args, query, offset);
+  for (; offset + 64 <= args.head_dim; offset += 64) {
+    weigh_part<kQueries, 4>(args, query, offset, offset == 0 ? next : nullptr);
+  }
+  for (; offset + 16 <= args.head_dim; offset += 16) {
+    weigh_part<kQueries, 1>(args, query, offset, nullptr);
+  }
   if (offset == args.head_dim) return;
   for (int j = 0; j < kQueries; ++j) weigh_rest(args, query + j, offset);
 }
 
 void weigh(const WeighArgs& args) {
-  int32_t query = 0;
-  for (; query + kQueryBlock <= args.queries; query += kQueryBlock)
-    weigh_queries<kQueryBlock>(args, query);
-  for (; query < args.queries; ++query) weigh_queries<1>(args, query);
+  const auto* next = static_cast<const uint8_t*>(args.next);
+  each_query_block(
+      args.queries, [&](auto count, int32_t query) __attribute__((always_inline)) {
+        weigh_queries<decltype(count)::value>(args, query, query == 0 ? next : nullptr);
+      });
 }
 
 // total = total exp(total.max - max) + block exp(block.max - max); a total of nothing has max -inf
