@@ -58,13 +58,9 @@ void launch_linear(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_
 template <DType T>
 void linear_of(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t stream) {
   if (x.rows <= 8) return launch_linear<T, 1>(x, tasks, stream);
-#ifndef KT
-#define KT 8
-#endif
-  const bool done = x.rows <= KT ? false : x.rows <= 16   ? launch_tiled<T, 2>(x, tasks, stream)
-                    : x.rows <= 32 ? launch_tiled<T, 4>(x, tasks, stream)
-                                   : launch_tiled<T, 8>(x, tasks, stream);
-  if (!done) launch_linear<T, 2>(x, tasks, stream);
+  if (x.rows <= 16) return launch_linear<T, 2>(x, tasks, stream);
+  if (x.rows <= 32 ? launch_tiled<T, 4>(x, tasks, stream) : launch_tiled<T, 8>(x, tasks, stream)) return;
+  launch_linear<T, 4>(x, tasks, stream);
 }
 
 // One thread per lane of a record: grid.x = records, 32 * chunks threads. Runs once, at load.

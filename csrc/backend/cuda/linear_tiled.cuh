@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cooperative_groups.h>
-
 #include <algorithm>
 
 #include "backend/cuda/kernel_launch.cuh"
@@ -10,17 +8,10 @@
 namespace forerun::cuda {
 
 // The product for many rows, where the activations are what has to be moved: 8 warps (128 outputs) share them in shared
-// memory, filled by asynchronous copies some units ahead. One block takes some of the 8 slices, one after the other;
-// where the outputs are too few to fill the GPU, a cluster of 2, 4 or 8 blocks shares the slices (compute capability
-// 9.0) and adds them through distributed shared memory, in the order of linear_unit.cuh.
+// memory, filled by asynchronous copies some units ahead, and a warp takes the 8 slices one after the other.
 constexpr int kTiledWarps = 8;
 constexpr int kTiledOutputs = 16 * kTiledWarps;
 
-#ifdef KB
-#define KOCC 2
-#else
-#define KOCC (Tiles <= 4 ? 2 : 1)
-#endif
 template <DType T, int Tiles>
 struct TiledStage {
   using P = Packed<T>;
@@ -52,18 +43,15 @@ __device__ __forceinline__ void wait_copies() {
 #endif
 }
 
-// Walks the units of slices [slice, end), slice by slice.
+// Walks the units, slice by slice.
 struct UnitCursor {
-  int slice, end, units, unit;
-  __device__ UnitCursor(int first, int count, int units) : slice(first), end(first + count), units(units), unit(first) {
-    if (unit >= units) slice = end;
-  }
-  __device__ bool done() const { return slice >= end; }
+  int units, slice = 0, unit = 0;
+  __device__ bool done() const { return slice >= kSlices; }
   __device__ void advance() {
     unit += kSlices;
     if (unit < units) return;
     unit = ++slice;
-    if (unit >= units) slice = end;
+    if (unit >= units) slice = kSlices;
   }
 };
 
@@ -109,10 +97,9 @@ __device__ __forceinline__ void add_slice(int index, float (&acc)[Tiles][4], flo
   for (int i = 0; i < 4 * Tiles; ++i) stack[level][i] = acc[i / 4][i % 4];
 }
 
-// Grid: x = 128 outputs, y = 8 * Tiles rows, z = blocks of a cluster; each takes 8 / gridDim.z slices. Shared: `stages`
-// (2 or 3) TiledStage. Bound by the integer instructions that apply the scales.
+// Grid: x = 128 outputs, y = 8 * Tiles rows. Shared: `stages` (2 or 3) TiledStage. Bound by the integer instructions that apply the scales.
 template <DType T, int Tiles>
-__global__ void __launch_bounds__(32 * kTiledWarps, KOCC)
+__global__ void __launch_bounds__(32 * kTiledWarps, 2)
     linear_tiled_kernel(const __grid_constant__ QuantizedRows x, const __grid_constant__ MatrixTasks tasks, int stages) {
 #if __CUDA_ARCH__ >= 800
   let_next_start();
@@ -122,12 +109,11 @@ __global__ void __launch_bounds__(32 * kTiledWarps, KOCC)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int panel = min(blockIdx.x * kTiledWarps + warp, tasks.panels - 1);
   const int first_row = blockIdx.y * S::kRows;
-  const int slices = kSlices / gridDim.z, first_slice = blockIdx.z * slices;
   const MatrixTask& task = task_of(tasks, panel);
   const std::byte* records = task.data + static_cast<int64_t>(panel - task.first_panel) * tasks.units * P::kRecord;
   const auto record = [&](int unit) { return records + static_cast<int64_t>(unit) * P::kRecord; };
 
-  UnitCursor ahead(first_slice, slices, tasks.units), now = ahead;
+  UnitCursor ahead{tasks.units}, now = ahead;
   for (int i = 0; i < stages - 1 && !ahead.done(); ++i, ahead.advance()) {
     copy_weights<T, Tiles>(shared + i * S::kBytes, record(ahead.unit), warp, lane);
   }
@@ -143,10 +129,10 @@ __global__ void __launch_bounds__(32 * kTiledWarps, KOCC)
 
   float acc[Tiles][4] = {};
   float stack[3][Tiles * 4];
-  int slice = first_slice, stage = 0;
+  int slice = 0, stage = 0;
   for (; !now.done(); now.advance()) {
     for (; slice < now.slice; ++slice) {
-      add_slice<Tiles>(slice - first_slice, acc, stack);
+      add_slice<Tiles>(slice, acc, stack);
 #pragma unroll
       for (int i = 0; i < 4 * Tiles; ++i) acc[i / 4][i % 4] = 0.0F;
     }
@@ -168,25 +154,12 @@ __global__ void __launch_bounds__(32 * kTiledWarps, KOCC)
     raw.template load<true>(filled + warp * P::kRecord, lane);
     const UnitRows rows{filled + S::kCodes, reinterpret_cast<const float*>(filled + S::kScale),
                         reinterpret_cast<const int16_t*>(filled + S::kSums), S::kRows, S::kRows};
-    if constexpr (Tiles >= 4 && (T == DType::kQ4_K || T == DType::kQ5_K)) {
-#ifdef KB
-      add_scaled<T, 0, 4>(raw, rows, lane, acc);
-      if constexpr (Tiles == 8) {
-        asm volatile("" ::: "memory");
-        raw.template load<true>(filled + warp * P::kRecord, lane);
-        add_scaled<T, 4, 4>(raw, rows, lane, acc);
-      }
-#else
-      add_scaled<T, 0, Tiles>(raw, rows, lane, acc);
-#endif
-    } else {
-      add_unit<T, Tiles>(raw, rows, lane, acc);
-    }
+    add_unit<T, Tiles>(raw, rows, lane, acc);
     stage = stage + 1 == stages ? 0 : stage + 1;
   }
-  for (; slice < first_slice + slices; ++slice) {  // the last one, and slices without units
-    add_slice<Tiles>(slice - first_slice, acc, stack);
-    if (slice + 1 == first_slice + slices) break;
+  for (; slice < kSlices; ++slice) {  // the last one, and slices without units
+    add_slice<Tiles>(slice, acc, stack);
+    if (slice + 1 == kSlices) break;
 #pragma unroll
     for (int i = 0; i < 4 * Tiles; ++i) acc[i / 4][i % 4] = 0.0F;
   }
@@ -201,40 +174,17 @@ __global__ void __launch_bounds__(32 * kTiledWarps, KOCC)
       sums[(tile * 8 + 2 * (lane % 4) + i % 2) * S::kOutStride + warp * 16 + lane / 4 + 8 * (i / 2)] = acc[tile][i];
     }
   }
-  const int parts = gridDim.z;
-  const float* part[8];
-#if __CUDA_ARCH__ >= 900
-  if (parts > 1) {
-    auto cluster = cooperative_groups::this_cluster();
-    cluster.sync();
-    for (int i = 0; i < parts; ++i) part[i] = cluster.map_shared_rank(sums, i);
-  }
-#endif
-  if (parts == 1) __syncthreads();
-  for (int i = blockIdx.z * 32 * kTiledWarps + threadIdx.x; i < kTiledOutputs * S::kRows; i += parts * 32 * kTiledWarps) {
-    const int row = i / kTiledOutputs, local = i % kTiledOutputs, at = row * S::kOutStride + local;
+  __syncthreads();
+  for (int i = threadIdx.x; i < kTiledOutputs * S::kRows; i += 32 * kTiledWarps) {
+    const int row = i / kTiledOutputs, local = i % kTiledOutputs;
     const int panel_here = blockIdx.x * kTiledWarps + local / 16;
     if (first_row + row >= x.rows || panel_here >= tasks.panels) continue;
     const MatrixTask& to = task_of(tasks, panel_here);
     const int output = (panel_here - to.first_panel) * 16 + local % 16;
     if (output >= to.outputs) continue;
-    float sum;
-    if (parts == 1) {
-      sum = sums[at];
-    } else if (parts == 2) {
-      sum = part[0][at] + part[1][at];
-    } else if (parts == 4) {
-      sum = (part[0][at] + part[1][at]) + (part[2][at] + part[3][at]);
-    } else {
-      sum = ((part[0][at] + part[1][at]) + (part[2][at] + part[3][at])) +
-            ((part[4][at] + part[5][at]) + (part[6][at] + part[7][at]));
-    }
-    if (to.bias != nullptr) sum += to.bias[output];
-    to.out[(first_row + row) * to.stride + output] = sum;
+    const float sum = sums[row * S::kOutStride + local];
+    to.out[(first_row + row) * to.stride + output] = to.bias != nullptr ? sum + to.bias[output] : sum;
   }
-#if __CUDA_ARCH__ >= 900
-  if (parts > 1) cooperative_groups::this_cluster().sync();  // the others may still read this block's sums
-#endif
 #endif
 }
 
@@ -244,7 +194,7 @@ struct TiledLimits {
 };
 TiledLimits tiled_limits();
 
-// False when this device cannot run it.
+// False when this device cannot run it, or when the outputs and rows are too few to fill it.
 template <DType T, int Tiles>
 bool launch_tiled(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t stream) {
   using S = TiledStage<T, Tiles>;
@@ -260,9 +210,9 @@ bool launch_tiled(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t
           "ask for shared memory");
     prepared_device = device;
   }
-  dim3 grid((tasks.panels + kTiledWarps - 1) / kTiledWarps, (x.rows + S::kRows - 1) / S::kRows);
-  while (limits.major >= 9 && grid.z < 8 && static_cast<int>(grid.x * grid.y * grid.z) < limits.processors) grid.z *= 2;
-  launch<true>("linear_tiled_kernel", linear_tiled_kernel<T, Tiles>, grid, 32 * kTiledWarps, static_cast<size_t>(shared), stream,
+  const dim3 grid((tasks.panels + kTiledWarps - 1) / kTiledWarps, (x.rows + S::kRows - 1) / S::kRows);
+  if (static_cast<int>(grid.x * grid.y) < limits.processors) return false;
+  launch("linear_tiled_kernel", linear_tiled_kernel<T, Tiles>, grid, 32 * kTiledWarps, static_cast<size_t>(shared), stream,
          x, tasks, stages);
   return true;
 }

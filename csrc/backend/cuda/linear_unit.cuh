@@ -151,45 +151,6 @@ __device__ __forceinline__ void add_super(const Raw<T>& raw, const uint32_t (&a)
   finish_super<T>(raw, sum, x, column, acc);
 }
 
-// Q4_K and Q5_K for many rows, of the tiles from First on: scale * code < 2^11 is the same integer as low + 256 * high with bytes low and high, so
-// two chains of matrix instructions give the sum over all groups, and no scale is applied per row and group.
-template <DType T, int First, int Count, int Tiles>
-__device__ __forceinline__ void add_scaled(const Raw<T>& raw, const UnitRows& x, int lane, float (&acc)[Tiles][4]) {
-  Tile low[Count] = {}, high[Count] = {};
-#pragma unroll
-  for (int chunk = 0; chunk < 4; ++chunk) {
-    uint32_t a_low[2][4], a_high[2][4];
-#pragma unroll
-    for (int group = 0; group < 2; ++group) {
-      uint32_t codes[4];
-      raw.operand(chunk, group, codes);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const auto scale = static_cast<uint32_t>(byte_of(raw.scale[i % 2], 2 * chunk + group));
-        const uint32_t even = __byte_perm(codes[i], 0, 0x4240) * scale, odd = __byte_perm(codes[i], 0, 0x4341) * scale;
-        a_low[group][i] = __byte_perm(even, odd, 0x6240);
-        a_high[group][i] = __byte_perm(even, odd, 0x7351);
-      }
-    }
-#pragma unroll
-    for (int tile = 0; tile < Count; ++tile) {
-      const std::byte* at = x.codes + (chunk * x.stride + (First + tile) * 8 + lane / 4) * 64 + lane % 4 * 16;
-      const uint4 b = *reinterpret_cast<const uint4*>(at);
-      mma_32_unsigned(low[tile], a_low[0], b.x, b.y);
-      mma_32_unsigned(high[tile], a_high[0], b.x, b.y);
-      mma_32_unsigned(low[tile], a_low[1], b.z, b.w);
-      mma_32_unsigned(high[tile], a_high[1], b.z, b.w);
-    }
-  }
-#pragma unroll
-  for (int tile = 0; tile < Count; ++tile) {
-    int32_t sum[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sum[i] = low[tile].v[i] + 256 * high[tile].v[i];
-    finish_super<T>(raw, sum, x, (First + tile) * 8 + 2 * (lane % 4), acc[First + tile]);
-  }
-}
-
 template <DType T>
 __device__ __forceinline__ void add_blocks(const Raw<T>& raw, const uint32_t (&a)[2 * Packed<T>::kChunks][4],
                                            const uint4 (&b)[Packed<T>::kChunks], const UnitRows& x, int column,

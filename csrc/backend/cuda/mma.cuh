@@ -34,15 +34,6 @@ __device__ __forceinline__ Tile mma_32(const uint32_t (&a)[4], uint32_t b0, uint
   return c;
 }
 
-// 32 inputs, added to c; the bytes of A are unsigned. Compute capability 8.0.
-__device__ __forceinline__ void mma_32_unsigned(Tile& c, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-#if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-      : "+r"(c.v[0]), "+r"(c.v[1]), "+r"(c.v[2]), "+r"(c.v[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#endif
-}
-
 // 16 inputs: one half of the registers of mma_32.
 __device__ __forceinline__ Tile mma_16(uint32_t a0, uint32_t a1, uint32_t b) {
   Tile c{{0, 0, 0, 0}};

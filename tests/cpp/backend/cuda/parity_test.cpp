@@ -80,6 +80,38 @@ TEST_F(Cuda, LinearRowBitsDoNotDependOnTheOtherRows) {
   }
 }
 
+// Enough outputs for the kernel that shares the activations of 128 outputs; in two tasks, the first not a whole panel.
+TEST_F(Cuda, LinearRowBitsAreTheSameForManyOutputs) {
+  for (const DType dtype : kWeightTypes) {
+    if (!is_quantized(dtype)) continue;
+    const int64_t cols = 2560;
+    const FileMatrix first = random_matrix(dtype, 88, cols, 45), second = random_matrix(dtype, 17100, cols, 46);
+    const auto first_weight = gpu().pack(first.host()), second_weight = gpu().pack(second.host());
+    const Rows x(gpu(), random_floats(150 * cols, 47), 150);
+    const auto run = [&](int32_t from, int32_t rows) {
+      const Rows a(gpu(), rows, first.rows), b(gpu(), rows, second.rows);
+      const LinearTask tasks[] = {{first_weight.get(), nullptr, a.tensor}, {second_weight.get(), nullptr, b.tensor}};
+      gpu().linear(Tensor(x.tensor.row(from), rows, static_cast<int32_t>(cols)), tasks);
+      std::vector<float> out = a.values();
+      const std::vector<float> more = b.values();
+      out.insert(out.end(), more.begin(), more.end());
+      return out;
+    };
+    const auto row_of = [&](const std::vector<float>& out, int32_t rows, int32_t row) {
+      std::vector<float> one(out.begin() + row * first.rows, out.begin() + (row + 1) * first.rows);
+      const auto rest = out.begin() + rows * first.rows + row * second.rows;
+      one.insert(one.end(), rest, rest + second.rows);
+      return one;
+    };
+    for (const int32_t rows : {17, 32, 33, 64, 65, 150}) {
+      const std::vector<float> together = run(0, rows);
+      for (const int32_t row : {0, 9, rows - 1}) {
+        ASSERT_TRUE(same_bits(row_of(together, rows, row), run(row, 1))) << dtype_info(dtype).name << " " << rows << " rows";
+      }
+    }
+  }
+}
+
 TEST_F(Cuda, TasksOfDifferentTypesShareOneCall) {
   const std::vector<float> x = random_floats(6 * 512, 51);
   std::vector<FileMatrix> matrices;
