@@ -1,8 +1,11 @@
 // What the CUDA kernels reach on this GPU, as one JSON line:
 //   copy_gbs      device-to-device copy, bytes read plus bytes written
-//   linear        Q4_K matrices of 7B models: for every number of rows the time of quantisation and product, the
-//                 fraction of copy_gbs and the ratio to one row; the matrices rotate, so that none stays in the cache
-//   steps         a whole forward of random weights: `graph_us` replayed as a CUDA graph, `queued_us` launch by launch
+//   linear        Q4_K matrices of 7B models: for every number of rows the time of quantisation and
+//   product, the
+//                 fraction of copy_gbs and the ratio to one row; the matrices rotate, so that none
+//                 stays in the cache
+//   steps         a whole forward of random weights: `graph_us` replayed as a CUDA graph,
+//   `queued_us` launch by launch
 // Times are medians. Usage: cuda_bench [--quick] [--linear | --steps]
 #include <algorithm>
 #include <array>
@@ -67,17 +70,20 @@ double copy_bandwidth(cudaStream_t stream) {
   constexpr int64_t kBytes = int64_t{1} << 30;
   const DeviceMemory from(kBytes, "copy"), to(kBytes, "copy");
   const Replay copy(stream, [&] {
-    check(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream), "copy");
+    check(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream),
+          "copy");
   });
   return 2.0 * kBytes / copy.microseconds(50) / 1e3;
 }
 
 // One packed matrix of random codes, `copies` times.
-std::vector<std::unique_ptr<Weight>> matrices(CudaBackend& backend, DType dtype, int64_t rows, int64_t cols, int copies) {
+std::vector<std::unique_ptr<Weight>> matrices(CudaBackend& backend, DType dtype, int64_t rows,
+                                              int64_t cols, int copies) {
   const auto matrix = cuda_test::random_matrix(dtype, 16, cols, 3);
   std::vector<std::byte> bytes(static_cast<size_t>(dtype_bytes(dtype, rows * cols)));
   for (size_t at = 0; at < bytes.size(); at += matrix.bytes.size()) {
-    std::memcpy(bytes.data() + at, matrix.bytes.data(), std::min(matrix.bytes.size(), bytes.size() - at));
+    std::memcpy(bytes.data() + at, matrix.bytes.data(),
+                std::min(matrix.bytes.size(), bytes.size() - at));
   }
   std::vector<std::unique_ptr<Weight>> out;
   for (int i = 0; i < copies; ++i) out.push_back(backend.pack({dtype, rows, cols, bytes.data()}));
@@ -86,7 +92,8 @@ std::vector<std::unique_ptr<Weight>> matrices(CudaBackend& backend, DType dtype,
 
 struct Floats {
   Floats(CudaBackend& backend, int64_t rows, int64_t cols, float spread = 1.0F)
-      : buffer(backend.allocate(rows * cols * 4)), tensor(buffer.floats(), static_cast<int32_t>(rows), static_cast<int32_t>(cols)) {
+      : buffer(backend.allocate(rows * cols * 4)),
+        tensor(buffer.floats(), static_cast<int32_t>(rows), static_cast<int32_t>(cols)) {
     const auto values = cuda_test::random_floats(rows * cols, 5, spread);
     backend.upload(buffer.data(), values.data(), rows * cols * 4);
   }
@@ -101,7 +108,8 @@ void bench_linear(CudaBackend& backend, int64_t rows, int64_t cols, double copy_
   const auto weights = matrices(backend, DType::kQ4_K, rows, cols, copies);
   const Floats x(backend, 64, cols), out(backend, 64, rows);
   double one = 0.0;
-  std::printf("{\"outputs\": %lld, \"inputs\": %lld, \"rows\": {", static_cast<long long>(rows), static_cast<long long>(cols));
+  std::printf("{\"outputs\": %lld, \"inputs\": %lld, \"rows\": {", static_cast<long long>(rows),
+              static_cast<long long>(cols));
   for (const int32_t count : {1, 2, 4, 8, 16, 32, 64}) {
     const auto work = [&] {
       for (const auto& weight : weights) {
@@ -112,7 +120,8 @@ void bench_linear(CudaBackend& backend, int64_t rows, int64_t cols, double copy_
     work();
     const double time = Replay(backend.stream(), work).microseconds(quick ? 5 : 15) / copies;
     if (count == 1) one = time;
-    std::printf("%s\"%d\": {\"us\": %.2f, \"fraction\": %.3f, \"ratio\": %.2f}", count == 1 ? "" : ", ", count, time,
+    std::printf("%s\"%d\": {\"us\": %.2f, \"fraction\": %.3f, \"ratio\": %.2f}",
+                count == 1 ? "" : ", ", count, time,
                 static_cast<double>(weights[0]->bytes) / time / 1e3 / copy_gbs, time / one);
   }
   std::printf("}}");
@@ -128,12 +137,20 @@ struct Shape {
 class Decoder {
  public:
   Decoder(CudaBackend& backend, const Shape& shape, int32_t max_rows)
-      : backend_(backend), shape_(shape), layout_{shape.layers, shape.kv_heads, shape.head_dim},
-        x_(backend, max_rows, shape.width), normed_(backend, max_rows, shape.width),
-        q_(backend, max_rows, shape.heads * shape.head_dim), k_(backend, max_rows, shape.kv_heads * shape.head_dim),
-        v_(backend, max_rows, shape.kv_heads * shape.head_dim), attended_(backend, max_rows, shape.heads * shape.head_dim),
-        gate_(backend, max_rows, shape.ffn), up_(backend, max_rows, shape.ffn), angles_(backend, max_rows, shape.head_dim, 0.5F),
-        logits_(backend, 64, shape.vocabulary), norm_(backend, 1, shape.width) {
+      : backend_(backend),
+        shape_(shape),
+        layout_{shape.layers, shape.kv_heads, shape.head_dim},
+        x_(backend, max_rows, shape.width),
+        normed_(backend, max_rows, shape.width),
+        q_(backend, max_rows, shape.heads * shape.head_dim),
+        k_(backend, max_rows, shape.kv_heads * shape.head_dim),
+        v_(backend, max_rows, shape.kv_heads * shape.head_dim),
+        attended_(backend, max_rows, shape.heads * shape.head_dim),
+        gate_(backend, max_rows, shape.ffn),
+        up_(backend, max_rows, shape.ffn),
+        angles_(backend, max_rows, shape.head_dim, 0.5F),
+        logits_(backend, 64, shape.vocabulary),
+        norm_(backend, 1, shape.width) {
     const auto add = [&](int64_t rows, int64_t cols, int copies) {
       auto made = matrices(backend, shape.dtype, rows, cols, copies);
       for (const auto& weight : made) weight_bytes_ += weight->bytes;
@@ -163,7 +180,8 @@ class Decoder {
       if (causal) {
         rows_.push_back({0, i, i, i + 1, 0});
       } else {
-        rows_.push_back({0, shape_.context + i, shape_.context + i, shape_.context, static_cast<int32_t>(path_.size())});
+        rows_.push_back({0, shape_.context + i, shape_.context + i, shape_.context,
+                         static_cast<int32_t>(path_.size())});
         for (int32_t j = 0; j <= i; ++j) path_.push_back(shape_.context + j);
       }
     }
@@ -188,8 +206,8 @@ class Decoder {
       backend_.linear(of(attended_), {&o, 1});
       backend_.add(of(x_), of(normed_));
       backend_.rms_norm(of(x_), norm_.tensor.data, 1e-5F, of(normed_));
-      const std::array<LinearTask, 2> gate_up{
-          {{gate_weight_[layer].get(), nullptr, of(gate_)}, {up_weight_[layer].get(), nullptr, of(up_)}}};
+      const std::array<LinearTask, 2> gate_up{{{gate_weight_[layer].get(), nullptr, of(gate_)},
+                                               {up_weight_[layer].get(), nullptr, of(up_)}}};
       backend_.linear(of(normed_), gate_up);
       backend_.swiglu(of(gate_), of(up_), of(gate_));
       const LinearTask down{down_weight_[layer].get(), nullptr, of(normed_)};
@@ -220,8 +238,8 @@ class Decoder {
 
 void bench_steps(CudaBackend& backend, const Shape& shape, double copy_gbs, bool quick) {
   Decoder decoder(backend, shape, 512);
-  std::printf("{\"model\": \"%s\", \"context\": %d, \"weight_bytes\": %lld, \"rows\": {", shape.name, shape.context,
-              static_cast<long long>(decoder.weight_bytes()));
+  std::printf("{\"model\": \"%s\", \"context\": %d, \"weight_bytes\": %lld, \"rows\": {",
+              shape.name, shape.context, static_cast<long long>(decoder.weight_bytes()));
   double one = 0.0;
   for (const int32_t count : {1, 2, 4, 8, 16, 32, 64, 512}) {
     decoder.prepare(count, count == 512);
@@ -235,11 +253,15 @@ void bench_steps(CudaBackend& backend, const Shape& shape, double copy_gbs, bool
       const auto begin = std::chrono::steady_clock::now();
       work();
       check(cudaStreamSynchronize(backend.stream()), "wait");
-      queued.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+      queued.push_back(
+          std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
+              .count());
     }
     if (count == 1) one = graph;
-    std::printf("%s\"%d\": {\"graph_us\": %.0f, \"queued_us\": %.0f, \"fraction\": %.3f, \"ratio\": %.2f}", count == 1 ? "" : ", ",
-                count, graph, median(queued), static_cast<double>(decoder.weight_bytes()) / graph / 1e3 / copy_gbs, graph / one);
+    std::printf(
+        "%s\"%d\": {\"graph_us\": %.0f, \"queued_us\": %.0f, \"fraction\": %.3f, \"ratio\": %.2f}",
+        count == 1 ? "" : ", ", count, graph, median(queued),
+        static_cast<double>(decoder.weight_bytes()) / graph / 1e3 / copy_gbs, graph / one);
   }
   std::printf("}}");
 }
@@ -247,8 +269,10 @@ void bench_steps(CudaBackend& backend, const Shape& shape, double copy_gbs, bool
 int run(bool quick, bool linear, bool steps) {
   CudaBackend backend(0);
   const double copy_gbs = copy_bandwidth(backend.stream());
-  std::printf("{\"gpu\": \"%s\", \"copy_gbs\": %.0f, \"linear\": [", backend.description().c_str(), copy_gbs);
-  const std::array<std::array<int64_t, 2>, 5> shapes{{{4096, 4096}, {14336, 4096}, {4096, 14336}, {22016, 4096}, {128256, 4096}}};
+  std::printf("{\"gpu\": \"%s\", \"copy_gbs\": %.0f, \"linear\": [", backend.description().c_str(),
+              copy_gbs);
+  const std::array<std::array<int64_t, 2>, 5> shapes{
+      {{4096, 4096}, {14336, 4096}, {4096, 14336}, {22016, 4096}, {128256, 4096}}};
   for (size_t i = 0; linear && i < shapes.size(); ++i) {
     if (i > 0) std::printf(", ");
     bench_linear(backend, shapes[i][0], shapes[i][1], copy_gbs, quick);
@@ -270,7 +294,8 @@ int run(bool quick, bool linear, bool steps) {
 
 int main(int argc, char** argv) {
   const auto given = [&](const char* option) {
-    return std::any_of(argv + 1, argv + argc, [&](const char* text) { return std::strcmp(text, option) == 0; });
+    return std::any_of(argv + 1, argv + argc,
+                       [&](const char* text) { return std::strcmp(text, option) == 0; });
   };
   try {
     return forerun::cuda::run(given("--quick"), !given("--steps"), !given("--linear"));

@@ -27,13 +27,16 @@ void fill(const AttentionBatch& batch, const Parts& parts, std::byte* out) {
   int32_t first = 0;
   for (size_t sequence = 0; sequence < batch.pages.size(); ++sequence) {
     const auto pages = batch.pages[sequence];
-    std::memcpy(out + parts.first_page + static_cast<int64_t>(sequence * sizeof(int32_t)), &first, sizeof(first));
+    std::memcpy(out + parts.first_page + static_cast<int64_t>(sequence * sizeof(int32_t)), &first,
+                sizeof(first));
     if (!pages.empty()) std::memcpy(page, pages.data(), pages.size_bytes());
     page += pages.size_bytes();
     first += static_cast<int32_t>(pages.size());
   }
-  if (!batch.rows.empty()) std::memcpy(out + parts.rows, batch.rows.data(), batch.rows.size_bytes());
-  if (!batch.path.empty()) std::memcpy(out + parts.path, batch.path.data(), batch.path.size_bytes());
+  if (!batch.rows.empty())
+    std::memcpy(out + parts.rows, batch.rows.data(), batch.rows.size_bytes());
+  if (!batch.path.empty())
+    std::memcpy(out + parts.path, batch.path.data(), batch.path.size_bytes());
 }
 
 }  // namespace
@@ -58,7 +61,8 @@ DeviceBatch BatchUpload::put(const AttentionBatch& batch, Staging& staging, cuda
   device.path = reinterpret_cast<const int32_t*>(memory_.data() + parts.path);
   device.first_page = reinterpret_cast<const int32_t*>(memory_.data() + parts.first_page);
   device.count = static_cast<int32_t>(batch.rows.size());
-  for (const AttentionRow& row : batch.rows) device.max_position = std::max(device.max_position, row.position);
+  for (const AttentionRow& row : batch.rows)
+    device.max_position = std::max(device.max_position, row.position);
   return device;
 }
 

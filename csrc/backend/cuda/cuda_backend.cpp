@@ -35,9 +35,10 @@ int pick_device(int device) {
 std::string describe(int device) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, device), "read the device's properties");
-  return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
-         std::to_string(properties.minor) + ", " + std::to_string(properties.multiProcessorCount) +
-         " multiprocessors, " + std::to_string(properties.totalGlobalMem >> 20) + " MiB; int8 tensor-core kernels";
+  return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) +
+         "." + std::to_string(properties.minor) + ", " +
+         std::to_string(properties.multiProcessorCount) + " multiprocessors, " +
+         std::to_string(properties.totalGlobalMem >> 20) + " MiB; int8 tensor-core kernels";
 }
 
 }  // namespace
@@ -49,11 +50,14 @@ CudaBackend::CudaBackend(int device)
       attention_(kAttentionBytes, "attention scratch"),
       indices_(Staging::kSlotBytes, "row indices") {
   int pools = 0;
-  check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device), "ask for memory pools");
+  check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device),
+        "ask for memory pools");
   if (pools != 0) {
     check(cudaDeviceGetDefaultMemPool(&pool_, device), "get the memory pool");
-    uint64_t keep = UINT64_MAX;  // pages of a finished sequence go to the next one without asking the driver
-    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep), "set up the memory pool");
+    uint64_t keep =
+        UINT64_MAX;  // pages of a finished sequence go to the next one without asking the driver
+    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
+          "set up the memory pool");
   }
 }
 
@@ -106,7 +110,9 @@ void CudaBackend::download(void* host, const void* device, int64_t bytes) {
 
 void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
   use();
-  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream_.get()), "copy");
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                        stream_.get()),
+        "copy");
 }
 
 void CudaBackend::synchronize() {
@@ -124,29 +130,33 @@ void CudaBackend::grow(DeviceMemory& memory, int64_t bytes, const char* purpose)
 std::unique_ptr<Weight> CudaBackend::pack(const HostMatrix& matrix) {
   use();
   if (matrix.rows < 1 || matrix.cols < 1 || matrix.rows > INT32_MAX || matrix.cols > INT32_MAX) {
-    throw Error(ErrorKind::kBadArgument, "cuda: a matrix of " + std::to_string(matrix.rows) + " x " +
-                                             std::to_string(matrix.cols) + " cannot be packed");
+    throw Error(ErrorKind::kBadArgument, "cuda: a matrix of " + std::to_string(matrix.rows) +
+                                             " x " + std::to_string(matrix.cols) +
+                                             " cannot be packed");
   }
   const auto rows = static_cast<int32_t>(matrix.rows);
   const auto cols = static_cast<int32_t>(matrix.cols);
   const int64_t row_bytes = dtype_bytes(matrix.dtype, matrix.cols);
   if (is_quantized(matrix.dtype)) {
-    const int64_t records =
-        int64_t{round_up(rows, 16) / 16} * (round_up(cols, packed_unit(matrix.dtype)) / packed_unit(matrix.dtype));
+    const int64_t records = int64_t{round_up(rows, 16) / 16} *
+                            (round_up(cols, packed_unit(matrix.dtype)) / packed_unit(matrix.dtype));
     auto weight = std::make_unique<CudaWeight>(matrix, records * packed_record(matrix.dtype));
     grow(file_blocks_, row_bytes * rows, "packing a weight matrix");
     staging_.upload(file_blocks_.data(), matrix.data, row_bytes * rows, stream_.get());
-    pack_blocks(matrix.dtype, file_blocks_.data(), rows, cols, weight->memory.data(), stream_.get());
+    pack_blocks(matrix.dtype, file_blocks_.data(), rows, cols, weight->memory.data(),
+                stream_.get());
     stream_.wait();
     return weight;
   }
   if (matrix.dtype != DType::kF32 && matrix.dtype != DType::kF16 && matrix.dtype != DType::kBF16) {
-    throw Error(ErrorKind::kUnsupported, "cuda: no kernel for weights of type " + std::string(dtype_info(matrix.dtype).name));
+    throw Error(ErrorKind::kUnsupported, "cuda: no kernel for weights of type " +
+                                             std::string(dtype_info(matrix.dtype).name));
   }
   const int64_t stride = row_bytes / cols * round_up(cols, 8);
   auto weight = std::make_unique<CudaWeight>(matrix, stride * rows);
-  check(cudaMemcpy2DAsync(weight->memory.data(), static_cast<size_t>(stride), matrix.data, static_cast<size_t>(row_bytes),
-                          static_cast<size_t>(row_bytes), static_cast<size_t>(rows), cudaMemcpyHostToDevice, stream_.get()),
+  check(cudaMemcpy2DAsync(weight->memory.data(), static_cast<size_t>(stride), matrix.data,
+                          static_cast<size_t>(row_bytes), static_cast<size_t>(row_bytes),
+                          static_cast<size_t>(rows), cudaMemcpyHostToDevice, stream_.get()),
         "upload a weight matrix");
   stream_.wait();
   return weight;
@@ -179,7 +189,8 @@ QuantizedRows CudaBackend::quantized(Tensor x, bool super) {
 }
 
 // The tasks of one type, kMaxTasks to a launch.
-void CudaBackend::linear_of(DType dtype, const QuantizedRows& x, std::span<const LinearTask> tasks) {
+void CudaBackend::linear_of(DType dtype, const QuantizedRows& x,
+                            std::span<const LinearTask> tasks) {
   MatrixTasks launch;
   const auto flush = [&] {
     if (launch.count > 0) linear_quantized(dtype, x, launch, stream_.get());
@@ -188,8 +199,12 @@ void CudaBackend::linear_of(DType dtype, const QuantizedRows& x, std::span<const
   for (const LinearTask& task : tasks) {
     if (task.weight->dtype != dtype) continue;
     launch.units = round_up(task.weight->cols, packed_unit(dtype)) / packed_unit(dtype);
-    launch.task[launch.count++] = {own(*task.weight).memory.data(), task.bias,         task.out.data,
-                                   task.out.stride,                 task.weight->rows, launch.panels};
+    launch.task[launch.count++] = {own(*task.weight).memory.data(),
+                                   task.bias,
+                                   task.out.data,
+                                   task.out.stride,
+                                   task.weight->rows,
+                                   launch.panels};
     launch.panels += round_up(task.weight->rows, 16) / 16;
     if (launch.count == kMaxTasks) flush();
   }
@@ -203,19 +218,23 @@ void CudaBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
   for (const LinearTask& task : tasks) {
     const Weight& weight = *task.weight;
     if (weight.cols != x.cols) {
-      throw Error(ErrorKind::kBadArgument, "cuda: linear: a weight of " + std::to_string(weight.cols) +
+      throw Error(ErrorKind::kBadArgument, "cuda: linear: a weight of " +
+                                               std::to_string(weight.cols) +
                                                " inputs meets rows of " + std::to_string(x.cols));
     }
     wanted[static_cast<size_t>(weight.dtype)] = true;
     if (is_quantized(weight.dtype)) continue;
-    const FloatMatrix matrix{own(weight).memory.data(), task.bias, weight.rows, weight.cols, round_up(weight.cols, 8)};
+    const FloatMatrix matrix{own(weight).memory.data(), task.bias, weight.rows, weight.cols,
+                             round_up(weight.cols, 8)};
     linear_float(weight.dtype, matrix, x, task.out, stream_.get());
   }
   for (const bool super : {true, false}) {
     QuantizedRows rows;
     for (int type = 0; type < kDTypeCount; ++type) {
       const auto dtype = static_cast<DType>(type);
-      if (!wanted[static_cast<size_t>(type)] || !is_quantized(dtype) || packed_super(dtype) != super) continue;
+      if (!wanted[static_cast<size_t>(type)] || !is_quantized(dtype) ||
+          packed_super(dtype) != super)
+        continue;
       if (rows.rows == 0) rows = quantized(x, super);
       linear_of(dtype, rows, tasks);
     }
@@ -239,14 +258,17 @@ void CudaBackend::rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved
 
 void CudaBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
   use();
-  if (!batch.rows.empty()) cuda::store_kv(batch_.put(batch, staging_, stream_.get()), layer, k, v, stream_.get());
+  if (!batch.rows.empty())
+    cuda::store_kv(batch_.put(batch, staging_, stream_.get()), layer, k, v, stream_.get());
 }
 
-void CudaBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale, Tensor out) {
+void CudaBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
+                            Tensor out) {
   use();
   if (batch.rows.empty()) return;
   const Scratch scratch{reinterpret_cast<float*>(attention_.data()), attention_.bytes() / 4};
-  cuda::attention(batch_.put(batch, staging_, stream_.get()), layer, q, scale, out, scratch, stream_.get());
+  cuda::attention(batch_.put(batch, staging_, stream_.get()), layer, q, scale, out, scratch,
+                  stream_.get());
 }
 
 void CudaBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
@@ -269,26 +291,29 @@ void CudaBackend::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor ou
   cuda::gather_rows(x, reinterpret_cast<const int32_t*>(indices_.data()), out, stream_.get());
 }
 
-void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages, std::span<const int32_t> from,
-                          std::span<const int32_t> to) {
+void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
+                          std::span<const int32_t> from, std::span<const int32_t> to) {
   use();
   if (from.empty()) return;
-  const auto page_bytes = static_cast<int64_t>(pages.size_bytes()), slot_bytes = static_cast<int64_t>(from.size_bytes());
+  const auto page_bytes = static_cast<int64_t>(pages.size_bytes()),
+             slot_bytes = static_cast<int64_t>(from.size_bytes());
   grow(indices_, page_bytes + 2 * slot_bytes, "pages and slots of a move");
   std::byte* at = indices_.data();
   staging_.upload(at, pages.data(), page_bytes, stream_.get());
   staging_.upload(at + page_bytes, from.data(), slot_bytes, stream_.get());
   staging_.upload(at + page_bytes + slot_bytes, to.data(), slot_bytes, stream_.get());
-  cuda::move_kv(layout, reinterpret_cast<std::byte* const*>(at), reinterpret_cast<const int32_t*>(at + page_bytes),
-                reinterpret_cast<const int32_t*>(at + page_bytes + slot_bytes), static_cast<int32_t>(from.size()),
-                stream_.get());
+  cuda::move_kv(layout, reinterpret_cast<std::byte* const*>(at),
+                reinterpret_cast<const int32_t*>(at + page_bytes),
+                reinterpret_cast<const int32_t*>(at + page_bytes + slot_bytes),
+                static_cast<int32_t>(from.size()), stream_.get());
 }
 
 void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) {
   use();
   if (x.rows == 0 || k == 0) return;
   if (k < 0 || k > x.cols || k > kMaxTopK) {
-    throw Error(ErrorKind::kBadArgument, "cuda: top_k: k is " + std::to_string(k) + ", expected 1.." +
+    throw Error(ErrorKind::kBadArgument, "cuda: top_k: k is " + std::to_string(k) +
+                                             ", expected 1.." +
                                              std::to_string(std::min(x.cols, kMaxTopK)));
   }
   const int64_t keys = top_k_keys(x.cols, k) * x.rows;
@@ -299,8 +324,9 @@ void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<f
   const auto rows_at_once = static_cast<int32_t>(bounce_.bytes() / row_bytes);
   for (int32_t row = 0; row < x.rows; row += rows_at_once) {
     const int64_t count = int64_t{std::min(rows_at_once, x.rows - row)} * k;
-    check(cudaMemcpyAsync(bounce_.data(), sorted + int64_t{row} * k, static_cast<size_t>(count) * sizeof(uint64_t),
-                          cudaMemcpyDeviceToHost, stream_.get()),
+    check(cudaMemcpyAsync(bounce_.data(), sorted + int64_t{row} * k,
+                          static_cast<size_t>(count) * sizeof(uint64_t), cudaMemcpyDeviceToHost,
+                          stream_.get()),
           "download the top k");
     stream_.wait();
     const auto* host = reinterpret_cast<const uint64_t*>(bounce_.data());

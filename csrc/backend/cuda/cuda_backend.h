@@ -11,8 +11,8 @@
 
 namespace forerun::cuda {
 
-// One GPU, one stream. Operations are queued and return; only download and top_k wait. Scratch grows when an operation
-// is larger than all before it (reserve prevents that), never shrinks.
+// One GPU, one stream. Operations are queued and return; only download and top_k wait. Scratch
+// grows when an operation is larger than all before it (reserve prevents that), never shrinks.
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(int device);
@@ -38,12 +38,13 @@ class CudaBackend final : public Backend {
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override;
   void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) override;
   void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) override;
-  void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale, Tensor out) override;
+  void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
+                 Tensor out) override;
   void swiglu(Tensor gate, Tensor up, Tensor out) override;
   void add(Tensor x, Tensor y) override;
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override;
-  void move_kv(const KvLayout& layout, std::span<std::byte* const> pages, std::span<const int32_t> from,
-               std::span<const int32_t> to) override;
+  void move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
+               std::span<const int32_t> from, std::span<const int32_t> to) override;
   void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) override;
 
  private:
@@ -57,9 +58,9 @@ class CudaBackend final : public Backend {
   Stream stream_;
   cudaMemPool_t pool_ = nullptr;  // the device's default one; nullptr where it has none
   Staging staging_;
-  PinnedMemory bounce_;           // for downloads
+  PinnedMemory bounce_;  // for downloads
   BatchUpload batch_;
-  DeviceMemory file_blocks_;      // a matrix as the file has it, while it is packed
+  DeviceMemory file_blocks_;  // a matrix as the file has it, while it is packed
   DeviceMemory codes_, scales_, sums_;
   DeviceMemory attention_, indices_, keys_;
 };

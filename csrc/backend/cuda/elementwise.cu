@@ -1,17 +1,17 @@
 #include "backend/cuda/elementwise.h"
 
-#include "backend/cuda/launch.h"
 #include "backend/cuda/kernel_launch.cuh"
+#include "backend/cuda/launch.h"
 
 namespace forerun::cuda {
 namespace {
 
-// Grid: x = parts (heads, or 1), y = rows; Threads is a function of the width. Thread i chains the squares of i,
-// i + Threads, ...; lanes meet in a butterfly, so do the warps' sums. The first kKept values of a thread stay in
-// registers.
+// Grid: x = parts (heads, or 1), y = rows; Threads is a function of the width. Thread i chains the
+// squares of i, i + Threads, ...; lanes meet in a butterfly, so do the warps' sums. The first kKept
+// values of a thread stay in registers.
 template <int Threads>
-__global__ void __launch_bounds__(Threads) rms_norm_kernel(Tensor x, int width, const float* weight, float epsilon,
-                                                           Tensor out) {
+__global__ void __launch_bounds__(Threads)
+    rms_norm_kernel(Tensor x, int width, const float* weight, float epsilon, Tensor out) {
   begin_kernel();
   constexpr int kKept = 8;
   __shared__ float warp_sum[32];
@@ -27,7 +27,8 @@ __global__ void __launch_bounds__(Threads) rms_norm_kernel(Tensor x, int width, 
   float sum = 0.0F;
 #pragma unroll
   for (int i = 0; i < kKept; ++i) sum = fmaf(value[i], value[i], sum);
-  for (int i = kKept * Threads + threadIdx.x; i < width; i += Threads) sum = fmaf(in[i], in[i], sum);
+  for (int i = kKept * Threads + threadIdx.x; i < width; i += Threads)
+    sum = fmaf(in[i], in[i], sum);
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0U, sum, step);
   if (threadIdx.x % 32 == 0) warp_sum[threadIdx.x / 32] = sum;
   __syncthreads();
@@ -39,7 +40,8 @@ __global__ void __launch_bounds__(Threads) rms_norm_kernel(Tensor x, int width, 
     const int at = i * Threads + threadIdx.x;
     if (at < width) to[at] = value[i] * scale * factor[i];
   }
-  for (int i = kKept * Threads + threadIdx.x; i < width; i += Threads) to[i] = in[i] * scale * weight[i];
+  for (int i = kKept * Threads + threadIdx.x; i < width; i += Threads)
+    to[i] = in[i] * scale * weight[i];
 }
 
 // Grid: x = heads, y = rows; a thread per pair.
@@ -61,7 +63,8 @@ __global__ void swiglu_kernel(Tensor gate, Tensor up, Tensor out) {
   begin_kernel();
   const int i = blockIdx.x * 256 + threadIdx.x;
   if (i >= out.cols) return;
-  out.data[blockIdx.y * out.stride + i] = silu(gate.data[blockIdx.y * gate.stride + i]) * up.data[blockIdx.y * up.stride + i];
+  out.data[blockIdx.y * out.stride + i] =
+      silu(gate.data[blockIdx.y * gate.stride + i]) * up.data[blockIdx.y * up.stride + i];
 }
 
 __global__ void add_kernel(Tensor x, Tensor y) {
@@ -80,10 +83,12 @@ dim3 grid_of(Tensor out) { return {(out.cols + 255U) / 256U, static_cast<unsigne
 
 }  // namespace
 
-void rms_norm(Tensor x, int32_t parts, const float* weight, float epsilon, Tensor out, cudaStream_t stream) {
+void rms_norm(Tensor x, int32_t parts, const float* weight, float epsilon, Tensor out,
+              cudaStream_t stream) {
   const int width = x.cols / parts;
   const auto run = [&](auto kernel, int threads) {
-    launch("rms_norm_kernel", kernel, dim3(parts, x.rows), threads, 0, stream, x, width, weight, epsilon, out);
+    launch("rms_norm_kernel", kernel, dim3(parts, x.rows), threads, 0, stream, x, width, weight,
+           epsilon, out);
   };
   if (width <= 256) return run(rms_norm_kernel<64>, 64);
   if (width <= 2048) return run(rms_norm_kernel<256>, 256);
@@ -92,7 +97,8 @@ void rms_norm(Tensor x, int32_t parts, const float* weight, float epsilon, Tenso
 
 void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved, cudaStream_t stream) {
   const int threads = (cos_sin.cols / 2 + 31) / 32 * 32;
-  launch("rope_kernel", rope_kernel, dim3(heads, x.rows), threads, 0, stream, x, x.cols / heads, cos_sin, interleaved);
+  launch("rope_kernel", rope_kernel, dim3(heads, x.rows), threads, 0, stream, x, x.cols / heads,
+         cos_sin, interleaved);
 }
 
 void swiglu(Tensor gate, Tensor up, Tensor out, cudaStream_t stream) {

@@ -8,8 +8,8 @@
 
 namespace forerun::cuda {
 
-// Element-wise arithmetic of the kernels: IEEE operations and explicit fma only, compiled with -fmad=false, so
-// that the device gives the bits that the CPU tests see.
+// Element-wise arithmetic of the kernels: IEEE operations and explicit fma only, compiled with
+// -fmad=false, so that the device gives the bits that the CPU tests see.
 
 FORERUN_HD uint32_t float_bits(float value) {
   uint32_t bits = 0;
@@ -23,8 +23,8 @@ FORERUN_HD float bits_float(uint32_t bits) {
   return value;
 }
 
-// e^x: x = n ln 2 + r, |r| <= ln(2) / 2, polynomial of Cephes expf. Relative error below 2e-7; 0 below -87.3
-// (no subnormal results), +inf above 88.7, NaN stays NaN.
+// e^x: x = n ln 2 + r, |r| <= ln(2) / 2, polynomial of Cephes expf. Relative error below 2e-7; 0
+// below -87.3 (no subnormal results), +inf above 88.7, NaN stays NaN.
 FORERUN_HD float exp_f32(float x) {
   if (x < -87.3F) return 0.0F;
   if (x > 88.7F) return bits_float(0x7F800000U);
@@ -56,9 +56,9 @@ FORERUN_HD Pair rotate(float first, float second, float cosine, float sine) {
   return {fmaf(first, cosine, -(second * sine)), fmaf(second, cosine, first * sine)};
 }
 
-// int8 quantisation of an activation block: d = amax / 127, code = round to even of x * (127 / amax). The magnitudes
-// are compared as bits, so that infinity and NaN come above every number: d is then NaN and the codes are 0. A block
-// with amax < 1e-30 counts as zero.
+// int8 quantisation of an activation block: d = amax / 127, code = round to even of x * (127 /
+// amax). The magnitudes are compared as bits, so that infinity and NaN come above every number: d
+// is then NaN and the codes are 0. A block with amax < 1e-30 counts as zero.
 struct BlockScale {
   float d, inverse;
 };
@@ -73,7 +73,8 @@ FORERUN_HD int32_t quantize(float x, float inverse) {
   return inverse == 0.0F ? 0 : static_cast<int32_t>(rintf(x * inverse));
 }
 
-// Orders values descending and ties by ascending id: a larger key comes first. NaN counts as -inf, -0 as 0.
+// Orders values descending and ties by ascending id: a larger key comes first. NaN counts as -inf,
+// -0 as 0.
 FORERUN_HD uint64_t top_k_key(float value, uint32_t id) {
   if (!(value == value)) value = bits_float(0xFF800000U);
   uint32_t bits = float_bits(value);

@@ -19,7 +19,8 @@ void write(const std::string& from, char* text, size_t size) {
 }  // namespace
 
 // A new back end, or nullptr with the reason in `error`.
-extern "C" FORERUN_API forerun::Backend* forerun_cuda_make_backend(int device, char* error, size_t size) {
+extern "C" FORERUN_API forerun::Backend* forerun_cuda_make_backend(int device, char* error,
+                                                                   size_t size) {
   try {
     return std::make_unique<forerun::cuda::CudaBackend>(device).release();
   } catch (const std::exception& failure) {
@@ -40,8 +41,8 @@ extern "C" FORERUN_API int forerun_cuda_status(char* text, size_t size) {
     cudaDeviceProp properties{};
     forerun::cuda::check(cudaGetDeviceProperties(&properties, 0), "read the device's properties");
     const bool known = properties.major > 7 || (properties.major == 7 && properties.minor >= 5);
-    std::string found = std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
-                        std::to_string(properties.minor);
+    std::string found = std::string(properties.name) + ", compute capability " +
+                        std::to_string(properties.major) + "." + std::to_string(properties.minor);
     if (count > 1) found += " (first of " + std::to_string(count) + ")";
     if (!known) found += ": older than 7.5, not supported";
     write(found, text, size);

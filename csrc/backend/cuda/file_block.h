@@ -7,15 +7,17 @@
 
 namespace forerun::cuda {
 
-// Reads single codes and scales out of a block as the file stores it (base/blocks.h has the formats), so that one
-// thread of the packing kernel can gather what its lane of the matrix instruction will need.
+// Reads single codes and scales out of a block as the file stores it (base/blocks.h has the
+// formats), so that one thread of the packing kernel can gather what its lane of the matrix
+// instruction will need.
 template <DType T>
 struct FileBlock {
   static constexpr bool kSuper = T == DType::kQ4_K || T == DType::kQ5_K || T == DType::kQ6_K;
-  static constexpr bool kHasMin = T == DType::kQ4_1 || T == DType::kQ5_1 || T == DType::kQ4_K || T == DType::kQ5_K;
+  static constexpr bool kHasMin =
+      T == DType::kQ4_1 || T == DType::kQ5_1 || T == DType::kQ4_K || T == DType::kQ5_K;
   static constexpr int kElements = kSuper ? 256 : 32;
-  static constexpr int kBits = T == DType::kQ8_0   ? 8
-                               : T == DType::kQ6_K ? 6
+  static constexpr int kBits = T == DType::kQ8_0                                             ? 8
+                               : T == DType::kQ6_K                                           ? 6
                                : T == DType::kQ5_0 || T == DType::kQ5_1 || T == DType::kQ5_K ? 5
                                                                                              : 4;
   static constexpr int kBytes = T == DType::kQ4_0   ? 18
@@ -26,10 +28,17 @@ struct FileBlock {
                                 : T == DType::kQ4_K ? 144
                                 : T == DType::kQ5_K ? 176
                                                     : 210;
-  // The matrix instruction multiplies signed bytes. Types centred on a zero code are kept in two's complement in
-  // the top bits of the byte, that is times kFactor; d is divided by it, which is exact.
-  static constexpr int kFactor = T == DType::kQ4_0 ? 16 : T == DType::kQ5_0 ? 8 : T == DType::kQ6_K ? 4 : 1;
-  static constexpr int kZeroBit = T == DType::kQ4_0 ? 8 : T == DType::kQ5_0 ? 16 : T == DType::kQ6_K ? 32 : 0;
+  // The matrix instruction multiplies signed bytes. Types centred on a zero code are kept in two's
+  // complement in the top bits of the byte, that is times kFactor; d is divided by it, which is
+  // exact.
+  static constexpr int kFactor = T == DType::kQ4_0   ? 16
+                                 : T == DType::kQ5_0 ? 8
+                                 : T == DType::kQ6_K ? 4
+                                                     : 1;
+  static constexpr int kZeroBit = T == DType::kQ4_0   ? 8
+                                  : T == DType::kQ5_0 ? 16
+                                  : T == DType::kQ6_K ? 32
+                                                      : 0;
 
   // The code with its zero bit flipped: kBits bits.
   static FORERUN_HD uint32_t code(const uint8_t* block, int i) {

@@ -8,10 +8,11 @@
 
 namespace forerun::cuda {
 
-// Programmatic dependent launch (compute capability 9.0): a kernel may start while the one before it still runs, and
-// waits for its results in wait_for_inputs. Every kernel of a step calls begin_kernel, or let_next_start and later
-// wait_for_inputs before it touches anything that another kernel writes or reads; each block does so, so that a
-// kernel is complete only when all before it are.
+// Programmatic dependent launch (compute capability 9.0): a kernel may start while the one before
+// it still runs, and waits for its results in wait_for_inputs. Every kernel of a step calls
+// begin_kernel, or let_next_start and later wait_for_inputs before it touches anything that another
+// kernel writes or reads; each block does so, so that a kernel is complete only when all before it
+// are.
 __device__ __forceinline__ void let_next_start() {
 #if __CUDA_ARCH__ >= 900
   cudaTriggerProgrammaticLaunchCompletion();
@@ -28,8 +29,8 @@ __device__ __forceinline__ void begin_kernel() {
 }
 
 template <typename... Parameters, typename... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            Arguments&&... arguments) {
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+            cudaStream_t stream, Arguments&&... arguments) {
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;

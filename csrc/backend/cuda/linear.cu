@@ -6,18 +6,27 @@
 
 namespace forerun::cuda {
 
-extern template void linear_of<DType::kQ4_0>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
-extern template void linear_of<DType::kQ4_1>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
-extern template void linear_of<DType::kQ5_0>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
-extern template void linear_of<DType::kQ5_1>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
-extern template void linear_of<DType::kQ8_0>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
-extern template void linear_of<DType::kQ4_K>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
-extern template void linear_of<DType::kQ5_K>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
-extern template void linear_of<DType::kQ6_K>(const QuantizedRows&, const MatrixTasks&, cudaStream_t);
+extern template void linear_of<DType::kQ4_0>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
+extern template void linear_of<DType::kQ4_1>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
+extern template void linear_of<DType::kQ5_0>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
+extern template void linear_of<DType::kQ5_1>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
+extern template void linear_of<DType::kQ8_0>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
+extern template void linear_of<DType::kQ4_K>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
+extern template void linear_of<DType::kQ5_K>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
+extern template void linear_of<DType::kQ6_K>(const QuantizedRows&, const MatrixTasks&,
+                                             cudaStream_t);
 
 namespace {
 
-// Grid: x = 256 inputs, y = rows; one warp, lane l holds inputs 8 l .. 8 l + 7. Inputs past the last are zeros.
+// Grid: x = 256 inputs, y = rows; one warp, lane l holds inputs 8 l .. 8 l + 7. Inputs past the
+// last are zeros.
 template <bool Super>
 __global__ void quantize_kernel(Tensor x, QuantizedRows out) {
   begin_kernel();
@@ -31,7 +40,8 @@ __global__ void quantize_kernel(Tensor x, QuantizedRows out) {
     most = max(most, magnitude_bits(value[i]));
   }
 #pragma unroll
-  for (int step = 1; step < (Super ? 32 : 4); step *= 2) most = max(most, __shfl_xor_sync(~0U, most, step));
+  for (int step = 1; step < (Super ? 32 : 4); step *= 2)
+    most = max(most, __shfl_xor_sync(~0U, most, step));
   const BlockScale scale = block_scale(most);
   uint32_t words[2] = {0, 0};
   int32_t sum = 0;
@@ -62,16 +72,25 @@ __global__ void quantize_kernel(Tensor x, QuantizedRows out) {
 template <typename F>
 auto with_type(DType dtype, const F& f) {
   switch (dtype) {
-    case DType::kQ4_0: return f(std::integral_constant<DType, DType::kQ4_0>());
-    case DType::kQ4_1: return f(std::integral_constant<DType, DType::kQ4_1>());
-    case DType::kQ5_0: return f(std::integral_constant<DType, DType::kQ5_0>());
-    case DType::kQ5_1: return f(std::integral_constant<DType, DType::kQ5_1>());
-    case DType::kQ8_0: return f(std::integral_constant<DType, DType::kQ8_0>());
-    case DType::kQ4_K: return f(std::integral_constant<DType, DType::kQ4_K>());
-    case DType::kQ5_K: return f(std::integral_constant<DType, DType::kQ5_K>());
-    case DType::kQ6_K: return f(std::integral_constant<DType, DType::kQ6_K>());
+    case DType::kQ4_0:
+      return f(std::integral_constant<DType, DType::kQ4_0>());
+    case DType::kQ4_1:
+      return f(std::integral_constant<DType, DType::kQ4_1>());
+    case DType::kQ5_0:
+      return f(std::integral_constant<DType, DType::kQ5_0>());
+    case DType::kQ5_1:
+      return f(std::integral_constant<DType, DType::kQ5_1>());
+    case DType::kQ8_0:
+      return f(std::integral_constant<DType, DType::kQ8_0>());
+    case DType::kQ4_K:
+      return f(std::integral_constant<DType, DType::kQ4_K>());
+    case DType::kQ5_K:
+      return f(std::integral_constant<DType, DType::kQ5_K>());
+    case DType::kQ6_K:
+      return f(std::integral_constant<DType, DType::kQ6_K>());
     default:
-      throw Error(ErrorKind::kUnsupported, "cuda: no quantised kernel for " + std::string(dtype_info(dtype).name));
+      throw Error(ErrorKind::kUnsupported,
+                  "cuda: no quantised kernel for " + std::string(dtype_info(dtype).name));
   }
 }
 
@@ -81,14 +100,19 @@ TiledLimits tiled_limits() {
   TiledLimits limits;
   int device = 0;
   check(cudaGetDevice(&device), "ask for the device");
-  check(cudaDeviceGetAttribute(&limits.major, cudaDevAttrComputeCapabilityMajor, device), "ask for the device");
-  check(cudaDeviceGetAttribute(&limits.processors, cudaDevAttrMultiProcessorCount, device), "ask for the device");
-  check(cudaDeviceGetAttribute(&limits.shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "ask for the device");
+  check(cudaDeviceGetAttribute(&limits.major, cudaDevAttrComputeCapabilityMajor, device),
+        "ask for the device");
+  check(cudaDeviceGetAttribute(&limits.processors, cudaDevAttrMultiProcessorCount, device),
+        "ask for the device");
+  check(cudaDeviceGetAttribute(&limits.shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "ask for the device");
   return limits;
 }
 
 int64_t packed_record(DType dtype) {
-  return is_quantized(dtype) ? with_type(dtype, [](auto type) { return int64_t{Packed<type.value>::kRecord}; }) : 0;
+  return is_quantized(dtype)
+             ? with_type(dtype, [](auto type) { return int64_t{Packed<type.value>::kRecord}; })
+             : 0;
 }
 
 int32_t packed_unit(DType dtype) {
@@ -99,11 +123,13 @@ bool packed_super(DType dtype) {
   return with_type(dtype, [](auto type) { return FileBlock<type.value>::kSuper; });
 }
 
-void pack_blocks(DType dtype, const void* file, int32_t outputs, int32_t inputs, void* packed, cudaStream_t stream) {
+void pack_blocks(DType dtype, const void* file, int32_t outputs, int32_t inputs, void* packed,
+                 cudaStream_t stream) {
   with_type(dtype, [&](auto type) { pack_of<type.value>(file, outputs, inputs, packed, stream); });
 }
 
-void linear_quantized(DType dtype, const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t stream) {
+void linear_quantized(DType dtype, const QuantizedRows& x, const MatrixTasks& tasks,
+                      cudaStream_t stream) {
   with_type(dtype, [&](auto type) { linear_of<type.value>(x, tasks, stream); });
 }
 

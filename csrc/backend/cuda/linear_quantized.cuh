@@ -6,12 +6,13 @@
 
 namespace forerun::cuda {
 
-// out[row][output] for 16 outputs x 8 * Tiles rows per block: grid.x = panels of all tasks, grid.y = row tiles.
-// 8 warps, one per slice; the slices meet in shared memory. Reads each weight once per grid.y; bound by memory
-// bandwidth while the rows are few.
+// out[row][output] for 16 outputs x 8 * Tiles rows per block: grid.x = panels of all tasks, grid.y
+// = row tiles. 8 warps, one per slice; the slices meet in shared memory. Reads each weight once per
+// grid.y; bound by memory bandwidth while the rows are few.
 template <DType T, int Tiles>
 __global__ void __launch_bounds__(32 * kSlices, Tiles == 1 ? 2 : 1)
-    linear_quantized_kernel(const __grid_constant__ QuantizedRows x, const __grid_constant__ MatrixTasks tasks) {
+    linear_quantized_kernel(const __grid_constant__ QuantizedRows x,
+                            const __grid_constant__ MatrixTasks tasks) {
   let_next_start();
   using P = Packed<T>;
   constexpr int kRows = 8 * Tiles;
@@ -24,11 +25,13 @@ __global__ void __launch_bounds__(32 * kSlices, Tiles == 1 ? 2 : 1)
 
   float acc[Tiles][4] = {};
   Raw<T> next;
-  if (slice < tasks.units) next.template load<false>(records + static_cast<int64_t>(slice) * P::kRecord, lane);
+  if (slice < tasks.units)
+    next.template load<false>(records + static_cast<int64_t>(slice) * P::kRecord, lane);
   wait_for_inputs();  // the weights are nobody's output and were asked for before
   for (int unit = slice; unit < tasks.units; unit += kSlices) {
     const Raw<T> raw = next;
-    if (unit + kSlices < tasks.units) next.template load<false>(records + static_cast<int64_t>(unit + kSlices) * P::kRecord, lane);
+    if (unit + kSlices < tasks.units)
+      next.template load<false>(records + static_cast<int64_t>(unit + kSlices) * P::kRecord, lane);
     add_unit<T, Tiles>(raw, unit_rows<T>(x, unit, first_row), lane, acc);
   }
 #pragma unroll
@@ -52,20 +55,23 @@ __global__ void __launch_bounds__(32 * kSlices, Tiles == 1 ? 2 : 1)
 template <DType T, int Tiles>
 void launch_linear(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t stream) {
   const dim3 grid(tasks.panels, (x.rows + 8 * Tiles - 1) / (8 * Tiles));
-  launch("linear_quantized_kernel", linear_quantized_kernel<T, Tiles>, grid, 32 * kSlices, 0, stream, x, tasks);
+  launch("linear_quantized_kernel", linear_quantized_kernel<T, Tiles>, grid, 32 * kSlices, 0,
+         stream, x, tasks);
 }
 
 template <DType T>
 void linear_of(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t stream) {
   if (x.rows <= 8) return launch_linear<T, 1>(x, tasks, stream);
   if (x.rows <= 16) return launch_linear<T, 2>(x, tasks, stream);
-  if (x.rows <= 32 ? launch_tiled<T, 4>(x, tasks, stream) : launch_tiled<T, 8>(x, tasks, stream)) return;
+  if (x.rows <= 32 ? launch_tiled<T, 4>(x, tasks, stream) : launch_tiled<T, 8>(x, tasks, stream))
+    return;
   launch_linear<T, 4>(x, tasks, stream);
 }
 
 // One thread per lane of a record: grid.x = records, 32 * chunks threads. Runs once, at load.
 template <DType T>
-__global__ void pack_kernel(const uint8_t* file, int32_t outputs, int32_t inputs, int32_t units, std::byte* packed) {
+__global__ void pack_kernel(const uint8_t* file, int32_t outputs, int32_t inputs, int32_t units,
+                            std::byte* packed) {
   begin_kernel();
   using P = Packed<T>;
   using File = FileBlock<T>;
@@ -99,7 +105,9 @@ __global__ void pack_kernel(const uint8_t* file, int32_t outputs, int32_t inputs
     auto* scale = reinterpret_cast<uint8_t*>(out + P::kScale) + output * 16;
     for (int i = 0; i < 16; ++i) {
       const bool minimum = File::kHasMin && i >= 8;
-      scale[i] = block == nullptr ? 0 : minimum ? File::minimum(block, i - 8) : File::scale(block, i);
+      scale[i] = block == nullptr ? 0
+                 : minimum        ? File::minimum(block, i - 8)
+                                  : File::scale(block, i);
     }
     half[0] = block == nullptr ? 0 : File::d(block);
     half[1] = block == nullptr ? 0 : File::m(block);
@@ -117,7 +125,8 @@ void pack_of(const void* file, int32_t outputs, int32_t inputs, void* packed, cu
   const int32_t units = round_up(inputs, P::kUnit) / P::kUnit;
   const int64_t records = static_cast<int64_t>(round_up(outputs, 16) / 16) * units;
   launch("pack_kernel", pack_kernel<T>, static_cast<unsigned>(records), 32 * P::kChunks, 0, stream,
-         static_cast<const uint8_t*>(file), outputs, inputs, units, static_cast<std::byte*>(packed));
+         static_cast<const uint8_t*>(file), outputs, inputs, units,
+         static_cast<std::byte*>(packed));
 }
 
 }  // namespace forerun::cuda

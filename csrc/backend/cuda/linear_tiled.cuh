@@ -7,8 +7,9 @@
 
 namespace forerun::cuda {
 
-// The product for many rows, where the activations are what has to be moved: 8 warps (128 outputs) share them in shared
-// memory, filled by asynchronous copies some units ahead, and a warp takes the 8 slices one after the other.
+// The product for many rows, where the activations are what has to be moved: 8 warps (128 outputs)
+// share them in shared memory, filled by asynchronous copies some units ahead, and a warp takes the
+// 8 slices one after the other.
 constexpr int kTiledWarps = 8;
 constexpr int kTiledOutputs = 16 * kTiledWarps;
 
@@ -21,7 +22,8 @@ struct TiledStage {
   static constexpr int kScaleBytes = kRows * 4 * (P::File::kSuper ? 1 : 4 * P::kChunks);
   static constexpr int kSums = kScale + kScaleBytes;
   static constexpr int kBytes = kSums + (P::File::kSuper ? kRows * 16 : 0);
-  static constexpr int kOutStride = kTiledOutputs + 4;  // floats; the results of a block, after the last stage
+  static constexpr int kOutStride =
+      kTiledOutputs + 4;  // floats; the results of a block, after the last stage
   static constexpr int kOutBytes = kRows * kOutStride * 4;
 };
 
@@ -56,14 +58,17 @@ struct UnitCursor {
 };
 
 template <DType T, int Tiles>
-__device__ __forceinline__ void copy_weights(std::byte* stage, const std::byte* record, int warp, int lane) {
+__device__ __forceinline__ void copy_weights(std::byte* stage, const std::byte* record, int warp,
+                                             int lane) {
   using P = Packed<T>;
 #pragma unroll
-  for (int i = lane; i < P::kRecord / 16; i += 32) copy_async(stage + warp * P::kRecord + i * 16, record + i * 16);
+  for (int i = lane; i < P::kRecord / 16; i += 32)
+    copy_async(stage + warp * P::kRecord + i * 16, record + i * 16);
 }
 
 template <DType T, int Tiles>
-__device__ __forceinline__ void copy_rows(std::byte* stage, const QuantizedRows& x, int unit, int first_row) {
+__device__ __forceinline__ void copy_rows(std::byte* stage, const QuantizedRows& x, int unit,
+                                          int first_row) {
   using P = Packed<T>;
   using S = TiledStage<T, Tiles>;
   constexpr int kThreads = 32 * kTiledWarps;
@@ -71,22 +76,27 @@ __device__ __forceinline__ void copy_rows(std::byte* stage, const QuantizedRows&
 #pragma unroll
   for (int i = threadIdx.x; i < P::kUnit * S::kRows / 16; i += kThreads) {
     const int chunk = i / (4 * S::kRows), at = i % (4 * S::kRows);
-    copy_async(stage + S::kCodes + i * 16, rows.codes + static_cast<int64_t>(chunk) * x.padded * 64 + at * 16);
+    copy_async(stage + S::kCodes + i * 16,
+               rows.codes + static_cast<int64_t>(chunk) * x.padded * 64 + at * 16);
   }
   constexpr int kGroup = S::kRows * (P::File::kSuper ? 4 : 8);  // bytes of scales per group
   for (int i = threadIdx.x; i < S::kScaleBytes / 16; i += kThreads) {
     const int group = i * 16 / kGroup, at = i * 16 % kGroup;
-    const auto* from = reinterpret_cast<const std::byte*>(rows.scale) + static_cast<int64_t>(group) * x.padded * 8 + at;
+    const auto* from = reinterpret_cast<const std::byte*>(rows.scale) +
+                       static_cast<int64_t>(group) * x.padded * 8 + at;
     copy_async(stage + S::kScale + i * 16, from);
   }
   if constexpr (P::File::kSuper) {
-    for (int i = threadIdx.x; i < S::kRows; i += kThreads) copy_async(stage + S::kSums + i * 16, rows.sums + i * 8);
+    for (int i = threadIdx.x; i < S::kRows; i += kThreads)
+      copy_async(stage + S::kSums + i * 16, rows.sums + i * 8);
   }
 }
 
-// Adds what slice `index` of a block gave to the balanced tree: stack[level] waits for its right neighbour.
+// Adds what slice `index` of a block gave to the balanced tree: stack[level] waits for its right
+// neighbour.
 template <int Tiles>
-__device__ __forceinline__ void add_slice(int index, float (&acc)[Tiles][4], float (&stack)[3][Tiles * 4]) {
+__device__ __forceinline__ void add_slice(int index, float (&acc)[Tiles][4],
+                                          float (&stack)[3][Tiles * 4]) {
   int level = 0;
   for (; (index >> level & 1) != 0; ++level) {
 #pragma unroll
@@ -97,10 +107,12 @@ __device__ __forceinline__ void add_slice(int index, float (&acc)[Tiles][4], flo
   for (int i = 0; i < 4 * Tiles; ++i) stack[level][i] = acc[i / 4][i % 4];
 }
 
-// Grid: x = 128 outputs, y = 8 * Tiles rows. Shared: `stages` (2 or 3) TiledStage. Bound by the integer instructions that apply the scales.
+// Grid: x = 128 outputs, y = 8 * Tiles rows. Shared: `stages` (2 or 3) TiledStage. Bound by the
+// integer instructions that apply the scales.
 template <DType T, int Tiles>
 __global__ void __launch_bounds__(32 * kTiledWarps, 2)
-    linear_tiled_kernel(const __grid_constant__ QuantizedRows x, const __grid_constant__ MatrixTasks tasks, int stages) {
+    linear_tiled_kernel(const __grid_constant__ QuantizedRows x,
+                        const __grid_constant__ MatrixTasks tasks, int stages) {
 #if __CUDA_ARCH__ >= 800
   let_next_start();
   using P = Packed<T>;
@@ -110,7 +122,8 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 2)
   const int panel = min(blockIdx.x * kTiledWarps + warp, tasks.panels - 1);
   const int first_row = blockIdx.y * S::kRows;
   const MatrixTask& task = task_of(tasks, panel);
-  const std::byte* records = task.data + static_cast<int64_t>(panel - task.first_panel) * tasks.units * P::kRecord;
+  const std::byte* records =
+      task.data + static_cast<int64_t>(panel - task.first_panel) * tasks.units * P::kRecord;
   const auto record = [&](int unit) { return records + static_cast<int64_t>(unit) * P::kRecord; };
 
   UnitCursor ahead{tasks.units}, now = ahead;
@@ -171,7 +184,8 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 2)
   for (int tile = 0; tile < Tiles; ++tile) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      sums[(tile * 8 + 2 * (lane % 4) + i % 2) * S::kOutStride + warp * 16 + lane / 4 + 8 * (i / 2)] = acc[tile][i];
+      sums[(tile * 8 + 2 * (lane % 4) + i % 2) * S::kOutStride + warp * 16 + lane / 4 +
+           8 * (i / 2)] = acc[tile][i];
     }
   }
   __syncthreads();
@@ -183,7 +197,8 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 2)
     const int output = (panel_here - to.first_panel) * 16 + local % 16;
     if (output >= to.outputs) continue;
     const float sum = sums[row * S::kOutStride + local];
-    to.out[(first_row + row) * to.stride + output] = to.bias != nullptr ? sum + to.bias[output] : sum;
+    to.out[(first_row + row) * to.stride + output] =
+        to.bias != nullptr ? sum + to.bias[output] : sum;
   }
 #endif
 }
@@ -206,14 +221,16 @@ bool launch_tiled(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t
   int device = 0;
   check(cudaGetDevice(&device), "ask for the device");
   if (device != prepared_device) {
-    check(cudaFuncSetAttribute(linear_tiled_kernel<T, Tiles>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+    check(cudaFuncSetAttribute(linear_tiled_kernel<T, Tiles>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
           "ask for shared memory");
     prepared_device = device;
   }
-  const dim3 grid((tasks.panels + kTiledWarps - 1) / kTiledWarps, (x.rows + S::kRows - 1) / S::kRows);
+  const dim3 grid((tasks.panels + kTiledWarps - 1) / kTiledWarps,
+                  (x.rows + S::kRows - 1) / S::kRows);
   if (static_cast<int>(grid.x * grid.y) < limits.processors) return false;
-  launch("linear_tiled_kernel", linear_tiled_kernel<T, Tiles>, grid, 32 * kTiledWarps, static_cast<size_t>(shared), stream,
-         x, tasks, stages);
+  launch("linear_tiled_kernel", linear_tiled_kernel<T, Tiles>, grid, 32 * kTiledWarps,
+         static_cast<size_t>(shared), stream, x, tasks, stages);
   return true;
 }
 

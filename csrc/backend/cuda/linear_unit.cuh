@@ -8,10 +8,10 @@
 
 namespace forerun::cuda {
 
-// The order of a quantised product. Integers inside a unit are exact. The units of an output go to 8 slices, unit u
-// to slice u % 8; a slice is one fma chain in unit order; the slices are added as a balanced tree, ((s0 + s1) +
-// (s2 + s3)) + ((s4 + s5) + (s6 + s7)). All of it depends on the inputs and the type alone, never on the rows: every kernel below
-// gives the same bits for a row.
+// The order of a quantised product. Integers inside a unit are exact. The units of an output go to
+// 8 slices, unit u to slice u % 8; a slice is one fma chain in unit order; the slices are added as
+// a balanced tree, ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)). All of it depends on the
+// inputs and the type alone, never on the rows: every kernel below gives the same bits for a row.
 constexpr int kSlices = 8;
 
 // What a lane holds of one record, loaded one unit ahead of its use.
@@ -20,7 +20,7 @@ struct Raw {
   using P = Packed<T>;
   uint4 low[P::kChunks * P::kLowWords / 4];
   uint32_t high[P::kChunks * P::kHighWords + (P::kHighWords == 0)];
-  uint4 scale[2];                   // of outputs g and g + 8
+  uint4 scale[2];  // of outputs g and g + 8
   uint32_t half[2][P::kHalves / 2];
 
   // Shared: the record was copied to shared memory.
@@ -29,7 +29,8 @@ struct Raw {
 #pragma unroll
     for (int i = 0; i < P::kChunks * P::kLowWords / 4; ++i) {
       constexpr int kVectors = P::kLowWords / 4;
-      const std::byte* at = record + (i / kVectors * 32 + lane) * (4 * P::kLowWords) + i % kVectors * 16;
+      const std::byte* at =
+          record + (i / kVectors * 32 + lane) * (4 * P::kLowWords) + i % kVectors * 16;
       low[i] = Shared ? *reinterpret_cast<const uint4*>(at) : load_streaming(at);
     }
     if constexpr (P::kHighWords > 0) {
@@ -48,7 +49,8 @@ struct Raw {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int output = lane / 4 + 8 * r;
-      if constexpr (P::File::kSuper) scale[r] = *reinterpret_cast<const uint4*>(record + P::kScale + output * 16);
+      if constexpr (P::File::kSuper)
+        scale[r] = *reinterpret_cast<const uint4*>(record + P::kScale + output * 16);
       const std::byte* at = record + P::kHalf + output * 2 * P::kHalves;
       if constexpr (P::kHalves == 2) {
         half[r][0] = *reinterpret_cast<const uint32_t*>(at);
@@ -82,13 +84,17 @@ struct Raw {
 __device__ __forceinline__ uint32_t word_of(const uint4& v, int i) {
   return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
-__device__ __forceinline__ int32_t byte_of(const uint4& v, int i) {  // sign-extended; K types' 6 bits are positive
-  int32_t value;  // the top bit of a selector repeats the sign
-  asm("prmt.b32 %0, %1, 0, %2;" : "=r"(value) : "r"(word_of(v, i / 4)), "r"(0x8880 + i % 4 * 0x1111));
+__device__ __forceinline__ int32_t byte_of(const uint4& v,
+                                           int i) {  // sign-extended; K types' 6 bits are positive
+  int32_t value;                                     // the top bit of a selector repeats the sign
+  asm("prmt.b32 %0, %1, 0, %2;"
+      : "=r"(value)
+      : "r"(word_of(v, i / 4)), "r"(0x8880 + i % 4 * 0x1111));
   return value;
 }
 
-// The activations of one unit and some rows, in global or shared memory; `stride` rows lie between chunks and groups.
+// The activations of one unit and some rows, in global or shared memory; `stride` rows lie between
+// chunks and groups.
 struct UnitRows {
   const std::byte* codes;
   const float* scale;
@@ -97,10 +103,11 @@ struct UnitRows {
   int rows;  // past these the codes are taken as 0
 };
 
-// Applies the scales to the integer sums of one unit of a K type; column: the first of the lane's two rows.
+// Applies the scales to the integer sums of one unit of a K type; column: the first of the lane's
+// two rows.
 template <DType T>
-__device__ __forceinline__ void finish_super(const Raw<T>& raw, const int32_t (&sum)[4], const UnitRows& x, int column,
-                                             float (&acc)[4]) {
+__device__ __forceinline__ void finish_super(const Raw<T>& raw, const int32_t (&sum)[4],
+                                             const UnitRows& x, int column, float (&acc)[4]) {
   const float2 d = *reinterpret_cast<const float2*>(x.scale + column);
   constexpr float kInverse = 1.0F / Packed<T>::File::kFactor;
 #pragma unroll
@@ -109,7 +116,8 @@ __device__ __forceinline__ void finish_super(const Raw<T>& raw, const int32_t (&
     acc[i] = fmaf(scale, static_cast<float>(sum[i]), acc[i]);
   }
   if constexpr (Packed<T>::File::kHasMin) {
-    const uint4 sums[2] = {reinterpret_cast<const uint4*>(x.sums)[column], reinterpret_cast<const uint4*>(x.sums)[column + 1]};
+    const uint4 sums[2] = {reinterpret_cast<const uint4*>(x.sums)[column],
+                           reinterpret_cast<const uint4*>(x.sums)[column + 1]};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       int32_t minimum = 0;
@@ -117,7 +125,8 @@ __device__ __forceinline__ void finish_super(const Raw<T>& raw, const int32_t (&
       for (int pair = 0; pair < 4; ++pair) {
         const auto two_sums = static_cast<int32_t>(word_of(sums[i % 2], pair));
         const auto minima = static_cast<int32_t>(word_of(raw.scale[i / 2], 2 + pair / 2));
-        minimum = pair % 2 == 0 ? __dp2a_lo(two_sums, minima, minimum) : __dp2a_hi(two_sums, minima, minimum);
+        minimum = pair % 2 == 0 ? __dp2a_lo(two_sums, minima, minimum)
+                                : __dp2a_hi(two_sums, minima, minimum);
       }
       const float scale = raw.half_at(i / 2, 1) * (i % 2 == 0 ? d.x : d.y);
       acc[i] = fmaf(-scale, static_cast<float>(minimum), acc[i]);
@@ -125,18 +134,21 @@ __device__ __forceinline__ void finish_super(const Raw<T>& raw, const int32_t (&
   }
 }
 
-// Adds one unit to the accumulators of 16 outputs x 8 rows; b: the lane's activations of each chunk.
+// Adds one unit to the accumulators of 16 outputs x 8 rows; b: the lane's activations of each
+// chunk.
 template <DType T>
-__device__ __forceinline__ void add_super(const Raw<T>& raw, const uint32_t (&a)[2 * Packed<T>::kChunks][4],
-                                          const uint4 (&b)[Packed<T>::kChunks], const UnitRows& x, int column,
-                                          float (&acc)[4]) {
+__device__ __forceinline__ void add_super(const Raw<T>& raw,
+                                          const uint32_t (&a)[2 * Packed<T>::kChunks][4],
+                                          const uint4 (&b)[Packed<T>::kChunks], const UnitRows& x,
+                                          int column, float (&acc)[4]) {
   int32_t sum[4] = {0, 0, 0, 0};
 #pragma unroll
   for (int group = 0; group < 8; ++group) {
     const uint4& v = b[group / 2];
     const uint32_t b0 = group % 2 == 0 ? v.x : v.z, b1 = group % 2 == 0 ? v.y : v.w;
     if constexpr (T == DType::kQ6_K) {
-      const Tile low = mma_16(a[group][0], a[group][1], b0), high = mma_16(a[group][2], a[group][3], b1);
+      const Tile low = mma_16(a[group][0], a[group][1], b0),
+                 high = mma_16(a[group][2], a[group][3], b1);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         sum[i] += low.v[i] * byte_of(raw.scale[i / 2], 2 * group);
@@ -152,9 +164,10 @@ __device__ __forceinline__ void add_super(const Raw<T>& raw, const uint32_t (&a)
 }
 
 template <DType T>
-__device__ __forceinline__ void add_blocks(const Raw<T>& raw, const uint32_t (&a)[2 * Packed<T>::kChunks][4],
-                                           const uint4 (&b)[Packed<T>::kChunks], const UnitRows& x, int column,
-                                           float (&acc)[4]) {
+__device__ __forceinline__ void add_blocks(const Raw<T>& raw,
+                                           const uint32_t (&a)[2 * Packed<T>::kChunks][4],
+                                           const uint4 (&b)[Packed<T>::kChunks], const UnitRows& x,
+                                           int column, float (&acc)[4]) {
   constexpr int kGroups = 2 * Packed<T>::kChunks;
   constexpr float kInverse = 1.0F / Packed<T>::File::kFactor;
 #pragma unroll
@@ -176,7 +189,8 @@ __device__ __forceinline__ void add_blocks(const Raw<T>& raw, const uint32_t (&a
 
 // acc += unit of a panel, for Tiles tiles of 8 rows.
 template <DType T, int Tiles>
-__device__ __forceinline__ void add_unit(const Raw<T>& raw, const UnitRows& x, int lane, float (&acc)[Tiles][4]) {
+__device__ __forceinline__ void add_unit(const Raw<T>& raw, const UnitRows& x, int lane,
+                                         float (&acc)[Tiles][4]) {
   using P = Packed<T>;
   uint32_t a[2 * P::kChunks][4];
 #pragma unroll

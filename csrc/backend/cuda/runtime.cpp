@@ -9,8 +9,8 @@ namespace forerun::cuda {
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // a sticky error stays, any other is taken off
-  throw Error(ErrorKind::kDevice, std::string("cuda: ") + what + ": " + cudaGetErrorString(status) + " (" +
-                                      cudaGetErrorName(status) + ")");
+  throw Error(ErrorKind::kDevice, std::string("cuda: ") + what + ": " + cudaGetErrorString(status) +
+                                      " (" + cudaGetErrorName(status) + ")");
 }
 
 bool early_launch() {
@@ -18,7 +18,8 @@ bool early_launch() {
     int device = 0;
     int major = 0;
     check(cudaGetDevice(&device), "ask for the device");
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "ask for the compute capability");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+          "ask for the compute capability");
     return major >= 9;
   }();
   return answer;
@@ -32,14 +33,17 @@ std::byte* allocate_device(int64_t bytes, const char* purpose) {
     size_t left = 0;
     size_t total = 0;
     check(cudaMemGetInfo(&left, &total), "ask for the free memory");
-    throw Error(ErrorKind::kOutOfMemory, std::string("cuda: ") + purpose + " needs " + std::to_string(bytes) +
-                                             " bytes of device memory; " + std::to_string(left) + " of " +
-                                             std::to_string(total) + " are free");
+    throw Error(ErrorKind::kOutOfMemory, std::string("cuda: ") + purpose + " needs " +
+                                             std::to_string(bytes) + " bytes of device memory; " +
+                                             std::to_string(left) + " of " + std::to_string(total) +
+                                             " are free");
   }
   check(status, "allocate");
-  // The legacy stream's memset is not ordered with ours, so it is waited for; allocation is not part of a step.
+  // The legacy stream's memset is not ordered with ours, so it is waited for; allocation is not
+  // part of a step.
   const cudaError_t cleared = cudaMemset(data, 0, static_cast<size_t>(bytes));
-  const cudaError_t waited = cleared == cudaSuccess ? cudaStreamSynchronize(cudaStreamLegacy) : cleared;
+  const cudaError_t waited =
+      cleared == cudaSuccess ? cudaStreamSynchronize(cudaStreamLegacy) : cleared;
   if (waited != cudaSuccess) cudaFree(data);
   check(waited, "clear new memory");
   return static_cast<std::byte*>(data);

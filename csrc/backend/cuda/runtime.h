@@ -11,8 +11,8 @@ namespace forerun::cuda {
 // Throws Error(kDevice) "cuda: <what>: <the runtime's text>" unless status is cudaSuccess.
 void check(cudaError_t status, const char* what);
 
-// Whether kernels may start before the one ahead of them ends (kernel_launch.cuh). Asked once: all devices of a
-// process are taken to be alike.
+// Whether kernels may start before the one ahead of them ends (kernel_launch.cuh). Asked once: all
+// devices of a process are taken to be alike.
 bool early_launch();
 
 class Stream {
@@ -36,7 +36,9 @@ class Event {
   ~Event() { cudaEventDestroy(event_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
-  void record(cudaStream_t stream) const { check(cudaEventRecord(event_, stream), "record an event"); }
+  void record(cudaStream_t stream) const {
+    check(cudaEventRecord(event_, stream), "record an event");
+  }
   void wait() const { check(cudaEventSynchronize(event_), "wait for an event"); }
   cudaEvent_t get() const { return event_; }
 
@@ -44,7 +46,8 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-// Device memory of the library itself, zeroed. Error(kOutOfMemory) says what it was for, how much was asked and left.
+// Device memory of the library itself, zeroed. Error(kOutOfMemory) says what it was for, how much
+// was asked and left.
 class DeviceMemory {
  public:
   DeviceMemory() = default;

@@ -7,8 +7,8 @@
 
 namespace forerun::cuda {
 
-// Page-locked slots through which small host data goes to the device without waiting: the caller's memory is free
-// again when upload returns. A slot is used again only after its last copy is done.
+// Page-locked slots through which small host data goes to the device without waiting: the caller's
+// memory is free again when upload returns. A slot is used again only after its last copy is done.
 class Staging {
  public:
   static constexpr int64_t kSlotBytes = 256 * 1024;

@@ -1,17 +1,19 @@
 #include <algorithm>
 
 #include "backend/cuda/elementwise.h"
-#include "backend/cuda/launch.h"
 #include "backend/cuda/kernel_launch.cuh"
+#include "backend/cuda/launch.h"
 
 namespace forerun::cuda {
 namespace {
 
 constexpr int kSorted = 2048;  // keys per block, 16 KiB of shared memory
 
-// The k largest keys of each run of kSorted, largest first: grid.x = runs, grid.y = rows. Bitonic sort. Every key
-// but the filler 0 is unique, so the result does not depend on the order of work. First pass: keys from values.
-__global__ void __launch_bounds__(512) top_k_kernel(Tensor x, const uint64_t* keys, int count, int k, uint64_t* out) {
+// The k largest keys of each run of kSorted, largest first: grid.x = runs, grid.y = rows. Bitonic
+// sort. Every key but the filler 0 is unique, so the result does not depend on the order of work.
+// First pass: keys from values.
+__global__ void __launch_bounds__(512)
+    top_k_kernel(Tensor x, const uint64_t* keys, int count, int k, uint64_t* out) {
   begin_kernel();
   __shared__ uint64_t sorted[kSorted];
   const int first = blockIdx.x * kSorted;
@@ -53,7 +55,8 @@ const uint64_t* top_k(Tensor x, int32_t k, uint64_t* first, uint64_t* second, cu
   const uint64_t* from = nullptr;
   while (true) {
     const int runs = runs_of(count);
-    launch("top_k_kernel", top_k_kernel, dim3(runs, x.rows), 512, 0, stream, x, from, count, k, first);
+    launch("top_k_kernel", top_k_kernel, dim3(runs, x.rows), 512, 0, stream, x, from, count, k,
+           first);
     if (runs == 1) return first;
     count = runs * k;
     from = first;

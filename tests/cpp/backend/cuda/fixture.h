@@ -17,7 +17,8 @@ struct Rows {
   Rows(Backend& on, const std::vector<float>& values, int64_t rows) : backend(&on) {
     buffer = on.allocate(static_cast<int64_t>(values.size() * sizeof(float)));
     on.upload(buffer.data(), values.data(), buffer.bytes());
-    tensor = Tensor(buffer.floats(), static_cast<int32_t>(rows), static_cast<int32_t>(static_cast<int64_t>(values.size()) / rows));
+    tensor = Tensor(buffer.floats(), static_cast<int32_t>(rows),
+                    static_cast<int32_t>(static_cast<int64_t>(values.size()) / rows));
   }
   Rows(Backend& on, int64_t rows, int64_t cols)  // full of NaN, so that an unwritten value shows
       : Rows(on, std::vector<float>(static_cast<size_t>(rows * cols), __builtin_nanf("")), rows) {}

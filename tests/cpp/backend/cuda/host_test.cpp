@@ -20,8 +20,9 @@ template <DType T>
 struct Is {
   static constexpr DType kType = T;
 };
-using BlockTypes = testing::Types<Is<DType::kQ4_0>, Is<DType::kQ4_1>, Is<DType::kQ5_0>, Is<DType::kQ5_1>, Is<DType::kQ8_0>,
-                                  Is<DType::kQ4_K>, Is<DType::kQ5_K>, Is<DType::kQ6_K>>;
+using BlockTypes =
+    testing::Types<Is<DType::kQ4_0>, Is<DType::kQ4_1>, Is<DType::kQ5_0>, Is<DType::kQ5_1>,
+                   Is<DType::kQ8_0>, Is<DType::kQ4_K>, Is<DType::kQ5_K>, Is<DType::kQ6_K>>;
 TYPED_TEST_SUITE(CudaBlocks, BlockTypes);
 
 TYPED_TEST(CudaBlocks, CodesAndScalesOfABlockAreThoseOfTheFile) {
@@ -35,8 +36,9 @@ TYPED_TEST(CudaBlocks, CodesAndScalesOfABlockAreThoseOfTheFile) {
     const auto* block = reinterpret_cast<const uint8_t*>(matrix.bytes.data() + first);
     unpack_block(kType, block, wanted);
     for (int i = 0; i < File::kElements; ++i) {
-      const int code = kType == DType::kQ8_0 ? static_cast<int8_t>(File::code(block, i))
-                                             : static_cast<int>(File::code(block, i) ^ File::kZeroBit);
+      const int code = kType == DType::kQ8_0
+                           ? static_cast<int8_t>(File::code(block, i))
+                           : static_cast<int>(File::code(block, i) ^ File::kZeroBit);
       ASSERT_EQ(code, wanted.code[i]) << "element " << i;
     }
     EXPECT_EQ(half_to_float(File::d(block)), wanted.d);
@@ -65,7 +67,8 @@ TYPED_TEST(CudaBlocks, PackedLanesHoldTheOperandOfTheMatrixInstruction) {
   UnpackedBlock wanted;
   for (int chunk = 0; chunk < 4; ++chunk) {
     const auto code = [&](int output, int input) {
-      return File::code(block_of(output, chunk * 64 + input), (chunk * 64 + input) % File::kElements);
+      return File::code(block_of(output, chunk * 64 + input),
+                        (chunk * 64 + input) % File::kElements);
     };
     for (int lane = 0; lane < 32; ++lane) {
       uint32_t low[8], high[3], a[4];
@@ -97,7 +100,8 @@ TEST(CudaLayout, ActivationsOfAChunkAreAPermutationWithTheWordsOfALaneTogether) 
   for (int input = 0; input < 64; ++input) ++seen[static_cast<size_t>(activation_offset(input))];
   EXPECT_EQ(seen, std::vector<int>(64, 1));
   for (int lane = 0; lane < 4; ++lane) {
-    for (int word = 0; word < 4; ++word) {  // B operand: word i of a group holds inputs 4 t + 16 i ..
+    for (int word = 0; word < 4;
+         ++word) {  // B operand: word i of a group holds inputs 4 t + 16 i ..
       const int input = word / 2 * 32 + word % 2 * 16 + lane * 4;
       EXPECT_EQ(activation_offset(input), lane * 16 + word * 4);
     }

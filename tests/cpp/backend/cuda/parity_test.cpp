@@ -1,5 +1,6 @@
-// Every operation of the CUDA back end against the CPU back end. The quantised products share the integers of the CPU
-// and differ in the order of fp32 additions only, as do norms and attention: 2e-6 of the vector's norm.
+// Every operation of the CUDA back end against the CPU back end. The quantised products share the
+// integers of the CPU and differ in the order of fp32 additions only, as do norms and attention:
+// 2e-6 of the vector's norm.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,8 +14,8 @@ namespace {
 
 constexpr double kTolerance = 2e-6;
 
-std::vector<float> linear(Backend& backend, const FileMatrix& matrix, const std::vector<float>& x, int64_t rows,
-                          const std::vector<float>& bias) {
+std::vector<float> linear(Backend& backend, const FileMatrix& matrix, const std::vector<float>& x,
+                          int64_t rows, const std::vector<float>& bias) {
   const auto weight = backend.pack(matrix.host());
   const Rows in(backend, x, rows), out(backend, rows, matrix.rows);
   const Rows bias_rows(backend, bias.empty() ? std::vector<float>(1) : bias, 1);
@@ -31,8 +32,10 @@ TEST_F(Cuda, LinearMatchesTheCpuForEveryTypeOfWeight) {
       for (const int64_t rows : {1, 3, 17, 64, 130}) {
         const std::vector<float> x = random_floats(rows * cols, 17);
         const std::vector<float> bias = rows == 3 ? random_floats(75, 2) : std::vector<float>();
-        const double error = relative_error(linear(gpu(), matrix, x, rows, bias), linear(cpu(), matrix, x, rows, bias));
-        EXPECT_LT(error, kTolerance) << dtype_info(dtype).name << " " << cols << " inputs, " << rows << " rows";
+        const double error = relative_error(linear(gpu(), matrix, x, rows, bias),
+                                            linear(cpu(), matrix, x, rows, bias));
+        EXPECT_LT(error, kTolerance)
+            << dtype_info(dtype).name << " " << cols << " inputs, " << rows << " rows";
       }
     }
   }
@@ -48,11 +51,13 @@ TEST_F(Cuda, LinearIsTheProductOfTheDequantisedMatrix) {
       for (int output = 0; output < 48; ++output) {
         const std::vector<float> w = matrix.row(output);
         double sum = 0.0;
-        for (size_t i = 0; i < w.size(); ++i) sum += static_cast<double>(w[i]) * x[static_cast<size_t>(row) * 1024 + i];
+        for (size_t i = 0; i < w.size(); ++i)
+          sum += static_cast<double>(w[i]) * x[static_cast<size_t>(row) * 1024 + i];
         wanted.push_back(static_cast<float>(sum));
       }
     }
-    EXPECT_LT(relative_error(linear(gpu(), matrix, x, 5, {}), wanted), is_quantized(dtype) ? 0.02 : 1e-6)
+    EXPECT_LT(relative_error(linear(gpu(), matrix, x, 5, {}), wanted),
+              is_quantized(dtype) ? 0.02 : 1e-6)
         << dtype_info(dtype).name;
   }
 }
@@ -65,7 +70,8 @@ TEST_F(Cuda, LinearRowBitsDoNotDependOnTheOtherRows) {
     const Rows x(gpu(), random_floats(200 * cols, 43), 200);
     const Rows alone(gpu(), 200, matrix.rows);
     for (int32_t row = 0; row < 200; ++row) {
-      Tensor one(x.tensor.row(row), 1, static_cast<int32_t>(cols)), out(alone.tensor.row(row), 1, 150);
+      Tensor one(x.tensor.row(row), 1, static_cast<int32_t>(cols)),
+          out(alone.tensor.row(row), 1, 150);
       const LinearTask task{weight.get(), nullptr, out};
       gpu().linear(one, {&task, 1});
     }
@@ -75,22 +81,26 @@ TEST_F(Cuda, LinearRowBitsDoNotDependOnTheOtherRows) {
       const LinearTask task{weight.get(), nullptr, together.tensor};
       gpu().linear(x.tensor.first_rows(rows), {&task, 1});
       const std::vector<float> first(wanted.begin(), wanted.begin() + rows * matrix.rows);
-      ASSERT_TRUE(same_bits(together.values(), first)) << dtype_info(dtype).name << " " << rows << " rows";
+      ASSERT_TRUE(same_bits(together.values(), first))
+          << dtype_info(dtype).name << " " << rows << " rows";
     }
   }
 }
 
-// Enough outputs for the kernel that shares the activations of 128 outputs; in two tasks, the first not a whole panel.
+// Enough outputs for the kernel that shares the activations of 128 outputs; in two tasks, the first
+// not a whole panel.
 TEST_F(Cuda, LinearRowBitsAreTheSameForManyOutputs) {
   for (const DType dtype : kWeightTypes) {
     if (!is_quantized(dtype)) continue;
     const int64_t cols = 2560;
-    const FileMatrix first = random_matrix(dtype, 88, cols, 45), second = random_matrix(dtype, 17100, cols, 46);
+    const FileMatrix first = random_matrix(dtype, 88, cols, 45),
+                     second = random_matrix(dtype, 17100, cols, 46);
     const auto first_weight = gpu().pack(first.host()), second_weight = gpu().pack(second.host());
     const Rows x(gpu(), random_floats(150 * cols, 47), 150);
     const auto run = [&](int32_t from, int32_t rows) {
       const Rows a(gpu(), rows, first.rows), b(gpu(), rows, second.rows);
-      const LinearTask tasks[] = {{first_weight.get(), nullptr, a.tensor}, {second_weight.get(), nullptr, b.tensor}};
+      const LinearTask tasks[] = {{first_weight.get(), nullptr, a.tensor},
+                                  {second_weight.get(), nullptr, b.tensor}};
       gpu().linear(Tensor(x.tensor.row(from), rows, static_cast<int32_t>(cols)), tasks);
       std::vector<float> out = a.values();
       const std::vector<float> more = b.values();
@@ -106,7 +116,8 @@ TEST_F(Cuda, LinearRowBitsAreTheSameForManyOutputs) {
     for (const int32_t rows : {17, 32, 33, 64, 65, 150}) {
       const std::vector<float> together = run(0, rows);
       for (const int32_t row : {0, 9, rows - 1}) {
-        ASSERT_TRUE(same_bits(row_of(together, rows, row), run(row, 1))) << dtype_info(dtype).name << " " << rows << " rows";
+        ASSERT_TRUE(same_bits(row_of(together, rows, row), run(row, 1)))
+            << dtype_info(dtype).name << " " << rows << " rows";
       }
     }
   }
@@ -118,12 +129,14 @@ TEST_F(Cuda, TasksOfDifferentTypesShareOneCall) {
   std::vector<std::unique_ptr<Weight>> weights;
   std::vector<Rows> outs;
   for (int i = 0; i < 13; ++i) {
-    matrices.push_back(random_matrix(kWeightTypes[i % 11], 20 + 9 * i, 512, static_cast<uint32_t>(i)));
+    matrices.push_back(
+        random_matrix(kWeightTypes[i % 11], 20 + 9 * i, 512, static_cast<uint32_t>(i)));
     weights.push_back(gpu().pack(matrices.back().host()));
     outs.emplace_back(gpu(), 6, 20 + 9 * i);
   }
   std::vector<LinearTask> tasks;
-  for (size_t i = 0; i < weights.size(); ++i) tasks.push_back({weights[i].get(), nullptr, outs[i].tensor});
+  for (size_t i = 0; i < weights.size(); ++i)
+    tasks.push_back({weights[i].get(), nullptr, outs[i].tensor});
   const Rows in(gpu(), x, 6);
   gpu().linear(in.tensor, tasks);
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -141,8 +154,8 @@ TEST_F(Cuda, ActivationsThatAreNotFiniteSpoilTheirRowOnly) {
 }
 
 template <typename Operation>
-void compare(Backend& gpu, Backend& cpu, const std::vector<float>& x, int64_t rows, const Operation& operation,
-             double tolerance = kTolerance) {
+void compare(Backend& gpu, Backend& cpu, const std::vector<float>& x, int64_t rows,
+             const Operation& operation, double tolerance = kTolerance) {
   const Rows on_gpu(gpu, x, rows), on_cpu(cpu, x, rows);
   operation(gpu, on_gpu.tensor);
   operation(cpu, on_cpu.tensor);
@@ -151,7 +164,8 @@ void compare(Backend& gpu, Backend& cpu, const std::vector<float>& x, int64_t ro
 
 TEST_F(Cuda, NormsMatchTheCpu) {
   for (const int64_t width : {64, 100, 576, 4096}) {
-    const std::vector<float> x = random_floats(5 * width * 3, 61), weight = random_floats(3 * width, 62);
+    const std::vector<float> x = random_floats(5 * width * 3, 61),
+                             weight = random_floats(3 * width, 62);
     compare(gpu(), cpu(), x, 5, [&](Backend& backend, Tensor t) {
       const Rows w(backend, weight, 1);
       backend.rms_norm(t, w.tensor.data, 1e-5F, t);
@@ -173,29 +187,37 @@ TEST_F(Cuda, RotationMatchesTheCpuInBothPairings) {
   }
   for (const bool interleaved : {false, true}) {
     for (const int64_t head_dim : {48, 64}) {
-      compare(gpu(), cpu(), random_floats(4 * 5 * head_dim, 71), 4, [&](Backend& backend, Tensor t) {
-        const Rows cos_sin(backend, angles, 4);
-        backend.rope(t, 5, cos_sin.tensor, interleaved);
-      });
+      compare(gpu(), cpu(), random_floats(4 * 5 * head_dim, 71), 4,
+              [&](Backend& backend, Tensor t) {
+                const Rows cos_sin(backend, angles, 4);
+                backend.rope(t, 5, cos_sin.tensor, interleaved);
+              });
     }
   }
 }
 
 TEST_F(Cuda, ElementwiseOperationsMatchTheCpu) {
-  const std::vector<float> up = random_floats(7 * 300, 81, 4.0F), gate = random_floats(7 * 300, 82, 4.0F);
+  const std::vector<float> up = random_floats(7 * 300, 81, 4.0F),
+                           gate = random_floats(7 * 300, 82, 4.0F);
   compare(gpu(), cpu(), gate, 7, [&](Backend& backend, Tensor t) {
     const Rows other(backend, up, 7);
     backend.swiglu(t, other.tensor, t);
   });
-  compare(gpu(), cpu(), gate, 7, [&](Backend& backend, Tensor t) {
-    const Rows other(backend, up, 7);
-    backend.add(t, other.tensor);
-  }, 0.0);
-  compare(gpu(), cpu(), gate, 7, [&](Backend& backend, Tensor t) {
-    const Rows other(backend, up, 7);
-    const std::vector<int32_t> rows = {6, 0, 3, 3};
-    backend.gather_rows(other.tensor, rows, t.first_rows(4));
-  }, 0.0);
+  compare(
+      gpu(), cpu(), gate, 7,
+      [&](Backend& backend, Tensor t) {
+        const Rows other(backend, up, 7);
+        backend.add(t, other.tensor);
+      },
+      0.0);
+  compare(
+      gpu(), cpu(), gate, 7,
+      [&](Backend& backend, Tensor t) {
+        const Rows other(backend, up, 7);
+        const std::vector<int32_t> rows = {6, 0, 3, 3};
+        backend.gather_rows(other.tensor, rows, t.first_rows(4));
+      },
+      0.0);
 }
 
 TEST_F(Cuda, TopKMatchesASortWithTiesToTheLowestId) {
@@ -215,9 +237,11 @@ TEST_F(Cuda, TopKMatchesASortWithTiesToTheLowestId) {
         std::vector<int32_t> order(static_cast<size_t>(cols));
         for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
         const auto value = [&](int32_t id) { return std::isnan(at[id]) ? -INFINITY : at[id]; };
-        std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return value(a) > value(b); });
+        std::stable_sort(order.begin(), order.end(),
+                         [&](int32_t a, int32_t b) { return value(a) > value(b); });
         for (int32_t i = 0; i < k; ++i) {
-          ASSERT_EQ(ids[static_cast<size_t>(row * k + i)], order[static_cast<size_t>(i)]) << cols << " " << k << " " << i;
+          ASSERT_EQ(ids[static_cast<size_t>(row * k + i)], order[static_cast<size_t>(i)])
+              << cols << " " << k << " " << i;
           ASSERT_EQ(values[static_cast<size_t>(row * k + i)], value(order[static_cast<size_t>(i)]));
         }
       }
@@ -244,7 +268,8 @@ TEST_F(Cuda, FailuresAreErrorsThatNameTheirCause) {
     FAIL() << "a petabyte was allocated";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kOutOfMemory);
-    EXPECT_NE(std::string(error.what()).find("1125899906842624 bytes"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("1125899906842624 bytes"), std::string::npos)
+        << error.what();
   }
   const std::vector<std::byte> bytes(64);
   EXPECT_THROW(gpu().pack({DType::kI32, 2, 8, bytes.data()}), Error);

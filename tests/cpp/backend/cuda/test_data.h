@@ -39,7 +39,8 @@ struct FileMatrix {
 };
 
 inline FileMatrix random_matrix(DType dtype, int64_t rows, int64_t cols, uint32_t seed) {
-  FileMatrix matrix{dtype, rows, cols, std::vector<std::byte>(static_cast<size_t>(dtype_bytes(dtype, rows * cols)))};
+  FileMatrix matrix{dtype, rows, cols,
+                    std::vector<std::byte>(static_cast<size_t>(dtype_bytes(dtype, rows * cols)))};
   std::mt19937 random(seed);
   if (!is_quantized(dtype)) {
     const std::vector<float> values = random_floats(rows * cols, seed, 0.05F);
@@ -56,7 +57,8 @@ inline FileMatrix random_matrix(DType dtype, int64_t rows, int64_t cols, uint32_
   for (std::byte& byte : matrix.bytes) byte = static_cast<std::byte>(random() & 0xFFU);
   std::uniform_real_distribution<float> scale(0.5F, 1.5F);
   const DTypeInfo& info = dtype_info(dtype);
-  for (size_t block = 0; block < matrix.bytes.size(); block += static_cast<size_t>(info.block_bytes)) {
+  for (size_t block = 0; block < matrix.bytes.size();
+       block += static_cast<size_t>(info.block_bytes)) {
     std::byte* at = matrix.bytes.data() + block;
     const bool super = info.block == 256;
     const bool minimum = dtype == DType::kQ4_1 || dtype == DType::kQ5_1;
