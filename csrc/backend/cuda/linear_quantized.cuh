@@ -10,7 +10,7 @@ namespace forerun::cuda {
 // = row tiles. 8 warps, one per slice; the slices meet in shared memory. Reads each weight once per
 // grid.y; bound by memory bandwidth while the rows are few.
 template <DType T, int Tiles>
-__global__ void __launch_bounds__(32 * kSlices, Tiles == 1 ? 2 : 1)
+__global__ void __launch_bounds__(32 * kSlices, Tiles <= 2 ? 2 : 1)
     linear_quantized_kernel(const __grid_constant__ QuantizedRows x,
                             const __grid_constant__ MatrixTasks tasks) {
   let_next_start();
@@ -62,10 +62,18 @@ void launch_linear(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_
 template <DType T>
 void linear_of(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t stream) {
   if (x.rows <= 8) return launch_linear<T, 1>(x, tasks, stream);
-  if (x.rows <= 16) return launch_linear<T, 2>(x, tasks, stream);
-  if (x.rows <= 32 ? launch_tiled<T, 4>(x, tasks, stream) : launch_tiled<T, 8>(x, tasks, stream))
+  constexpr bool kSuper = FileBlock<T>::kSuper;  // the types of large models get all kernels
+  if (x.rows <= 16) {
+    if constexpr (kSuper) {
+      if (launch_tiled<T, 2>(x, tasks, stream)) return;
+    }
+    return launch_linear<T, 2>(x, tasks, stream);
+  }
+  if (x.rows <= 32) {
+    if (!launch_tiled<T, 4>(x, tasks, stream)) launch_linear<T, 4>(x, tasks, stream);
     return;
-  launch_linear<T, 4>(x, tasks, stream);
+  }
+  if (!launch_tiled<T, 8>(x, tasks, stream)) launch_linear<T, kSuper ? 8 : 4>(x, tasks, stream);
 }
 
 // One thread per lane of a record: grid.x = records, 32 * chunks threads. Runs once, at load.

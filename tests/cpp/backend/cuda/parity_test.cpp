@@ -113,7 +113,7 @@ TEST_F(Cuda, LinearRowBitsAreTheSameForManyOutputs) {
       one.insert(one.end(), rest, rest + second.rows);
       return one;
     };
-    for (const int32_t rows : {17, 32, 33, 64, 65, 150}) {
+    for (const int32_t rows : {9, 16, 17, 32, 33, 64, 65, 150}) {
       const std::vector<float> together = run(0, rows);
       for (const int32_t row : {0, 9, rows - 1}) {
         ASSERT_TRUE(same_bits(row_of(together, rows, row), run(row, 1)))
