@@ -115,7 +115,7 @@ TEST_F(Cuda, LinearRowBitsAreTheSameForManyOutputs) {
     };
     for (const int32_t rows : {9, 16, 17, 32, 33, 64, 65, 150}) {
       const std::vector<float> together = run(0, rows);
-      for (const int32_t row : {0, 9, rows - 1}) {
+      for (const int32_t row : {0, rows / 2, rows - 1}) {
         ASSERT_TRUE(same_bits(row_of(together, rows, row), run(row, 1)))
             << dtype_info(dtype).name << " " << rows << " rows";
       }
