@@ -46,7 +46,7 @@ def main(model: str = MODEL, prompt: str = PROMPT) -> int:
     table.add_row("tokens/s", f"{plain.tokens_per_second:.1f}", f"{speculative.tokens_per_second:.1f}")
     table.add_row("target forwards", str(plain.steps), str(speculative.steps))
     table.add_row("tokens per forward (tau)", f"{plain.tau:.2f}", f"{speculative.tau:.2f}")
-    depths = " ".join(f"{rate:.2f}" for rate in speculative.acceptance_by_depth[:8])
+    depths = " ".join(f"{rate:.2f}" for rate in speculative.acceptance_by_depth[:6])
     table.add_row("acceptance at depth 1, 2, ...", "", depths or "nothing drafted")
     table.add_row("same text", "", "yes" if same else "NO")
     console.print()

@@ -126,10 +126,7 @@ bool ModelDrafter::pays(double reach, const Budget& budget) const {
   return reach >= budget.tokens_per_ms * level_ms_;
 }
 
-void ModelDrafter::open(std::span<const Guess> pool, std::span<const int32_t> frontier,
-                        int32_t width) {
-  (void)width;
-  pool_ = pool;
+void ModelDrafter::open(std::span<const Guess> pool, std::span<const int32_t> frontier) {
   if (frontier.size() == 1 && frontier[0] == 0) {
     forward_context(context_);
   } else {
@@ -182,13 +179,14 @@ void ModelDrafter::read_candidates(const Forward& out, int32_t first, int32_t ro
                           std::span(logits_).subspan(begin, count));
 }
 
-void ModelDrafter::children(int32_t node, int32_t width, std::vector<Guess>& children) {
+void ModelDrafter::children(std::span<const Guess> pool, int32_t node, int32_t width,
+                            std::vector<Guess>& children) {
   const size_t row = static_cast<size_t>(grown_of_[node]) * static_cast<size_t>(candidates_);
   const std::span<const int32_t> ids =
       std::span(ids_).subspan(row, static_cast<size_t>(candidates_));
   const std::span<const float> logits = std::span(logits_).subspan(row, ids.size());
   const bool noisy = noise_.temperature > 0.0F;
-  const int64_t position = static_cast<int64_t>(context_.size()) + pool_[node].depth;
+  const int64_t position = static_cast<int64_t>(context_.size()) + pool[node].depth;
   sums_.resize(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     const float relative = logits[i] - logits[0];

@@ -44,8 +44,9 @@ class ModelDrafter final : public Drafter, private ChildSource {
 
  private:
   ModelDrafter(const ModelDrafter& other);
-  void open(std::span<const Guess> pool, std::span<const int32_t> frontier, int32_t width) override;
-  void children(int32_t node, int32_t width, std::vector<Guess>& children) override;
+  void open(std::span<const Guess> pool, std::span<const int32_t> frontier) override;
+  void children(std::span<const Guess> pool, int32_t node, int32_t width,
+                std::vector<Guess>& children) override;
   bool pays(double reach, const Budget& budget) const override;
   int32_t most_nodes() const override { return kMaxBeam; }
 
@@ -70,7 +71,6 @@ class ModelDrafter final : public Drafter, private ChildSource {
   std::vector<int32_t> path_;
 
   std::span<const int32_t> context_;  // of the proposal at hand
-  std::span<const Guess> pool_;
   DraftNoise noise_;
   int32_t candidates_;         // per row: at most the vocabulary
   std::vector<int32_t> ids_;   // [nodes of grown_, candidates], most likely first

@@ -88,14 +88,9 @@ void RecycleDrafter::propose(std::span<const int32_t> context, const Budget& bud
   grower_.grow(policy_, *this, budget, kMostLevels, DraftSource::kRecycle, tree);
 }
 
-void RecycleDrafter::open(std::span<const Guess> pool, std::span<const int32_t> frontier,
-                          int32_t width) {
-  (void)frontier, (void)width;
-  pool_ = pool;
-}
-
-void RecycleDrafter::children(int32_t node, int32_t width, std::vector<Guess>& children) {
-  for (const int32_t token : table_->row(pool_[static_cast<size_t>(node)].token)) {
+void RecycleDrafter::children(std::span<const Guess> pool, int32_t node, int32_t width,
+                              std::vector<Guess>& children) {
+  for (const int32_t token : table_->row(pool[static_cast<size_t>(node)].token)) {
     if (static_cast<int32_t>(children.size()) == width) return;
     const bool repeated = std::any_of(children.begin(), children.end(),
                                       [token](const Guess& guess) { return guess.token == token; });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -57,16 +58,15 @@ class RecycleDrafter final : public Drafter, private ChildSource {
   void observe(std::span<const int32_t> context, const Observation& truth) override;
   void rewind(std::span<const int32_t> context) override { (void)context; }
   std::unique_ptr<Drafter> fork() const override;
-  int32_t wanted_topk() const override { return RecycleTable::kRanks; }
+  int32_t wanted_topk() const override { return std::min(RecycleTable::kRanks, table_->vocab()); }
 
  private:
-  void open(std::span<const Guess> pool, std::span<const int32_t> frontier, int32_t width) override;
-  void children(int32_t node, int32_t width, std::vector<Guess>& children) override;
+  void children(std::span<const Guess> pool, int32_t node, int32_t width,
+                std::vector<Guess>& children) override;
 
   std::shared_ptr<RecycleTable> table_;
   StaticPolicy policy_;
   TreeGrower grower_;
-  std::span<const Guess> pool_;  // while a tree grows
 };
 
 }  // namespace forerun

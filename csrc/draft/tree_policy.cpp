@@ -66,7 +66,7 @@ void TreeGrower::grow(const TreePolicy& policy, ChildSource& source, const Budge
       if (!source.pays(reach, budget)) break;
     }
     const int32_t level_begin = static_cast<int32_t>(pool_.size());
-    source.open(pool_, frontier_, policy.width(budget));
+    source.open(pool_, frontier_);
     add_children(policy, source, budget);
     const int32_t beam = std::min(policy.beam(budget), source.most_nodes());
     choose_frontier(policy, budget, level_begin, beam);
@@ -78,7 +78,7 @@ void TreeGrower::add_children(const TreePolicy& policy, ChildSource& source, con
   const int32_t width = policy.width(budget);
   for (const int32_t node : frontier_) {
     children_.clear();
-    source.children(node, width, children_);
+    source.children(pool_, node, width, children_);
     for (size_t rank = 0; rank < children_.size(); ++rank) {
       const int32_t r = static_cast<int32_t>(rank);
       const float estimate = policy.score(r, children_[rank].score);

@@ -25,12 +25,15 @@ struct Guess {
 class ChildSource {
  public:
   virtual ~ChildSource() = default;
+  // Announces all nodes of a frontier before their children are asked for. The pool is valid during
+  // the call only.
+  virtual void open(std::span<const Guess> pool, std::span<const int32_t> frontier) {
+    (void)pool, (void)frontier;
+  }
   // Appends to `children` the up to `width` best guesses after pool[node], best first, distinct;
-  // only token and score (the source's q) are read. All nodes of a frontier are announced together
-  // before their children are asked for.
-  virtual void open(std::span<const Guess> pool, std::span<const int32_t> frontier,
-                    int32_t width) = 0;
-  virtual void children(int32_t node, int32_t width, std::vector<Guess>& children) = 0;
+  // only token and score (the source's q) are read.
+  virtual void children(std::span<const Guess> pool, int32_t node, int32_t width,
+                        std::vector<Guess>& children) = 0;
   virtual int32_t most_nodes() const { return INT32_MAX; }  // of a frontier
   // Whether one more level pays when its parents are accepted with probability `reach` in total.
   virtual bool pays(double reach, const Budget& budget) const {

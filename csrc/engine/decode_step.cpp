@@ -29,10 +29,12 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
   const std::lock_guard lock(engine.step_mutex);
   const int32_t row_limit = kLogitRows / static_cast<int32_t>(sessions.size());
 
-  engine.batch.clear();
   for (SessionState* session : sessions) {
     while (session->prefill_chunk()) {
     }
+  }
+  engine.batch.clear();
+  for (SessionState* session : sessions) {
     engine.batch.add_tree(session->cache, session->draft(most, row_limit));
   }
 

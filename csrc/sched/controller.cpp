@@ -76,10 +76,11 @@ Controller::Choice Controller::best_size(const CostModel& costs, std::span<const
   return choice;
 }
 
-int32_t Controller::affordable(const CostModel& costs, double draft_ms, int32_t most) const {
+int32_t Controller::affordable(const CostModel& costs, const DraftMs& draft_ms,
+                               int32_t most) const {
   if (!may_speculate()) return 0;
   const double limit = (1.0 + account_ + kMaxDebt) * costs.verify_ms(1);
-  while (most > 0 && costs.verify_ms(most + 1) + draft_ms > limit) --most;
+  while (most > 0 && costs.verify_ms(most + 1) + draft_ms(most) > limit) --most;
   return most;
 }
 
@@ -97,7 +98,8 @@ Controller::Allowance Controller::allowance(const CostModel& costs, int32_t room
     nodes = expected.at_least_one;
     // Now and then a little more, to learn what a larger tree would bring.
     if (expected.nodes > 0 && ++asked_ % kStretchEvery == 0) nodes += 1 + nodes / 4;
-    nodes = std::min(nodes, limits_.max_nodes);
+    nodes = affordable(costs, draft_ms, std::min(nodes, limits_.max_nodes));
+    if (nodes == 0) return {};
   }
   asked_nodes_ = nodes;
   const double slope = (costs.verify_ms(nodes + 1) - costs.verify_ms(1)) / nodes;
@@ -110,7 +112,7 @@ void Controller::learn_profile(int32_t drafted) {
   if (asked_nodes_ == 0) return;
   for (int32_t i = 0; i < asked_nodes_; ++i) {
     const double value = i < drafted ? ranked_[i] : 0.0;
-    profile_[i] += kProfileMove * (value - profile_[i]);
+    profile_[i] += (i < known_nodes_ ? kProfileMove : 1.0) * (value - profile_[i]);
   }
   known_nodes_ = std::max(known_nodes_, asked_nodes_);
   const double last = profile_[known_nodes_ - 1];
@@ -128,11 +130,12 @@ void Controller::fit(const CostModel& costs, double draft_ms, DraftTree& tree) {
   }
   calibrated_values(tree);
   if (draft_ms > 0.0) learn_profile(tree.drafted());
-  const int32_t most = affordable(costs, draft_ms, std::min(tree.drafted(), limits_.max_nodes));
+  const DraftMs spent = [draft_ms](int32_t) { return draft_ms; };
+  const int32_t most = affordable(costs, spent, std::min(tree.drafted(), limits_.max_nodes));
   int32_t nodes = 0;
   if (costs.measured()) {
     const std::span<const double> values = std::span(ranked_).first(static_cast<size_t>(most));
-    const Choice choice = best_size(costs, values, [draft_ms](int32_t) { return draft_ms; });
+    const Choice choice = best_size(costs, values, spent);
     nodes = choice.nodes;
     if (nodes == 0 && until_probe_ <= 0) nodes = std::min(choice.at_least_one, kProbeNodes);
   }

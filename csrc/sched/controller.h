@@ -68,7 +68,7 @@ class Controller {
   Bin& bin(DraftSource source, float score);
   void learn_profile(int32_t drafted);
   void calibrated_values(const DraftTree& tree);
-  int32_t affordable(const CostModel& costs, double draft_ms, int32_t most) const;
+  int32_t affordable(const CostModel& costs, const DraftMs& draft_ms, int32_t most) const;
   struct Choice {
     int32_t nodes = 0;         // 0 when plain decoding is at least as good
     int32_t at_least_one = 0;  // the best number above 0

@@ -67,7 +67,7 @@ void ByteLevelTokenizer::encode_section(const Section& section, Merger& merger,
   std::string normal, spaced;
   std::string_view text = section.text;
   if (nfc_) text = normal = to_nfc(text);
-  if (space_prefix_ != SpacePrefix::kNever && char_class(decode_utf8(text, 0).value) != kSpace) {
+  if (space_prefix_ != SpacePrefix::kNever && text[0] != ' ') {
     spaced.push_back(' ');
     text = spaced.append(text);
   }

@@ -1,6 +1,7 @@
 #include "verify/filters.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "base/math.h"
@@ -84,22 +85,39 @@ void cut_top_p(std::span<const float> logits, float temperature, double p,
   if (length > 0) ranked.resize(static_cast<size_t>(length));
 }
 
+// A histogram of the mass over the distance from the best logit bounds how many tokens must be
+// ranked.
 void keep_top_p(std::span<const float> logits, float temperature, double p,
                 std::vector<int32_t>& kept) {
-  constexpr int32_t kFirstPrefix = 256;
+  constexpr int kBins = 321;
+  constexpr float kBinsPerNat = 8.0F;
+  std::array<double, kBins> mass_of{};
+  std::array<int32_t, kBins> count_of{};
   const float best = logits[best_token(logits)];
   double total = 0.0;
   for (const float logit : logits) {
-    if (logit > kMinusInfinity) total += exact_exp(scaled(logit, best, temperature));
+    if (!(logit > kMinusInfinity)) continue;
+    const float z = scaled(logit, best, temperature);
+    const auto bin = static_cast<size_t>(std::min(-z * kBinsPerNat, kBins - 1.0F));
+    const double weight = exact_exp(z);
+    mass_of[bin] += weight;
+    count_of[bin] += 1;
+    total += weight;
   }
-  for (int64_t size = kFirstPrefix;; size *= 8) {
-    const bool all = size >= static_cast<int64_t>(logits.size());
-    keep_top_k(logits, static_cast<int32_t>(all ? logits.size() : size), kept);
-    if (kept.empty()) return;
-    const int64_t length = prefix_with_mass(logits, kept, temperature, p * total);
-    if (length > 0) kept.resize(static_cast<size_t>(length));
-    if (length > 0 || all) return;
+  double reached = 0.0;
+  int32_t needed = 0;
+  for (size_t bin = 0; bin < kBins; ++bin) {
+    reached += mass_of[bin];
+    needed += count_of[bin];
+    // Sums in another order differ by rounding: where this one only just suffices, one more bin is
+    // ranked.
+    if (reached < p * total * (1.0 + 1e-9) || count_of[bin] == 0) continue;
+    break;
   }
+  keep_top_k(logits, needed, kept);
+  if (kept.empty()) return;
+  const int64_t length = prefix_with_mass(logits, kept, temperature, p * total);
+  if (length > 0) kept.resize(static_cast<size_t>(length));
 }
 
 bool passes_min_p(float logit, float best, float temperature, double log_min_p) {

@@ -3,6 +3,7 @@ are the user's own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -57,12 +58,13 @@ def download_wheel(package: str, version: str, folder: Path, arrived: Callable[[
 
 
 def _bytes_under(folder: Path) -> int:
+    """Of the wheels below `folder`, while pip makes and removes files there."""
     total = 0
-    for path in folder.rglob("*.whl"):
-        try:
-            total += path.stat().st_size
-        except OSError:  # moved away meanwhile
-            continue
+    for place, _, names in os.walk(folder):  # a folder that vanishes meanwhile is passed over
+        for name in names:
+            if name.endswith(".whl"):
+                with contextlib.suppress(OSError):
+                    total += Path(place, name).stat().st_size
     return total
 
 

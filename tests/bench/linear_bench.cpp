@@ -1,5 +1,5 @@
-// Matrix products at the shapes of a 1.5B model: how much of the read bandwidth M = 1 reaches, and what M rows cost
-// beside one. Prints one JSON line.
+// Matrix products at the shapes of a 1.5B model: how much of the read bandwidth M = 1 reaches, and
+// what M rows cost beside one. Prints one JSON line.
 //   linear_bench [threads] [TYPE ...]
 #include <algorithm>
 #include <chrono>
@@ -36,7 +36,8 @@ std::vector<std::byte> random_weights(DType dtype, const Shape& shape) {
   return data;
 }
 
-double seconds_of(Backend& backend, const Weight& weight, std::vector<float>& x, std::vector<float>& out, int rows) {
+double seconds_of(Backend& backend, const Weight& weight, std::vector<float>& x,
+                  std::vector<float>& out, int rows) {
   LinearTask task;
   task.weight = &weight;
   task.out = Tensor(out.data(), rows, weight.rows);
@@ -64,8 +65,9 @@ void measure(Backend& backend, DType dtype, const Shape& shape, double bandwidth
   std::normal_distribution<float> normal;
   for (float& value : x) value = normal(generator);
   std::vector<float> out(static_cast<size_t>(64) * static_cast<size_t>(shape.rows));
-  std::printf("{\"type\": \"%s\", \"rows\": %d, \"cols\": %d, \"mb\": %.1f", std::string(dtype_info(dtype).name).c_str(),
-              shape.rows, shape.cols, static_cast<double>(weight->bytes) / 1e6);
+  std::printf("{\"type\": \"%s\", \"rows\": %d, \"cols\": %d, \"mb\": %.1f",
+              std::string(dtype_info(dtype).name).c_str(), shape.rows, shape.cols,
+              static_cast<double>(weight->bytes) / 1e6);
   double one = 0.0;
   for (int rows : kBatches) {
     const double seconds = seconds_of(backend, *weight, x, out, rows);
@@ -83,8 +85,9 @@ int run(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 0;
   const auto backend = make_cpu_backend(threads);
   const double bandwidth = measure_read_bandwidth(backend->threads(), int64_t{256} << 20);
-  std::printf("{\"cpu\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"bandwidth_gbs\": %.2f, \"cases\": [",
-              cpu_features().model.c_str(), isa_name(selected_isa()), backend->threads(), bandwidth);
+  std::printf(
+      "{\"cpu\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"bandwidth_gbs\": %.2f, \"cases\": [",
+      cpu_features().model.c_str(), isa_name(selected_isa()), backend->threads(), bandwidth);
   const Shape layer_shapes[] = {{8960 * 4, 1536}, {1536 * 4, 8960}};
   bool first = true;
   for (int i = 0; i < kDTypeCount; ++i) {

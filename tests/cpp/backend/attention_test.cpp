@@ -46,28 +46,31 @@ struct Text {  // q, k, v of a run of tokens
 constexpr float kScale = 0.31F;
 
 AttentionBatch batch_of(const Cache& cache, std::span<const AttentionRow> rows,
-                        std::span<const int32_t> path, std::span<const std::span<std::byte* const>> pages) {
+                        std::span<const int32_t> path,
+                        std::span<const std::span<std::byte* const>> pages) {
   return {cache.layout, rows, path, pages};
 }
 
 // Tokens [first, first + count) of `text`, one forward.
-std::vector<float> forward(Backend& backend, Cache& cache, const Model& model, Text& text, int32_t first,
-                           std::vector<AttentionRow> rows, const std::vector<int32_t>& path = {},
-                           int32_t layer = 0) {
+std::vector<float> forward(Backend& backend, Cache& cache, const Model& model, Text& text,
+                           int32_t first, std::vector<AttentionRow> rows,
+                           const std::vector<int32_t>& path = {}, int32_t layer = 0) {
   const std::span<std::byte* const> pages(cache.pages);
   const AttentionBatch batch = batch_of(cache, rows, path, {&pages, 1});
   const auto count = static_cast<int32_t>(rows.size());
   std::vector<float> out(rows.size() * static_cast<size_t>(model.q_cols()));
-  backend.store_kv(batch, layer, Tensor(text.k.data() + first * model.kv_cols(), count, model.kv_cols()),
+  backend.store_kv(batch, layer,
+                   Tensor(text.k.data() + first * model.kv_cols(), count, model.kv_cols()),
                    Tensor(text.v.data() + first * model.kv_cols(), count, model.kv_cols()));
-  backend.attention(batch, layer, Tensor(text.q.data() + first * model.q_cols(), count, model.q_cols()), kScale,
+  backend.attention(batch, layer,
+                    Tensor(text.q.data() + first * model.q_cols(), count, model.q_cols()), kScale,
                     Tensor(out.data(), count, model.q_cols()));
   return out;
 }
 
 // The whole text causally, `chunk` rows at a time.
-std::vector<float> run_text(Backend& backend, Cache& cache, const Model& model, Text& text, int32_t tokens,
-                            int32_t chunk) {
+std::vector<float> run_text(Backend& backend, Cache& cache, const Model& model, Text& text,
+                            int32_t tokens, int32_t chunk) {
   std::vector<float> all;
   for (int32_t first = 0; first < tokens; first += chunk) {
     std::vector<AttentionRow> rows;
@@ -88,8 +91,10 @@ std::vector<double> reference(const Model& model, const Text& text, int32_t row,
   for (int32_t token : visible) {
     double score = 0.0;
     for (int32_t d = 0; d < model.head_dim; ++d) {
-      score += text.q[static_cast<size_t>(row * model.q_cols() + head * model.head_dim + d)] *
-               half_of(text.k[static_cast<size_t>(token * model.kv_cols() + kv_head * model.head_dim + d)]);
+      score +=
+          text.q[static_cast<size_t>(row * model.q_cols() + head * model.head_dim + d)] *
+          half_of(
+              text.k[static_cast<size_t>(token * model.kv_cols() + kv_head * model.head_dim + d)]);
     }
     weight.push_back(score * kScale);
   }
@@ -101,14 +106,16 @@ std::vector<double> reference(const Model& model, const Text& text, int32_t row,
     for (int32_t d = 0; d < model.head_dim; ++d) {
       out[static_cast<size_t>(d)] +=
           weight[i] / sum *
-          half_of(text.v[static_cast<size_t>(visible[i] * model.kv_cols() + kv_head * model.head_dim + d)]);
+          half_of(text.v[static_cast<size_t>(visible[i] * model.kv_cols() +
+                                             kv_head * model.head_dim + d)]);
     }
   }
   return out;
 }
 
 const std::vector<Model>& models() {
-  static const std::vector<Model> all = {{6, 2, 64}, {9, 3, 16}, {2, 2, 80}, {12, 2, 128}, {1, 1, 6}};
+  static const std::vector<Model> all = {
+      {6, 2, 64}, {9, 3, 16}, {2, 2, 80}, {12, 2, 128}, {1, 1, 6}};
   return all;
 }
 
@@ -126,8 +133,10 @@ TEST(CpuAttention, EqualsTheSoftmaxInDouble) {
         for (int32_t head = 0; head < model.heads; ++head) {
           const std::vector<double> want = reference(model, text, row, head, visible);
           for (int32_t d = 0; d < model.head_dim; ++d) {
-            const float found = out[static_cast<size_t>(row * model.q_cols() + head * model.head_dim + d)];
-            ASSERT_NEAR(found, want[static_cast<size_t>(d)], 2e-5) << isa << " row " << row << " head " << head;
+            const float found =
+                out[static_cast<size_t>(row * model.q_cols() + head * model.head_dim + d)];
+            ASSERT_NEAR(found, want[static_cast<size_t>(d)], 2e-5)
+                << isa << " row " << row << " head " << head;
           }
         }
       }
@@ -150,7 +159,8 @@ TEST(CpuAttention, GivesTheSameBitsForEveryChunkingThreadCountAndInstructionSet)
           const std::vector<float> out = run_text(*backend, cache, model, text, kTokens, chunk);
           if (expected.empty()) expected = out;
           ASSERT_TRUE(same_bits(out.data(), expected.data(), out.size()))
-              << isa << " threads " << threads << " chunk " << chunk << " head_dim " << model.head_dim;
+              << isa << " threads " << threads << " chunk " << chunk << " head_dim "
+              << model.head_dim;
         }
       }
     }
@@ -165,20 +175,27 @@ TEST(CpuAttention, GivesATreeRowTheBitsOfItsBranchWrittenCausally) {
     Text text(model, prefix + kNodes, 25);
     std::vector<int32_t> parent(kNodes, -1);
     std::mt19937 generator(static_cast<uint32_t>(prefix) + 3);
-    for (int32_t i = 1; i < kNodes; ++i) parent[static_cast<size_t>(i)] = static_cast<int32_t>(generator() % i);
-    for (int32_t i = 1; i < 12; ++i) parent[static_cast<size_t>(i)] = i - 1;  // deep enough to cross a page
+    for (int32_t i = 1; i < kNodes; ++i)
+      parent[static_cast<size_t>(i)] = static_cast<int32_t>(generator() % i);
+    for (int32_t i = 1; i < 12; ++i)
+      parent[static_cast<size_t>(i)] = i - 1;  // deep enough to cross a page
+    const auto scattered = [](int32_t node) {
+      return (node * 7 + 3) % kNodes;
+    };  // any slots will do
     std::vector<std::vector<int32_t>> branch(kNodes);
     std::vector<AttentionRow> rows;
     std::vector<int32_t> path;
     for (int32_t i = 0; i < kNodes; ++i) {
-      if (i > 0) branch[static_cast<size_t>(i)] = branch[static_cast<size_t>(parent[static_cast<size_t>(i)])];
+      if (i > 0)
+        branch[static_cast<size_t>(i)] =
+            branch[static_cast<size_t>(parent[static_cast<size_t>(i)])];
       branch[static_cast<size_t>(i)].push_back(i);
       AttentionRow row;
       row.position = prefix + static_cast<int32_t>(branch[static_cast<size_t>(i)].size()) - 1;
-      row.slot = prefix + i;
+      row.slot = prefix + scattered(i);
       row.prefix = prefix;
       row.path_begin = static_cast<int32_t>(path.size());
-      for (int32_t node : branch[static_cast<size_t>(i)]) path.push_back(prefix + node);
+      for (int32_t node : branch[static_cast<size_t>(i)]) path.push_back(prefix + scattered(node));
       rows.push_back(row);
     }
     for (const std::string& isa : instruction_sets()) {
@@ -189,7 +206,8 @@ TEST(CpuAttention, GivesATreeRowTheBitsOfItsBranchWrittenCausally) {
       for (int32_t node = 0; node < kNodes; node += isa == "scalar" ? 9 : 2) {
         Text line(model, 0, 1);
         const auto append = [&](int32_t token) {
-          const auto add = [token](std::vector<float>& to, const std::vector<float>& from, int32_t cols) {
+          const auto add = [token](std::vector<float>& to, const std::vector<float>& from,
+                                   int32_t cols) {
             to.insert(to.end(), from.begin() + token * cols, from.begin() + (token + 1) * cols);
           };
           add(line.q, text.q, model.q_cols());
@@ -198,11 +216,13 @@ TEST(CpuAttention, GivesATreeRowTheBitsOfItsBranchWrittenCausally) {
         };
         for (int32_t i = 0; i < prefix; ++i) append(i);
         for (int32_t ancestor : branch[static_cast<size_t>(node)]) append(prefix + ancestor);
-        const int32_t length = prefix + static_cast<int32_t>(branch[static_cast<size_t>(node)].size());
+        const int32_t length =
+            prefix + static_cast<int32_t>(branch[static_cast<size_t>(node)].size());
         Cache fresh(*backend, model.layout(), 4);
         const std::vector<float> causal = run_text(*backend, fresh, model, line, length, length);
         ASSERT_TRUE(same_bits(out.data() + node * model.q_cols(),
-                              causal.data() + (length - 1) * model.q_cols(), static_cast<size_t>(model.q_cols())))
+                              causal.data() + (length - 1) * model.q_cols(),
+                              static_cast<size_t>(model.q_cols())))
             << isa << " prefix " << prefix << " node " << node;
       }
     }
@@ -229,20 +249,26 @@ TEST(CpuAttention, KeepsSequencesOfOneBatchApartAndReadsSharedPages) {
         AttentionRow row = causal_row(i);
         row.sequence = sequence;
         rows.push_back(row);
-        q.insert(q.end(), text.q.begin() + i * model.q_cols(), text.q.begin() + (i + 1) * model.q_cols());
-        k.insert(k.end(), text.k.begin() + i * model.kv_cols(), text.k.begin() + (i + 1) * model.kv_cols());
-        v.insert(v.end(), text.v.begin() + i * model.kv_cols(), text.v.begin() + (i + 1) * model.kv_cols());
+        q.insert(q.end(), text.q.begin() + i * model.q_cols(),
+                 text.q.begin() + (i + 1) * model.q_cols());
+        k.insert(k.end(), text.k.begin() + i * model.kv_cols(),
+                 text.k.begin() + (i + 1) * model.kv_cols());
+        v.insert(v.end(), text.v.begin() + i * model.kv_cols(),
+                 text.v.begin() + (i + 1) * model.kv_cols());
       }
     }
     const auto count = static_cast<int32_t>(rows.size());
     std::vector<float> out(q.size());
     const AttentionBatch batch = batch_of(own, rows, {}, pages);
-    backend->store_kv(batch, 0, Tensor(k.data(), count, model.kv_cols()), Tensor(v.data(), count, model.kv_cols()));
+    backend->store_kv(batch, 0, Tensor(k.data(), count, model.kv_cols()),
+                      Tensor(v.data(), count, model.kv_cols()));
     backend->attention(batch, 0, Tensor(q.data(), count, model.q_cols()), kScale,
                        Tensor(out.data(), count, model.q_cols()));
     const float* tail = expected.data() + 64 * model.q_cols();
     EXPECT_TRUE(same_bits(out.data(), tail, static_cast<size_t>(16 * model.q_cols()))) << isa;
-    EXPECT_TRUE(same_bits(out.data() + 16 * model.q_cols(), tail, static_cast<size_t>(5 * model.q_cols()))) << isa;
+    EXPECT_TRUE(
+        same_bits(out.data() + 16 * model.q_cols(), tail, static_cast<size_t>(5 * model.q_cols())))
+        << isa;
   }
 }
 
@@ -276,13 +302,13 @@ TEST(CpuAttention, MovesSlotsOfAllLayersInOrder) {
     const std::vector<int32_t> to = {61, 62, 65};
     backend->move_kv(cache.layout, cache.pages, from, to);
     const auto key = [&](int32_t layer, int32_t head, int32_t slot, int32_t d) {
-      const auto* keys = reinterpret_cast<const uint16_t*>(cache.pages[static_cast<size_t>(slot / 64)] +
-                                                           cache.layout.k_offset(layer, head));
+      const auto* keys = reinterpret_cast<const uint16_t*>(
+          cache.pages[static_cast<size_t>(slot / 64)] + cache.layout.k_offset(layer, head));
       return keys[d * 64 + slot % 64];
     };
     const auto value = [&](int32_t layer, int32_t head, int32_t slot, int32_t d) {
-      const auto* values = reinterpret_cast<const uint16_t*>(cache.pages[static_cast<size_t>(slot / 64)] +
-                                                             cache.layout.v_offset(layer, head));
+      const auto* values = reinterpret_cast<const uint16_t*>(
+          cache.pages[static_cast<size_t>(slot / 64)] + cache.layout.v_offset(layer, head));
       return values[slot % 64 * 16 + d];
     };
     for (size_t i = 0; i < from.size(); ++i) {

@@ -26,7 +26,8 @@ std::vector<std::string> exported(const std::string& object) {
   return names;
 }
 
-// The linker keeps one copy of a function that two files share: were it the AVX-512 one, every machine would run it.
+// The linker keeps one copy of a function that two files share: were it the AVX-512 one, every
+// machine would run it.
 TEST(IsaFiles, ExportTheirTableAndNothingElse) {
   const std::vector<std::pair<std::string, std::string>> files = {
       {"scalar", "Scalar"}, {"avx2", "Avx2"}, {"avx512", "Avx512"}};

@@ -15,7 +15,8 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 const float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Runs `operation` on every instruction set and 1..3 threads; all results must have the same bits. Returns them.
+// Runs `operation` on every instruction set and 1..3 threads; all results must have the same bits.
+// Returns them.
 template <typename Operation>
 std::vector<float> on_every_backend(Operation operation) {
   std::vector<float> expected;
@@ -24,7 +25,8 @@ std::vector<float> on_every_backend(Operation operation) {
       const auto backend = cpu_backend(isa, threads);
       const std::vector<float> found = operation(*backend);
       if (expected.empty()) expected = found;
-      EXPECT_TRUE(same_bits(found.data(), expected.data(), found.size())) << isa << ", " << threads << " threads";
+      EXPECT_TRUE(same_bits(found.data(), expected.data(), found.size()))
+          << isa << ", " << threads << " threads";
     }
   }
   return expected;
@@ -43,7 +45,8 @@ TEST(CpuOperations, RmsNormFollowsTheDefinitionInDouble) {
     for (size_t i = 0; i < out.size(); ++i) {
       const size_t first = i / static_cast<size_t>(cols) * static_cast<size_t>(cols);
       double squares = 0.0;
-      for (size_t k = first; k < first + static_cast<size_t>(cols); ++k) squares += double{x[k]} * x[k];
+      for (size_t k = first; k < first + static_cast<size_t>(cols); ++k)
+        squares += double{x[k]} * x[k];
       const double want = x[i] / std::sqrt(squares / cols + 1e-5) * weight[i - first];
       ASSERT_NEAR(out[i], want, std::fabs(want) * 1e-6 + 1e-9);
     }
@@ -69,20 +72,23 @@ TEST(CpuOperations, RopeRotatesPairsAndLeavesTheRestAlone) {
     int32_t heads, head_dim, rotary;
     bool interleaved;
   };
-  for (const Case& c : {Case{3, 64, 64, false}, Case{2, 80, 20, false}, Case{2, 128, 96, true}, Case{1, 6, 6, true}}) {
+  for (const Case& c : {Case{3, 64, 64, false}, Case{2, 80, 20, false}, Case{2, 128, 96, true},
+                        Case{1, 6, 6, true}}) {
     const std::vector<float> x = random_floats(static_cast<size_t>(5 * c.heads * c.head_dim), 7);
     std::vector<float> cos_sin(static_cast<size_t>(5 * c.rotary));
     const auto angle = [&](int32_t row, int32_t i) { return 0.3 * row + 1.7 * i; };
     for (int32_t row = 0; row < 5; ++row) {
       for (int32_t i = 0; i < c.rotary / 2; ++i) {
-        cos_sin[static_cast<size_t>(row * c.rotary + i)] = static_cast<float>(std::cos(angle(row, i)));
-        cos_sin[static_cast<size_t>(row * c.rotary + c.rotary / 2 + i)] = static_cast<float>(std::sin(angle(row, i)));
+        cos_sin[static_cast<size_t>(row * c.rotary + i)] =
+            static_cast<float>(std::cos(angle(row, i)));
+        cos_sin[static_cast<size_t>(row * c.rotary + c.rotary / 2 + i)] =
+            static_cast<float>(std::sin(angle(row, i)));
       }
     }
     const std::vector<float> out = on_every_backend([&](Backend& backend) {
       std::vector<float> copy = x;
-      backend.rope(Tensor(copy.data(), 5, c.heads * c.head_dim), c.heads, Tensor(cos_sin.data(), 5, c.rotary),
-                   c.interleaved);
+      backend.rope(Tensor(copy.data(), 5, c.heads * c.head_dim), c.heads,
+                   Tensor(cos_sin.data(), 5, c.rotary), c.interleaved);
       return copy;
     });
     for (int32_t row = 0; row < 5; ++row) {
@@ -105,7 +111,8 @@ TEST(CpuOperations, RopeRotatesPairsAndLeavesTheRestAlone) {
 
 TEST(CpuOperations, SwigluFollowsTheDefinitionInDoubleOverTheWholeRange) {
   std::vector<float> gate = random_floats(3 * 1001, 8, 20.0F);
-  for (int i = 0; i < 1000; ++i) gate[static_cast<size_t>(i)] = -100.0F + 0.2F * static_cast<float>(i);
+  for (int i = 0; i < 1000; ++i)
+    gate[static_cast<size_t>(i)] = -100.0F + 0.2F * static_cast<float>(i);
   const std::vector<float> up = random_floats(gate.size(), 9);
   const std::vector<float> out = on_every_backend([&](Backend& backend) {
     std::vector<float> g = gate;
@@ -161,9 +168,10 @@ TEST(CpuOperations, AddAndGatherRowsAreExact) {
 TEST(CpuOperations, TopKOrdersByValueThenById) {
   std::vector<float> x = random_floats(6 * 1003, 12);
   for (size_t i = 0; i < x.size(); i += 3) x[i] = std::round(x[i] * 4.0F) / 4.0F;  // ties
-  for (size_t i = 0; i < 1003; ++i) x[1003 + i] = 1.0F;                             // a row of ties
+  for (size_t i = 0; i < 1003; ++i) x[1003 + i] = 1.0F;                            // a row of ties
   for (size_t i = 0; i < 1003; ++i) x[2006 + i] = i % 100 == 50 ? -2.0F : kNan;
-  for (size_t i = 0; i < 1003; ++i) x[3009 + i] = static_cast<float>(i);  // every value beats those before
+  for (size_t i = 0; i < 1003; ++i)
+    x[3009 + i] = static_cast<float>(i);  // every value beats those before
   x[4012 + 500] = kInfinity;
   for (int32_t k : {1, 2, 7, 64, 1003}) {
     const std::vector<float> flat = on_every_backend([&](Backend& backend) {
@@ -175,7 +183,8 @@ TEST(CpuOperations, TopKOrdersByValueThenById) {
       return values;
     });
     for (size_t row = 0; row < 6; ++row) {
-      std::vector<float> value(x.begin() + static_cast<int64_t>(row) * 1003, x.begin() + static_cast<int64_t>(row + 1) * 1003);
+      std::vector<float> value(x.begin() + static_cast<int64_t>(row) * 1003,
+                               x.begin() + static_cast<int64_t>(row + 1) * 1003);
       for (float& v : value) v = std::isnan(v) ? -kInfinity : v;
       std::vector<int32_t> order(1003);
       std::iota(order.begin(), order.end(), 0);
@@ -185,7 +194,8 @@ TEST(CpuOperations, TopKOrdersByValueThenById) {
       for (size_t i = 0; i < static_cast<size_t>(k); ++i) {
         const size_t at = row * static_cast<size_t>(k) + i;
         ASSERT_EQ(flat[at], value[static_cast<size_t>(order[i])]) << "row " << row << " k " << k;
-        ASSERT_EQ(flat[static_cast<size_t>(6 * k) + at], static_cast<float>(order[i])) << "row " << row << " k " << k;
+        ASSERT_EQ(flat[static_cast<size_t>(6 * k) + at], static_cast<float>(order[i]))
+            << "row " << row << " k " << k;
       }
     }
   }

@@ -32,7 +32,9 @@ TEST(CpuFeatures, AgreeWithProcCpuinfo) {
     if (line.rfind("model name", 0) == 0) model = line.substr(line.find(':') + 2);
   }
   if (flags.empty()) GTEST_SKIP() << "no flags in /proc/cpuinfo";
-  const auto has = [&](const std::string& name) { return flags.find(" " + name + " ") != std::string::npos; };
+  const auto has = [&](const std::string& name) {
+    return flags.find(" " + name + " ") != std::string::npos;
+  };
   const CpuFeatures& cpu = cpu_features();
   EXPECT_EQ(cpu.model, model);
   EXPECT_EQ(cpu.avx2, has("avx2"));

@@ -9,17 +9,21 @@
 namespace forerun {
 namespace {
 
-// Known-answer vectors of Random123 (kat_vectors, philox4x32 10): counter, key -> first word. The interface reaches
-// those whose third word is a stream number, so the others are reached by casting.
+// Known-answer vectors of Random123 (kat_vectors, philox4x32 10): counter, key -> first word. The
+// interface reaches those whose third word is a stream number, so the others are reached by
+// casting.
 TEST(Philox, GivesThePublishedFirstWords) {
-  const auto word = [](uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
+  const auto word = [](uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
+                       uint32_t k1) {
     const uint64_t position = (uint64_t{c3} << 32) | c0;
-    return random_bits((uint64_t{k1} << 32) | k0, static_cast<int64_t>(position), static_cast<int32_t>(c1),
-                       static_cast<NoiseStream>(c2));
+    return random_bits((uint64_t{k1} << 32) | k0, static_cast<int64_t>(position),
+                       static_cast<int32_t>(c1), static_cast<NoiseStream>(c2));
   };
   EXPECT_EQ(word(0, 0, 0, 0, 0, 0), 0x6627e8d5U);
-  EXPECT_EQ(word(0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff), 0x408f276dU);
-  EXPECT_EQ(word(0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0), 0xd16cfe09U);
+  EXPECT_EQ(word(0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff),
+            0x408f276dU);
+  EXPECT_EQ(word(0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0),
+            0xd16cfe09U);
 }
 
 TEST(Noise, DependsOnEveryPartOfItsKey) {
@@ -64,7 +68,7 @@ TEST(Noise, GumbelHasItsMeanAndVarianceAndBound) {
     squares += double{g} * g;
   }
   const double mean = sum / kDraws;
-  EXPECT_NEAR(mean, 0.5772157, 0.012);                                    // 4 standard errors
+  EXPECT_NEAR(mean, 0.5772157, 0.012);  // 4 standard errors
   EXPECT_NEAR(squares / kDraws - mean * mean, 3.14159265 * 3.14159265 / 6, 0.04);
 }
 

@@ -41,7 +41,9 @@ TEST_F(Generate, StopsAtMaxTokensExactly) {
   const auto engine = load();
   for (const int32_t most : {0, 1, 2, 3, 7, 20}) {
     const Completion got = engine->generate("ababababab", {.max_tokens = most});
-    if (got.finish_reason == "length") EXPECT_EQ(static_cast<int32_t>(got.tokens.size()), most);
+    if (got.finish_reason == "length") {
+      EXPECT_EQ(static_cast<int32_t>(got.tokens.size()), most);
+    }
     EXPECT_EQ(got.stats.tokens, static_cast<int64_t>(got.tokens.size()));
   }
 }

@@ -95,7 +95,9 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
             engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]);
         ASSERT_EQ(got.tokens, wanted[i])
             << draft << " " << policy << " budget " << budget << " request " << i;
-        if (budget == 0) ASSERT_EQ(got.stats.drafted, 0);
+        if (budget == 0) {
+          ASSERT_EQ(got.stats.drafted, 0);
+        }
         accepted += got.stats.accepted;
       }
     }

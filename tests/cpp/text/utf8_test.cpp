@@ -84,6 +84,7 @@ TEST(Unicode, ComposesAsTheStandardSays) {
   EXPECT_EQ(to_nfc("o\xCC\x82\xCC\xA3"), "\xE1\xBB\x99");  // marks in the wrong order
   EXPECT_EQ(to_nfc("\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8"), "\xEA\xB0\x81");  // Hangul
   EXPECT_EQ(to_nfc("\xE0\xA5\x98"), "\xE0\xA4\x95\xE0\xA4\xBC");  // composition exclusion
+  EXPECT_EQ(to_nfc("a\xCC\x85\xCC\x81"), "a\xCC\x85\xCC\x81");    // a mark of the same class blocks
   EXPECT_EQ(to_nfc("a\xCC\xA8\xCC\x81 \xFF\xCC\x81"), "\xC4\x85\xCC\x81 \xFF\xCC\x81");
 }
 

@@ -1,0 +1,124 @@
+#include "draft/model_drafter.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "draft/contract.h"
+#include "model/tiny_model.h"
+#include "verify/sampler.h"
+
+namespace forerun {
+namespace {
+
+constexpr int32_t kVocab = 260;
+constexpr int32_t kContext = 256;
+
+std::shared_ptr<const Model> tiny() {
+  static const std::shared_ptr<const Model> model = [] {
+    const test::TinyModelFile file({.layers = 1, .seed = 9});
+    return Model::load(open_checkpoint(file.path()), make_cpu_backend(1));
+  }();
+  return model;
+}
+
+std::unique_ptr<ModelDrafter> drafter_with(const std::string& policy, int32_t top_k = 4,
+                                           int32_t context = kContext) {
+  return std::make_unique<ModelDrafter>(tiny(), make_policy(policy, top_k), context);
+}
+
+// Plain decoding by the same model, one row at a time.
+std::vector<int32_t> continued(std::vector<int32_t> context, int32_t tokens, Sampling sampling,
+                               uint64_t seed) {
+  Workspace workspace(tiny()->backend(), tiny()->config(), 1, 1);
+  KvCache cache(tiny()->backend(), tiny()->kv_layout(), kContext);
+  Sampler sampler(std::move(sampling), seed, kVocab);
+  const size_t prompt = context.size();
+  for (size_t at = 0; at + 1 < prompt + static_cast<size_t>(tokens); ++at) {
+    Batch batch;
+    batch.add_causal(cache, std::span(context).subspan(at, 1), 1);
+    const Forward out = tiny()->forward(batch, workspace);
+    cache.commit_rows(1);
+    if (at + 1 < context.size()) continue;
+    const std::span<const float> row(out.logits.row(0), kVocab);
+    context.push_back(sampler.sample(row, static_cast<int64_t>(context.size())));
+  }
+  return {context.begin() + static_cast<int64_t>(prompt), context.end()};
+}
+
+DraftTree proposed(Drafter& drafter, const std::vector<int32_t>& context, int32_t nodes,
+                   const DraftNoise& noise) {
+  DraftTree tree;
+  tree.reset(context.back());
+  drafter.propose(context, {nodes}, noise, tree);
+  return tree;
+}
+
+int32_t depth_along(const DraftTree& tree, const std::vector<int32_t>& tokens) {
+  int32_t depth = 0;
+  for (int32_t node = 0; depth < static_cast<int32_t>(tokens.size()); ++depth) {
+    node = tree.child_with(node, tokens[static_cast<size_t>(depth)]);
+    if (node < 0) break;
+  }
+  return depth;
+}
+
+TEST(ModelDrafter, KeepsTheContractOfDraftersForEveryPolicyAndTemperature) {
+  for (const char* policy : {"chain", "static", "dynamic"}) {
+    for (const float temperature : {0.0F, 0.8F}) {
+      test::DrafterContract contract;
+      contract.vocab = kVocab;
+      contract.rounds = 20;
+      contract.noise = {17, temperature};
+      contract.make = [policy] { return drafter_with(policy); };
+      contract.check(5);
+    }
+  }
+}
+
+TEST(ModelDrafter, ItsGreedyChainIsTheTextThatItsModelWrites) {
+  const std::vector<int32_t> prompt = {72, 101, 108, 108, 111, 44, 32};
+  const auto drafter = drafter_with("chain");
+  drafter->begin(prompt);
+  const std::vector<int32_t> text = continued(prompt, 20, {}, 0);
+  EXPECT_EQ(depth_along(proposed(*drafter, prompt, 12, {}), text), 12);
+  std::vector<int32_t> context = prompt;
+  context.insert(context.end(), text.begin(), text.begin() + 8);
+  const DraftTree tree;
+  drafter->observe(context, {&tree, {}, 0, {}, 0});
+  EXPECT_EQ(drafter->cached(),
+            static_cast<int32_t>(context.size()) - 1);  // true guesses keep their rows
+  EXPECT_EQ(depth_along(proposed(*drafter, context, 12, {}), {text.begin() + 8, text.end()}), 12);
+}
+
+TEST(ModelDrafter, WithTheTargetsNoiseItGuessesWhatTheTargetDraws) {
+  int32_t right = 0, blind = 0;
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    const std::vector<int32_t> prompt = {65, static_cast<int32_t>(seed) + 70, 66};
+    const std::vector<int32_t> text =
+        continued(prompt, 6, {.temperature = 0.7F, .top_k = 40}, seed);
+    right += depth_along(proposed(*drafter_with("chain"), prompt, 6, {seed, 0.7F}), text);
+    blind += depth_along(proposed(*drafter_with("chain"), prompt, 6, {seed + 1000, 0.7F}), text);
+  }
+  EXPECT_GE(right, 60);  // of 72: the sampler keeps 40 tokens, the drafter 64
+  EXPECT_LT(blind, 30);
+}
+
+TEST(ModelDrafter, ADynamicTreeHoldsTheGreedyTextDeeperThanItsWidth) {
+  const std::vector<int32_t> prompt = {1, 2, 3, 4};
+  const auto drafter = drafter_with("dynamic");
+  const DraftTree tree = proposed(*drafter, prompt, 16, {});
+  EXPECT_EQ(tree.drafted(), 16);
+  EXPECT_GE(depth_along(tree, continued(prompt, 6, {}, 0)), 2);
+  EXPECT_GT(drafter->expected_ms(4), 0.0);
+}
+
+TEST(ModelDrafter, ProposesNothingBeyondItsContext) {
+  const auto drafter = drafter_with("chain", 4, 8);
+  EXPECT_EQ(proposed(*drafter, {1, 2, 3, 4, 5, 6, 7, 8}, 5, {}).drafted(), 0);
+  EXPECT_EQ(proposed(*drafter, {1, 2, 3, 4, 5, 6}, 5, {}).drafted(), 2);
+}
+
+}  // namespace
+}  // namespace forerun
