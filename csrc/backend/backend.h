@@ -50,12 +50,12 @@ struct KvLayout {
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
 
-  int64_t block_bytes() const { return int64_t{2} * kPageSlots * head_dim; }
-  int64_t page_bytes() const { return int64_t{2} * layers * kv_heads * block_bytes(); }
-  int64_t k_offset(int32_t layer, int32_t head) const {
+  constexpr int64_t block_bytes() const { return int64_t{2} * kPageSlots * head_dim; }
+  constexpr int64_t page_bytes() const { return int64_t{2} * layers * kv_heads * block_bytes(); }
+  constexpr int64_t k_offset(int32_t layer, int32_t head) const {
     return (int64_t{2} * layer * kv_heads + head) * block_bytes();
   }
-  int64_t v_offset(int32_t layer, int32_t head) const {
+  constexpr int64_t v_offset(int32_t layer, int32_t head) const {
     return (int64_t{2} * layer * kv_heads + kv_heads + head) * block_bytes();
   }
 };

@@ -1,0 +1,20 @@
+# libforerun_cuda.so: the CUDA back end, loaded at run time by libforerun. FORERUN_CUDA=AUTO builds it when nvcc is
+# found, ON insists, OFF does not look.
+set(FORERUN_CUDA_ARCHS "75-real;80-real;86-real;89-real;90" CACHE STRING
+    "GPU architectures of libforerun_cuda.so, as CMAKE_CUDA_ARCHITECTURES (\"90\" alone compiles fastest)")
+set(FORERUN_CUDA_FOUND OFF)
+if(NOT FORERUN_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_ARCHITECTURES ${FORERUN_CUDA_ARCHS})
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(FORERUN_CUDA_FOUND ON)
+    message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION}: building libforerun_cuda for ${FORERUN_CUDA_ARCHS}")
+  elseif(FORERUN_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "FORERUN_CUDA=ON, but nvcc was not found: put it on the PATH or set CUDACXX")
+  else()
+    message(STATUS "nvcc not found: libforerun_cuda is not built (FORERUN_CUDA=AUTO)")
+  endif()
+endif()

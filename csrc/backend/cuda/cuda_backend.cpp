@@ -1,0 +1,340 @@
+#include "backend/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "backend/cuda/elementwise.h"
+#include "backend/cuda/packed_layout.h"
+#include "base/error.h"
+
+namespace forerun::cuda {
+namespace {
+
+constexpr int64_t kBounceBytes = int64_t{4} << 20;
+constexpr int64_t kAttentionBytes = int64_t{64} << 20;
+
+class CudaWeight final : public Weight {
+ public:
+  CudaWeight(const HostMatrix& matrix, int64_t size) : memory(size, "a weight matrix") {
+    dtype = matrix.dtype;
+    rows = static_cast<int32_t>(matrix.rows);
+    cols = static_cast<int32_t>(matrix.cols);
+    bytes = size;
+  }
+  DeviceMemory memory;
+};
+
+const CudaWeight& own(const Weight& weight) { return static_cast<const CudaWeight&>(weight); }
+
+int pick_device(int device) {
+  check(cudaSetDevice(device), "choose the device");
+  return device;
+}
+
+std::string describe(int device) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, device), "read the device's properties");
+  return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) +
+         "." + std::to_string(properties.minor) + ", " +
+         std::to_string(properties.multiProcessorCount) + " multiprocessors, " +
+         std::to_string(properties.totalGlobalMem >> 20) + " MiB; int8 tensor-core kernels";
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(int device)
+    : device_(pick_device(device)),
+      description_(describe(device)),
+      bounce_(kBounceBytes),
+      attention_(kAttentionBytes, "attention scratch"),
+      indices_(Staging::kSlotBytes, "row indices") {
+  int pools = 0;
+  check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device),
+        "ask for memory pools");
+  if (pools != 0) {
+    check(cudaDeviceGetDefaultMemPool(&pool_, device), "get the memory pool");
+    uint64_t keep =
+        UINT64_MAX;  // pages of a finished sequence go to the next one without asking the driver
+    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
+          "set up the memory pool");
+  }
+}
+
+CudaBackend::~CudaBackend() {
+  cudaSetDevice(device_);
+  cudaStreamSynchronize(stream_.get());
+}
+
+void CudaBackend::use() const { check(cudaSetDevice(device_), "choose the device"); }
+
+Buffer CudaBackend::allocate(int64_t bytes) {
+  use();
+  const int64_t size = std::max<int64_t>(bytes, 64);
+  if (pool_ == nullptr) return {this, allocate_device(size, "a buffer"), bytes};
+  void* data = nullptr;
+  const cudaError_t status = cudaMallocAsync(&data, static_cast<size_t>(size), stream_.get());
+  if (status != cudaSuccess) {  // the plain way, with its report
+    cudaGetLastError();
+    cudaStreamSynchronize(stream_.get());
+    cudaMemPoolTrimTo(pool_, 0);
+    return {this, allocate_device(size, "a buffer"), bytes};
+  }
+  const cudaError_t cleared = cudaMemsetAsync(data, 0, static_cast<size_t>(size), stream_.get());
+  if (cleared != cudaSuccess) cudaFreeAsync(data, stream_.get());
+  check(cleared, "clear a buffer");
+  return {this, data, bytes};
+}
+
+void CudaBackend::free(void* data, int64_t) noexcept {
+  if (data == nullptr || cudaSetDevice(device_) != cudaSuccess) return;
+  if (pool_ == nullptr || cudaFreeAsync(data, stream_.get()) != cudaSuccess) {
+    cudaGetLastError();
+    cudaFree(data);
+  }
+}
+
+void CudaBackend::upload(void* device, const void* host, int64_t bytes) {
+  use();
+  staging_.upload(device, host, bytes, stream_.get());
+}
+
+void CudaBackend::download(void* host, const void* device, int64_t bytes) {
+  use();
+  const auto size = static_cast<size_t>(bytes);
+  void* to = bytes <= bounce_.bytes() ? bounce_.data() : host;
+  check(cudaMemcpyAsync(to, device, size, cudaMemcpyDeviceToHost, stream_.get()), "download");
+  stream_.wait();
+  if (to != host && bytes > 0) std::memcpy(host, to, size);
+}
+
+void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
+  use();
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                        stream_.get()),
+        "copy");
+}
+
+void CudaBackend::synchronize() {
+  use();
+  stream_.wait();
+}
+
+void CudaBackend::grow(DeviceMemory& memory, int64_t bytes, const char* purpose) {
+  if (memory.bytes() >= bytes) return;
+  stream_.wait();
+  memory = DeviceMemory();
+  memory = DeviceMemory(bytes, purpose);
+}
+
+std::unique_ptr<Weight> CudaBackend::pack(const HostMatrix& matrix) {
+  use();
+  if (matrix.rows < 1 || matrix.cols < 1 || matrix.rows > INT32_MAX || matrix.cols > INT32_MAX) {
+    throw Error(ErrorKind::kBadArgument, "cuda: a matrix of " + std::to_string(matrix.rows) +
+                                             " x " + std::to_string(matrix.cols) +
+                                             " cannot be packed");
+  }
+  const auto rows = static_cast<int32_t>(matrix.rows);
+  const auto cols = static_cast<int32_t>(matrix.cols);
+  const int64_t row_bytes = dtype_bytes(matrix.dtype, matrix.cols);
+  if (is_quantized(matrix.dtype)) {
+    const int64_t records = int64_t{round_up(rows, 16) / 16} *
+                            (round_up(cols, packed_unit(matrix.dtype)) / packed_unit(matrix.dtype));
+    auto weight = std::make_unique<CudaWeight>(matrix, records * packed_record(matrix.dtype));
+    grow(file_blocks_, row_bytes * rows, "packing a weight matrix");
+    staging_.upload(file_blocks_.data(), matrix.data, row_bytes * rows, stream_.get());
+    pack_blocks(matrix.dtype, file_blocks_.data(), rows, cols, weight->memory.data(),
+                stream_.get());
+    stream_.wait();
+    return weight;
+  }
+  if (matrix.dtype != DType::kF32 && matrix.dtype != DType::kF16 && matrix.dtype != DType::kBF16) {
+    throw Error(ErrorKind::kUnsupported, "cuda: no kernel for weights of type " +
+                                             std::string(dtype_info(matrix.dtype).name));
+  }
+  const int64_t stride = row_bytes / cols * round_up(cols, 8);
+  auto weight = std::make_unique<CudaWeight>(matrix, stride * rows);
+  check(cudaMemcpy2DAsync(weight->memory.data(), static_cast<size_t>(stride), matrix.data,
+                          static_cast<size_t>(row_bytes), static_cast<size_t>(row_bytes),
+                          static_cast<size_t>(rows), cudaMemcpyHostToDevice, stream_.get()),
+        "upload a weight matrix");
+  stream_.wait();
+  return weight;
+}
+
+void CudaBackend::reserve(int32_t max_rows, int32_t max_cols) {
+  use();
+  stream_.wait();
+  file_blocks_ = DeviceMemory();
+  const int64_t padded = round_up(max_rows, 64), cols = round_up(max_cols, 256);
+  grow(codes_, padded * cols, "quantised activations");
+  grow(scales_, padded * cols / 32 * 8, "activation scales");
+  grow(sums_, padded * cols / 256 * 16, "activation sums");
+}
+
+QuantizedRows CudaBackend::quantized(Tensor x, bool super) {
+  const int32_t padded = round_up(x.rows, 64);
+  const int64_t cols = round_up(x.cols, 256);
+  grow(codes_, padded * cols, "quantised activations");
+  grow(scales_, padded * cols / 32 * 8, "activation scales");
+  grow(sums_, padded * cols / 256 * 16, "activation sums");
+  QuantizedRows out;
+  out.codes = codes_.data();
+  out.scale = reinterpret_cast<float*>(scales_.data());
+  out.sums = reinterpret_cast<int16_t*>(sums_.data());
+  out.rows = x.rows;
+  out.padded = padded;
+  quantize_rows(x, super, out, stream_.get());
+  return out;
+}
+
+// The tasks of one type, kMaxTasks to a launch.
+void CudaBackend::linear_of(DType dtype, const QuantizedRows& x,
+                            std::span<const LinearTask> tasks) {
+  MatrixTasks launch;
+  const auto flush = [&] {
+    if (launch.count > 0) linear_quantized(dtype, x, launch, stream_.get());
+    launch = MatrixTasks();
+  };
+  for (const LinearTask& task : tasks) {
+    if (task.weight->dtype != dtype) continue;
+    launch.units = round_up(task.weight->cols, packed_unit(dtype)) / packed_unit(dtype);
+    launch.task[launch.count++] = {own(*task.weight).memory.data(),
+                                   task.bias,
+                                   task.out.data,
+                                   task.out.stride,
+                                   task.weight->rows,
+                                   launch.panels};
+    launch.panels += round_up(task.weight->rows, 16) / 16;
+    if (launch.count == kMaxTasks) flush();
+  }
+  flush();
+}
+
+void CudaBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
+  use();
+  if (x.rows == 0) return;
+  std::array<bool, kDTypeCount> wanted{};
+  for (const LinearTask& task : tasks) {
+    const Weight& weight = *task.weight;
+    if (weight.cols != x.cols) {
+      throw Error(ErrorKind::kBadArgument, "cuda: linear: a weight of " +
+                                               std::to_string(weight.cols) +
+                                               " inputs meets rows of " + std::to_string(x.cols));
+    }
+    wanted[static_cast<size_t>(weight.dtype)] = true;
+    if (is_quantized(weight.dtype)) continue;
+    const FloatMatrix matrix{own(weight).memory.data(), task.bias, weight.rows, weight.cols,
+                             round_up(weight.cols, 8)};
+    linear_float(weight.dtype, matrix, x, task.out, stream_.get());
+  }
+  for (const bool super : {true, false}) {
+    QuantizedRows rows;
+    for (int type = 0; type < kDTypeCount; ++type) {
+      const auto dtype = static_cast<DType>(type);
+      if (!wanted[static_cast<size_t>(type)] || !is_quantized(dtype) ||
+          packed_super(dtype) != super)
+        continue;
+      if (rows.rows == 0) rows = quantized(x, super);
+      linear_of(dtype, rows, tasks);
+    }
+  }
+}
+
+void CudaBackend::rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) {
+  use();
+  if (x.rows > 0) cuda::rms_norm(x, 1, weight, epsilon, out, stream_.get());
+}
+
+void CudaBackend::head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) {
+  use();
+  if (x.rows > 0) cuda::rms_norm(x, heads, weight, epsilon, x, stream_.get());
+}
+
+void CudaBackend::rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) {
+  use();
+  if (x.rows > 0) cuda::rope(x, heads, cos_sin, interleaved, stream_.get());
+}
+
+void CudaBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
+  use();
+  if (!batch.rows.empty())
+    cuda::store_kv(batch_.put(batch, staging_, stream_.get()), layer, k, v, stream_.get());
+}
+
+void CudaBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
+                            Tensor out) {
+  use();
+  if (batch.rows.empty()) return;
+  const Scratch scratch{reinterpret_cast<float*>(attention_.data()), attention_.bytes() / 4};
+  cuda::attention(batch_.put(batch, staging_, stream_.get()), layer, q, scale, out, scratch,
+                  stream_.get());
+}
+
+void CudaBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
+  use();
+  if (out.rows > 0) cuda::swiglu(gate, up, out, stream_.get());
+}
+
+void CudaBackend::add(Tensor x, Tensor y) {
+  use();
+  if (x.rows > 0) cuda::add(x, y, stream_.get());
+}
+
+void CudaBackend::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) {
+  use();
+  if (rows.empty()) return;
+  const auto bytes = static_cast<int64_t>(rows.size_bytes());
+  grow(indices_, bytes, "row indices");
+  staging_.upload(indices_.data(), rows.data(), bytes, stream_.get());
+  out.rows = static_cast<int32_t>(rows.size());
+  cuda::gather_rows(x, reinterpret_cast<const int32_t*>(indices_.data()), out, stream_.get());
+}
+
+void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
+                          std::span<const int32_t> from, std::span<const int32_t> to) {
+  use();
+  if (from.empty()) return;
+  const auto page_bytes = static_cast<int64_t>(pages.size_bytes()),
+             slot_bytes = static_cast<int64_t>(from.size_bytes());
+  grow(indices_, page_bytes + 2 * slot_bytes, "pages and slots of a move");
+  std::byte* at = indices_.data();
+  staging_.upload(at, pages.data(), page_bytes, stream_.get());
+  staging_.upload(at + page_bytes, from.data(), slot_bytes, stream_.get());
+  staging_.upload(at + page_bytes + slot_bytes, to.data(), slot_bytes, stream_.get());
+  cuda::move_kv(layout, reinterpret_cast<std::byte* const*>(at),
+                reinterpret_cast<const int32_t*>(at + page_bytes),
+                reinterpret_cast<const int32_t*>(at + page_bytes + slot_bytes),
+                static_cast<int32_t>(from.size()), stream_.get());
+}
+
+void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) {
+  use();
+  if (x.rows == 0 || k == 0) return;
+  if (k < 0 || k > x.cols || k > kMaxTopK) {
+    throw Error(ErrorKind::kBadArgument, "cuda: top_k: k is " + std::to_string(k) +
+                                             ", expected 1.." +
+                                             std::to_string(std::min(x.cols, kMaxTopK)));
+  }
+  const int64_t keys = top_k_keys(x.cols, k) * x.rows;
+  grow(keys_, 2 * keys * static_cast<int64_t>(sizeof(uint64_t)), "top-k keys");
+  auto* first = reinterpret_cast<uint64_t*>(keys_.data());
+  const uint64_t* sorted = cuda::top_k(x, k, first, first + keys, stream_.get());
+  const int64_t row_bytes = k * static_cast<int64_t>(sizeof(uint64_t));
+  const auto rows_at_once = static_cast<int32_t>(bounce_.bytes() / row_bytes);
+  for (int32_t row = 0; row < x.rows; row += rows_at_once) {
+    const int64_t count = int64_t{std::min(rows_at_once, x.rows - row)} * k;
+    check(cudaMemcpyAsync(bounce_.data(), sorted + int64_t{row} * k,
+                          static_cast<size_t>(count) * sizeof(uint64_t), cudaMemcpyDeviceToHost,
+                          stream_.get()),
+          "download the top k");
+    stream_.wait();
+    const auto* host = reinterpret_cast<const uint64_t*>(bounce_.data());
+    for (int64_t i = 0; i < count; ++i) {
+      ids[static_cast<size_t>(int64_t{row} * k + i)] = static_cast<int32_t>(top_k_id(host[i]));
+      values[static_cast<size_t>(int64_t{row} * k + i)] = top_k_value(host[i]);
+    }
+  }
+}
+
+}  // namespace forerun::cuda
