@@ -15,11 +15,12 @@ requires = $$(python -c 'import sys, tomllib; d = tomllib.load(open("pyproject.t
 BUILD_TOOLS := d["build-system"]["requires"]
 LINT_TOOLS := d["project"]["optional-dependencies"]["lint"]
 
-.PHONY: help demo test sanitize tsan lint format clean
+.PHONY: help demo test gpu-check sanitize tsan lint format clean
 
 help:
 	@echo "make demo      install forerun into $(VENV), fetch a small model, generate with and without speculation"
 	@echo "make test      build everything, run the C++ and the Python tests"
+	@echo "make gpu-check the CUDA back end on this machine's GPU: tests and bench"
 	@echo "make sanitize  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tsan      the C++ tests under ThreadSanitizer"
 	@echo "make lint      ruff and clang-format, check only; make format applies them"
@@ -35,8 +36,8 @@ $(VENV)/build-tools: pyproject.toml | $(VENV)/pyvenv.cfg
 
 demo: | $(VENV)/pyvenv.cfg
 	@echo "building and installing forerun (a few minutes)"
-	pip install --quiet --force-reinstall --no-deps .
-	pip install --quiet .
+	FORERUN_CUDA=OFF pip install --quiet --force-reinstall --no-deps .
+	FORERUN_CUDA=OFF pip install --quiet .
 	forerun pull smollm2-135m
 	python examples/demo.py
 
@@ -44,12 +45,16 @@ test: $(VENV)/build-tools
 	tools/system-packages tests
 	@echo "building"
 	pip uninstall --quiet --yes forerun
-	FORERUN_BUILD_DIR=$(BUILD) CMAKE_ARGS="-DFORERUN_TESTS=ON -DFORERUN_WERROR=ON" \
+	FORERUN_BUILD_DIR=$(BUILD) CMAKE_ARGS="-DFORERUN_TESTS=ON -DFORERUN_WERROR=ON -DFORERUN_CUDA_ARCHS=90" \
 	  pip install --quiet --no-build-isolation ".[test]"
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 	if [ -z "$$FORERUN_TEST_MODELS" ]; then forerun pull smollm2-135m; fi
 	FORERUN_TEST_BUILD=$(BUILD) python -m pytest
+
+# The CUDA back end on this machine's GPU: tests, compute-sanitizer, bench. Needs nvcc, cmake, ninja and GoogleTest.
+gpu-check:
+	sh tests/gpu_check.sh build/gpu
 
 sanitize: SANITIZERS := address,undefined
 tsan: SANITIZERS := thread

@@ -129,7 +129,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
                              std::optional<int32_t> threads, std::optional<int32_t> context,
                              int32_t max_draft, std::optional<int32_t> fixed_draft,
                              const std::string& draft_policy, int64_t prefix_cache_bytes,
-                             const py::object& progress) {
+                             const std::string& device, const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -139,6 +139,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.fixed_draft = fixed_draft.value_or(-1);
   options.draft_policy = draft_policy;
   options.prefix_cache_bytes = prefix_cache_bytes;
+  options.device = device;
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
       const py::gil_scoped_acquire gil;
@@ -194,7 +195,7 @@ void bind_engine(py::module_& module) {
       .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(),
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
            "draft_policy"_a = "dynamic", "prefix_cache_bytes"_a = int64_t{512} << 20,
-           "progress"_a = py::none())
+           "device"_a = "cpu", "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)

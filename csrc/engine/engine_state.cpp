@@ -11,6 +11,9 @@ constexpr int32_t kFallbackContext =
 void check(const EngineOptions& options) {
   const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
   if (options.target.empty()) fail("no target model was given");
+  if (options.device != "cpu" && options.device != "cuda") {
+    fail("device is '" + options.device + "', expected cpu or cuda");
+  }
   if (options.threads < 0 || options.threads > 1024) {
     fail("threads is " + std::to_string(options.threads) + ", expected 0 (automatic) to 1024");
   }
@@ -42,7 +45,7 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
 EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   check(options);
   draft_plan = parse_draft(options.draft);
-  backend = make_cpu_backend(options.threads);
+  backend = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
   checkpoint = open_checkpoint(options.target);
   tokenizer = load_tokenizer(*checkpoint);
   target = Model::load(checkpoint, backend, options.progress);

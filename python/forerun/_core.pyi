@@ -56,6 +56,7 @@ class Engine:
         fixed_draft: int | None = None,
         draft_policy: str = "dynamic",
         prefix_cache_bytes: int = ...,
+        device: str = ...,
         progress: Callable[[float], object] | None = None,
     ) -> None: ...
     def generate(

@@ -32,6 +32,7 @@ class Engine:
     max_draft: most draft tokens checked in one step, 0 to 127.
     fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
     draft_policy: how a draft model's tree grows: "chain", "static" or "dynamic".
+    device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     progress: called with the loaded share, 0 to 1.
 
@@ -52,6 +53,7 @@ class Engine:
         fixed_draft: int | None = None,
         draft_policy: str = "dynamic",
         prefix_cache_bytes: int = 512 << 20,
+        device: str = "cpu",
         progress: Callable[[float], object] | None = None,
     ) -> None:
         self._native: _core.Engine | None = None
@@ -70,6 +72,7 @@ class Engine:
             fixed_draft=fixed_draft,
             draft_policy=draft_policy,
             prefix_cache_bytes=prefix_cache_bytes,
+            device=device,
             progress=progress,
         )
 
