@@ -42,36 +42,60 @@ def runtime_log_probabilities(path, tokens: list[int], vocab: int) -> np.ndarray
     return rows
 
 
-def check(path, shape: dict, weights, tokens: list[int], tolerance: float) -> None:
+def row_errors(path, shape: dict, weights, tokens: list[int]) -> np.ndarray:
+    """Root mean square error after every token, in units of the spread of the log-probabilities."""
     expected = log_probabilities(shape, weights, tokens)
     found = runtime_log_probabilities(path, tokens, shape["vocab"])
     assert np.isfinite(found).all()
-    error = np.abs(found - expected).max() / expected.std()
-    assert error < tolerance, f"largest error {error:.2e} of the spread of the log-probabilities"
+    return np.sqrt(((found - expected) ** 2).mean(1)) / expected.std()
+
+
+def check(path, shape: dict, weights, tokens: list[int] = TOKENS) -> None:
+    assert row_errors(path, shape, weights, tokens).max() < 1e-3
+
+
+def check_quantized(path, shape: dict, weights) -> None:
+    """An activation on a rounding border may fall the other way than in the reference's double precision; its row, and
+    those that attend to it, then differ by as much as rounding itself does. Rows without one are equal. With one layer
+    there are such rows; the error of a runtime that does not round as documented is 1e-2 in every row.
+    """
+    errors = row_errors(path, shape, weights, TOKENS)
+    assert errors.max() < 0.06
+    if shape["layers"] == 1:
+        assert np.quantile(errors, 0.1) < 1e-5
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("dtype", QUANTIZED)
+def test_quantised_gguf_logits_equal_the_reference(tmp_path, architecture, dtype, layers):
+    shape = config(architecture, interleaved=architecture == "llama", layers=layers)
+    files, weights = make(np.random.default_rng(1), shape, dtype, dtype)
+    write_gguf(tmp_path / "m.gguf", shape, files)
+    check_quantized(tmp_path / "m.gguf", shape, weights)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
-@pytest.mark.parametrize("dtype", [*QUANTIZED, "F32", "F16", "BF16"])
-def test_gguf_logits_equal_the_reference(tmp_path, architecture, dtype):
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_float_gguf_logits_equal_the_reference(tmp_path, architecture, dtype):
     shape = config(architecture, interleaved=architecture == "llama")
     files, weights = make(np.random.default_rng(1), shape, dtype, dtype)
     write_gguf(tmp_path / "m.gguf", shape, files)
-    # A rounding border that falls the other way moves one int8 code of one activation: a few tenths of a percent.
-    check(tmp_path / "m.gguf", shape, weights, TOKENS, 2e-3 if dtype in ("F32", "F16", "BF16") else 2e-2)
+    check(tmp_path / "m.gguf", shape, weights)
 
 
 def test_a_head_tied_to_a_quantised_embedding(tmp_path):
-    shape = config("llama", interleaved=True, tied=True)
+    shape = config("llama", interleaved=True, tied=True, layers=1)
     files, weights = make(np.random.default_rng(2), shape, "Q4_1", "Q8_0")
     write_gguf(tmp_path / "m.gguf", shape, files)
-    check(tmp_path / "m.gguf", shape, weights, TOKENS, 2e-2)
+    check_quantized(tmp_path / "m.gguf", shape, weights)
 
 
 def test_widths_that_are_not_multiples_of_256(tmp_path):
-    shape = config("llama", interleaved=True, width=192, ffn=224, heads=3, kv_heads=1, head_dim=32, rotary=32)
+    shape = config("llama", interleaved=True, width=192, ffn=224, heads=3, kv_heads=1, head_dim=32, rotary=32, layers=1)
     files, weights = make(np.random.default_rng(3), shape, "Q4_1", "Q8_0")
     write_gguf(tmp_path / "m.gguf", shape, files)
-    check(tmp_path / "m.gguf", shape, weights, TOKENS, 2e-2)
+    check_quantized(tmp_path / "m.gguf", shape, weights)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
@@ -80,7 +104,7 @@ def test_hugging_face_logits_equal_the_reference(tmp_path, architecture, dtype, 
     shape = config(architecture)
     files, weights = make(np.random.default_rng(4), shape, dtype, dtype)
     write_hf(tmp_path / "m", shape, files, shards)
-    check(tmp_path / "m", shape, weights, TOKENS, 2e-3)
+    check(tmp_path / "m", shape, weights)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +122,9 @@ def test_rope_variants_equal_the_reference(tmp_path, rope):
     files, weights = make(np.random.default_rng(5), shape, "F32", "F32")
     write_hf(tmp_path / "m", shape, files)
     tokens = (TOKENS * 5)[:90]  # beyond a page of keys
-    check(tmp_path / "m", shape, weights, tokens, 2e-3)
+    check(tmp_path / "m", shape, weights, tokens)
     if rope.get("rope_scaling") != "llama3":
         gguf_shape = shape | {"architecture": "qwen2"}
         files, weights = make(np.random.default_rng(6), gguf_shape, "F32", "F32")
         write_gguf(tmp_path / "m.gguf", gguf_shape, files)
-        check(tmp_path / "m.gguf", gguf_shape, weights, tokens, 2e-3)
+        check(tmp_path / "m.gguf", gguf_shape, weights, tokens)

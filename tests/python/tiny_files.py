@@ -92,9 +92,9 @@ def byte_vocabulary(size: int) -> tuple[list[str], list[int]]:
     for byte in range(256):
         names[byte] = chr(byte if byte in plain else extra)
         extra += byte not in plain
-    tokens = [names[b] for b in range(256)] + ["<|end|>"]
+    tokens = [names[b] for b in range(256)] + ["<|end|>", "~~"]
     tokens += [f"<extra_{i}>" for i in range(len(tokens), size)]
-    return tokens, [1] * 256 + [3] + [4] * (size - 257)
+    return tokens, [1] * 256 + [3, 1] + [4] * (size - 258)
 
 
 def write_gguf(path: Path, config: dict, files: dict[str, tuple]) -> None:
@@ -122,7 +122,7 @@ def write_gguf(path: Path, config: dict, files: dict[str, tuple]) -> None:
     w.add_tokenizer_pre("gpt-2")
     w.add_token_list(tokens)
     w.add_token_types(kinds)
-    w.add_token_merges([])
+    w.add_token_merges(["~ ~"])  # the writer drops an empty list
     w.add_eos_token_id(256)
     for role, (raw, dtype) in files.items():
         w.add_tensor(role, raw, raw_dtype=None if dtype in ("F32", "F16") else TYPES[dtype])
