@@ -16,7 +16,22 @@ using namespace forerun;
 
 namespace {
 
+// Strings of a file may hold any bytes (byte tokens, damaged text): what is not UTF-8 becomes
+// U+FFFD.
+py::str text_of(std::string_view bytes) {
+  PyObject* text =
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace");
+  if (text == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(text);
+}
+
 py::object to_python(const MetaValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) return text_of(*text);
+  if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
+    py::list out;
+    for (const std::string& text : *texts) out.append(text_of(text));
+    return out;
+  }
   return std::visit([](const auto& v) -> py::object { return py::cast(v); }, value);
 }
 
@@ -30,15 +45,16 @@ DType dtype_by_name(const std::string& name) {
 py::dict inspect(const std::string& path) {
   const auto file = open_checkpoint(path);
   py::dict metadata;
-  for (const auto& [key, value] : file->metadata()) metadata[py::str(key)] = to_python(value);
+  for (const auto& [key, value] : file->metadata()) metadata[text_of(key)] = to_python(value);
   py::list tensors;
   int64_t parameters = 0;
   for (const TensorSource& tensor : file->tensors()) {
     int64_t elements = 1;
     for (const int64_t size : tensor.shape) elements *= size;
     parameters += elements;
-    tensors.append(py::dict("name"_a = tensor.name, "dtype"_a = dtype_info(tensor.dtype).name,
-                            "shape"_a = tensor.shape, "bytes"_a = tensor.bytes.size()));
+    tensors.append(py::dict("name"_a = text_of(tensor.name),
+                            "dtype"_a = dtype_info(tensor.dtype).name, "shape"_a = tensor.shape,
+                            "bytes"_a = tensor.bytes.size()));
   }
   std::string architecture, reason;
   try {
