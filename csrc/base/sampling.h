@@ -18,8 +18,8 @@ struct Sampling {
       1.0F;  // > 0; tokens of prompt and output: logit / r if positive, else logit * r
   float frequency_penalty = 0.0F;  // subtracted once per occurrence in the output
   float presence_penalty = 0.0F;   // subtracted once if the token occurs in the output
-  std::vector<std::pair<int32_t, float>>
-      logit_bias = {};  // added to the logits of these tokens; -inf forbids
+  std::vector<std::pair<int32_t, float>> logit_bias =
+      {};  // added to the logits of these tokens; -inf forbids
 
   bool penalizes() const {
     return repetition_penalty != 1.0F || frequency_penalty != 0.0F || presence_penalty != 0.0F;

@@ -24,14 +24,16 @@ struct TensorSource {
 };
 
 // A value of a checkpoint's metadata. Integers of every width widen to int64 or uint64.
-using MetaValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<uint64_t>,
-                               std::vector<double>, std::vector<bool>, std::vector<std::string>>;
+using MetaValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<int64_t>,
+                               std::vector<uint64_t>, std::vector<double>, std::vector<bool>,
+                               std::vector<std::string>>;
 
 enum class CheckpointFormat { kGguf, kHuggingFace };
 
-// A model as found on disk, immutable: metadata and tensors. Owns the mappings that the views point into.
-// For a Hugging Face folder, `metadata` holds config.json flattened ("rope_scaling.factor"), tensors keep the
-// names of the safetensors files, and `files` the raw text of the JSON files beside them.
+// A model as found on disk, immutable: metadata and tensors. Owns the mappings that the views point
+// into. For a Hugging Face folder, `metadata` holds config.json flattened ("rope_scaling.factor"),
+// tensors keep the names of the safetensors files, and `files` the raw text of the JSON files
+// beside them.
 class FORERUN_API Checkpoint {
  public:
   virtual ~Checkpoint() = default;
@@ -41,21 +43,23 @@ class FORERUN_API Checkpoint {
   const std::map<std::string, MetaValue, std::less<>>& metadata() const { return metadata_; }
   const std::vector<TensorSource>& tensors() const { return tensors_; }  // in file order
 
-  const TensorSource* find_tensor(std::string_view name) const;      // nullptr when absent
-  const TensorSource& tensor(std::string_view name) const;           // Error(kBadFile) naming it when absent
+  const TensorSource* find_tensor(std::string_view name) const;  // nullptr when absent
+  const TensorSource& tensor(std::string_view name) const;  // Error(kBadFile) naming it when absent
 
-  // Typed look-ups: nullptr / fallback when absent, Error(kBadFile) naming the key when it has another type.
+  // Typed look-ups: nullptr / fallback when absent, Error(kBadFile) naming the key when it has
+  // another type.
   const MetaValue* find(std::string_view key) const;
-  int64_t integer(std::string_view key) const;                       // required
+  int64_t integer(std::string_view key) const;  // required
   int64_t integer(std::string_view key, int64_t fallback) const;
-  double number(std::string_view key) const;                         // integers convert
+  double number(std::string_view key) const;  // integers convert
   double number(std::string_view key, double fallback) const;
   bool boolean(std::string_view key, bool fallback) const;
-  const std::string& text(std::string_view key) const;               // required
+  const std::string& text(std::string_view key) const;  // required
   std::string text(std::string_view key, std::string_view fallback) const;
   const std::vector<std::string>* texts(std::string_view key) const;  // nullptr when absent
 
-  // Raw contents of a file beside the weights ("tokenizer.json", "tokenizer_config.json", ...); empty when absent.
+  // Raw contents of a file beside the weights ("tokenizer.json", "tokenizer_config.json", ...);
+  // empty when absent.
   const std::string& side_file(std::string_view name) const;
 
   int64_t file_bytes() const { return file_bytes_; }
@@ -75,9 +79,10 @@ class FORERUN_API Checkpoint {
   std::map<std::string, size_t, std::less<>> index_;
 };
 
-// Opens a .gguf file (v2, v3, little-endian) or a Hugging Face folder (config.json, *.safetensors with or without
-// an index, tokenizer.json). Throws Error(kBadFile) naming the field that is wrong, Error(kUnsupported) for a
-// tensor type or GGUF version that this build does not read, Error(kBadArgument) when the path does not exist.
+// Opens a .gguf file (v2, v3, little-endian) or a Hugging Face folder (config.json, *.safetensors
+// with or without an index, tokenizer.json). Throws Error(kBadFile) naming the field that is wrong,
+// Error(kUnsupported) for a tensor type or GGUF version that this build does not read,
+// Error(kBadArgument) when the path does not exist.
 FORERUN_API std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& path);
 std::shared_ptr<const Checkpoint> open_gguf(const std::string& path);
 std::shared_ptr<const Checkpoint> open_hf_folder(const std::string& path);

@@ -7,11 +7,13 @@
 
 namespace forerun {
 
-// A file mapped read-only and private. A file that another process truncates while it is mapped raises SIGBUS on
-// access, as with every mapping; replace a model file by renaming a new one over it, never in place.
+// A file mapped read-only and private. A file that another process truncates while it is mapped
+// raises SIGBUS on access, as with every mapping; replace a model file by renaming a new one over
+// it, never in place.
 class MappedFile {
  public:
-  static std::shared_ptr<const MappedFile> open(const std::string& path);  // Error(kBadArgument) with errno's text
+  static std::shared_ptr<const MappedFile> open(
+      const std::string& path);  // Error(kBadArgument) with errno's text
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -20,7 +22,8 @@ class MappedFile {
   const std::string& path() const { return path_; }
 
  private:
-  MappedFile(std::string path, std::span<const std::byte> bytes) : path_(std::move(path)), bytes_(bytes) {}
+  MappedFile(std::string path, std::span<const std::byte> bytes)
+      : path_(std::move(path)), bytes_(bytes) {}
   std::string path_;
   std::span<const std::byte> bytes_;
 };

@@ -14,6 +14,7 @@
 
 #include "base/blocks.h"
 #include "base/dtype.h"
+#include "io/gguf_writer.h"
 
 namespace forerun::test {
 
@@ -30,94 +31,73 @@ struct TinyModel {
   uint32_t seed = 1;
 };
 
-class GgufWriter {
+// Numbers of the tensor types in the file format.
+inline uint32_t gguf_type(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return 0;
+    case DType::kF16:
+      return 1;
+    case DType::kBF16:
+      return 30;
+    case DType::kI8:
+      return 24;
+    case DType::kI32:
+      return 26;
+    case DType::kQ4_0:
+      return 2;
+    case DType::kQ4_1:
+      return 3;
+    case DType::kQ5_0:
+      return 6;
+    case DType::kQ5_1:
+      return 7;
+    case DType::kQ8_0:
+      return 8;
+    case DType::kQ4_K:
+      return 12;
+    case DType::kQ5_K:
+      return 13;
+    case DType::kQ6_K:
+      return 14;
+  }
+  return 0;
+}
+
+// Typed fields on top of the byte writer.
+class ModelWriter {
  public:
-  void text(const std::string& key, const std::string& value) { head(key, 8), put_string(value); }
-  void u32(const std::string& key, uint32_t value) { head(key, 4), put(value); }
-  void f32(const std::string& key, float value) { head(key, 6), put(value); }
+  void text(const std::string& key, const std::string& value) {
+    file_.pair(key, kString, raw_string(value));
+  }
+  void u32(const std::string& key, uint32_t value) { file_.pair(key, kU32, raw(value)); }
+  void f32(const std::string& key, float value) { file_.pair(key, kF32, raw(value)); }
   void texts(const std::string& key, const std::vector<std::string>& values) {
-    head(key, 9), put<uint32_t>(8), put<uint64_t>(values.size());
-    for (const std::string& value : values) put_string(value);
+    std::string items;
+    for (const std::string& value : values) items += raw_string(value);
+    file_.list(key, kString, values.size(), items);
   }
   void i32s(const std::string& key, const std::vector<int32_t>& values) {
-    head(key, 9), put<uint32_t>(5), put<uint64_t>(values.size());
-    for (const int32_t value : values) put(value);
+    std::string items;
+    for (const int32_t value : values) items += raw(value);
+    file_.list(key, kI32, values.size(), items);
   }
   // shape outermost first
-  void tensor(const std::string& name, DType dtype, std::vector<int64_t> shape,
+  void tensor(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
               const std::vector<uint8_t>& bytes) {
-    tensors_.push_back({name, dtype, std::move(shape), data_.size()});
-    data_.insert(data_.end(), bytes.begin(), bytes.end());
-    data_.resize((data_.size() + 31) / 32 * 32);
+    file_.tensor({name,
+                  {shape.rbegin(), shape.rend()},
+                  gguf_type(dtype),
+                  std::string(bytes.begin(), bytes.end())});
   }
-
-  void write(const std::string& path) {
-    const std::string metadata = std::move(out_);
-    out_.clear();
-    out_ += "GGUF";
-    put<uint32_t>(3), put<uint64_t>(tensors_.size()), put<uint64_t>(pairs_);
-    out_ += metadata;
-    for (const Described& t : tensors_) {
-      put_string(t.name), put(static_cast<uint32_t>(t.shape.size()));
-      for (size_t i = t.shape.size(); i-- > 0;) put(static_cast<uint64_t>(t.shape[i]));
-      put(gguf_type(t.dtype)), put(static_cast<uint64_t>(t.offset));
-    }
-    out_.resize((out_.size() + 31) / 32 * 32);
-    std::ofstream file(path, std::ios::binary);
-    file.write(out_.data(), static_cast<std::streamsize>(out_.size()));
-    file.write(reinterpret_cast<const char*>(data_.data()),
-               static_cast<std::streamsize>(data_.size()));
+  void write(const std::string& path) const {
+    const std::string bytes = file_.build();
+    std::ofstream(path, std::ios::binary)
+        .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   }
 
  private:
-  struct Described {
-    std::string name;
-    DType dtype;
-    std::vector<int64_t> shape;
-    size_t offset;
-  };
-  static uint32_t gguf_type(DType dtype) {
-    switch (dtype) {
-      case DType::kF32:
-        return 0;
-      case DType::kF16:
-        return 1;
-      case DType::kBF16:
-        return 30;
-      case DType::kI8:
-        return 24;
-      case DType::kI32:
-        return 26;
-      case DType::kQ4_0:
-        return 2;
-      case DType::kQ4_1:
-        return 3;
-      case DType::kQ5_0:
-        return 6;
-      case DType::kQ5_1:
-        return 7;
-      case DType::kQ8_0:
-        return 8;
-      case DType::kQ4_K:
-        return 12;
-      case DType::kQ5_K:
-        return 13;
-      case DType::kQ6_K:
-        return 14;
-    }
-    return 0;
-  }
-  template <typename T>
-  void put(T value) {
-    out_.append(reinterpret_cast<const char*>(&value), sizeof value);
-  }
-  void put_string(const std::string& value) { put<uint64_t>(value.size()), out_ += value; }
-  void head(const std::string& key, uint32_t type) { ++pairs_, put_string(key), put(type); }
-
-  std::string out_;
-  std::vector<uint8_t> data_;
-  std::vector<Described> tensors_;
-  uint64_t pairs_ = 0;
+  GgufWriter file_;
 };
 
 // Random weights of about the given standard deviation and mean 0, as blocks of any type.
@@ -197,7 +177,7 @@ inline std::vector<std::string> byte_tokens() {
   return out;
 }
 
-inline void write_vocabulary(GgufWriter& file, int32_t vocab) {
+inline void write_vocabulary(ModelWriter& file, int32_t vocab) {
   std::vector<std::string> tokens = byte_tokens();
   std::vector<int32_t> types(256, 1);
   tokens.push_back("<|end|>"), types.push_back(3);
@@ -213,7 +193,7 @@ inline void write_vocabulary(GgufWriter& file, int32_t vocab) {
 }
 
 inline void write_tiny_model(const TinyModel& m, const std::string& path) {
-  GgufWriter file;
+  ModelWriter file;
   const std::string a = m.architecture + ".";
   file.text("general.architecture", m.architecture);
   file.u32(a + "block_count", static_cast<uint32_t>(m.layers));
