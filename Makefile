@@ -36,7 +36,6 @@ $(VENV)/build-tools: pyproject.toml | $(VENV)/pyvenv.cfg
 
 demo: | $(VENV)/pyvenv.cfg
 	@echo "building and installing forerun (a few minutes)"
-	FORERUN_CUDA=OFF pip install --quiet --force-reinstall --no-deps .
 	FORERUN_CUDA=OFF pip install --quiet .
 	forerun pull smollm2-135m
 	python examples/demo.py

@@ -1,7 +1,7 @@
 """A slow, obvious NumPy decoder, the oracle for logits: GGUF and Hugging Face files, llama, qwen2 and qwen3.
 
 Weights come through the `gguf` package's dequantisers. Activations of quantised matrices are rounded to int8 per block
-as the runtime documents it (docs/exactness.md), so that the comparison is tight; nothing else is shared with the runtime.
+as the runtime documents it (docs/exactness.md), so that the comparison is tight; nothing else is shared.
 """
 
 from __future__ import annotations

@@ -30,10 +30,8 @@ def random_blocks(name: str, seed: int, finite: bool) -> np.ndarray:
     _, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
     blocks = rng.integers(0, 256, (BLOCKS, size), dtype=np.uint8)
     for offset in SCALES.get(name, ()):
-        if finite:
-            scale = rng.normal(0, 0.1, BLOCKS).astype(np.float16).view(np.uint16)
-        else:
-            scale = rng.choice(EXTREME, BLOCKS)
+        small = rng.normal(0, 0.1, BLOCKS).astype(np.float16).view(np.uint16)
+        scale = small if finite else rng.choice(EXTREME, BLOCKS)
         blocks[:, offset : offset + 2] = scale.reshape(-1, 1).view(np.uint8)
     blocks[: BLOCKS // 8][rng.random((BLOCKS // 8, size)) < 0.7] = 0
     return blocks

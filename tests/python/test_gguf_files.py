@@ -119,8 +119,7 @@ def test_a_real_file_has_the_tensors_that_the_gguf_package_finds(smollm2_path):
     found = _core.inspect(str(smollm2_path))
     reader = gguf.GGUFReader(smollm2_path)
     assert tensor_list(found) == [
-        (t.name, t.tensor_type.name, [int(n) for n in reversed(t.shape)], int(t.n_bytes))
-        for t in reader.tensors
+        (t.name, t.tensor_type.name, [int(n) for n in reversed(t.shape)], int(t.n_bytes)) for t in reader.tensors
     ]
     tokens = reader.fields["tokenizer.ggml.tokens"]
     assert len(found["metadata"]["tokenizer.ggml.tokens"]) == len(tokens.data)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import log_probabilities
-from tiny_files import make, write_gguf, write_hf
 
 from forerun import _core
+from reference import log_probabilities
+from tiny_files import make, write_gguf, write_hf
 
 QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]
 TOKENS = [97, 98, 32, 99, 100, 101, 10, 97, 98, 99, 200, 13, 65, 66, 67, 97, 98, 32, 99, 100]

@@ -9,6 +9,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 from gguf.quants import dequantize
+
 from reference import Weights
 
 TYPES = gguf.GGMLQuantizationType
@@ -219,5 +220,5 @@ def write_hf(folder: Path, config: dict, files: dict[str, tuple], shards: int = 
         part = dict(list(named.items())[shard::shards])
         name = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
         write_safetensors(folder / name, part)
-        index |= {tensor: name for tensor in part}
+        index |= dict.fromkeys(part, name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
