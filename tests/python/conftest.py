@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from forerun import models
 from forerun.engine import _core
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# A shell that starts a job in the background has it ignore Ctrl-C; the tests that press it need Python's own handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
