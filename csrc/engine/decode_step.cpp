@@ -80,7 +80,7 @@ StepResult SessionState::settle(const Forward& out, int32_t first_row, double ve
   const int64_t position = static_cast<int64_t>(tokens.size());
   const NodeLogits logits{engine->readable(out) + int64_t{first_row} * out.logits.stride,
                           out.logits.stride, out.logits.cols};
-  verifier.verify(tree, logits, position, sampler, verdict);
+  verifier->verify(tree, logits, position, sampler, verdict);
   cut_at_end_token();
 
   StepResult result;

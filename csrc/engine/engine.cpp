@@ -60,6 +60,8 @@ Stats Engine::stats() const {
   return state_->stats;
 }
 
+Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }
+
 const char* version() { return FORERUN_VERSION; }
 
 }  // namespace forerun

@@ -44,7 +44,8 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
 
 EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   check(options);
-  draft_plan = parse_draft(options.draft);
+  draft_plan = parse_draft(options.draft, options.method_options);
+  make_verifier(options.verify, options.method_options);  // refuses a wrong one before the load
   backend = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
   checkpoint = open_checkpoint(options.target);
   tokenizer = load_tokenizer(*checkpoint);
@@ -68,13 +69,13 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
 void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
   draft_shared.context = context;
-  draft_shared.policy = options.draft_policy;
-  if (!draft_plan.model_path.empty()) {
-    const auto file = open_checkpoint(draft_plan.model_path);
+  draft_shared.policy = options.policy;
+  if (const DraftPart* part = draft_plan.find("model")) {
+    const auto file = open_checkpoint(part->path);
     const auto draft_tokenizer = load_tokenizer(*file);
     if (const std::string why = tokenizer->difference(*draft_tokenizer); !why.empty()) {
-      throw Error(ErrorKind::kBadArgument, "draft model " + draft_plan.model_path +
-                                               " cannot draft for " + options.target + ": " + why);
+      throw Error(ErrorKind::kBadArgument,
+                  "draft model " + part->path + " cannot draft for " + options.target + ": " + why);
     }
     draft_shared.model = Model::load(file, backend);
   }

@@ -17,6 +17,7 @@
 #include "sched/controller.h"
 #include "sched/cost_model.h"
 #include "text/tokenizer.h"
+#include "verify/verifier.h"
 
 namespace forerun {
 

@@ -6,6 +6,7 @@ forward pass and keeps only what it would have written itself. `Engine` is the w
 
 from forerun._core import ModelFileError, __version__
 from forerun.engine import Engine
+from forerun.methods import Method, drafters, policies, verifiers
 from forerun.models import PullError
 from forerun.session import Session
 from forerun.stream import Stream
@@ -14,6 +15,7 @@ from forerun.types import Completion, Sampling, Stats
 __all__ = [
     "Completion",
     "Engine",
+    "Method",
     "ModelFileError",
     "PullError",
     "Sampling",
@@ -21,4 +23,7 @@ __all__ = [
     "Stats",
     "Stream",
     "__version__",
+    "drafters",
+    "policies",
+    "verifiers",
 ]

@@ -12,7 +12,12 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+DRAFTERS = ("ngram", "recycle", "model")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+def methods():
+    return {"drafters": [{"name": name, "summary": "", "paper": "", "lossless": True} for name in DRAFTERS]}
 
 
 class Engine:
