@@ -45,7 +45,9 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
 EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   check(options);
   draft_plan = parse_draft(options.draft, options.method_options);
-  make_verifier(options.verify, options.method_options);  // refuses a wrong one before the load
+  make_verifier(options.verify,
+                options.method_options);  // what is wrong is refused before the load
+  make_policy(options.policy, draft_shared.top_k);
   backend = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
   checkpoint = open_checkpoint(options.target);
   tokenizer = load_tokenizer(*checkpoint);

@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "draft/factory.h"
+#include "draft/tree_policy.h"
 #include "engine/options.h"
 #include "engine/session.h"
 #include "engine/stats.h"

@@ -12,12 +12,7 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-DRAFTERS = ("ngram", "recycle", "model")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-
-
-def methods():
-    return {"drafters": [{"name": name, "summary": "", "paper": "", "lossless": True} for name in DRAFTERS]}
 
 
 class Engine:
@@ -33,6 +28,8 @@ class Engine:
     end_tokens = (36,)
 
     def __init__(self, target, draft="auto", threads=None, context=None, progress=None, **options):
+        if draft == "bogus":
+            raise ValueError("unknown drafter 'bogus'")
         self.target, self.draft = target, draft
         self.info = {
             "architecture": "alphabet",
