@@ -219,6 +219,30 @@ void bind_engine(py::module_& module) {
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)
       .def(
+          "complete_many",
+          [](Engine& e, const std::string& prompt, int32_t count, int32_t max_tokens,
+             double ngram_weight, const std::string& corpus, std::vector<std::string> stop) {
+            ManyOptions options;
+            options.count = count;
+            options.max_tokens = max_tokens;
+            options.ngram_weight = ngram_weight;
+            options.corpus = corpus;
+            options.stop = std::move(stop);
+            std::vector<Alternative> found;
+            {
+              const py::gil_scoped_release release;
+              found = e.complete_many(prompt, options);
+            }
+            py::list out;
+            for (const Alternative& a : found) {
+              out.append(py::dict("text"_a = a.text, "tokens"_a = a.tokens, "score"_a = a.score,
+                                  "finish_reason"_a = a.finish_reason));
+            }
+            return out;
+          },
+          "prompt"_a, "count"_a = 3, "max_tokens"_a = 16, "ngram_weight"_a = 0.5, "corpus"_a = "",
+          "stop"_a = std::vector<std::string>())
+      .def(
           "session",
           [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs) {
             return e.session(to_sampling(sampling), seed, logprobs.value_or(-1));

@@ -24,6 +24,14 @@ struct Completion {
   Stats stats;
 };
 
+// One of several continuations.
+struct Alternative {
+  std::string text;             // valid UTF-8
+  std::vector<int32_t> tokens;  // an end token included
+  double score = 0.0;           // sum of the shared log-probabilities; not the model's own
+  std::string finish_reason;    // "stop" or "length"
+};
+
 struct EngineInfo {
   std::string architecture, path, draft, backend;
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
@@ -41,6 +49,11 @@ class FORERUN_API Engine {
 
   Completion generate(std::string_view prompt, const GenerateOptions& options = {});
   Completion generate(std::span<const int32_t> prompt, const GenerateOptions& options = {});
+
+  // `count` short continuations from one pass each token, best first, for autocompletion
+  // (Superposed Decoding). Not what the model would write: the continuations share their keys and
+  // values. Error(kBadArgument) for an empty prompt or an option out of range.
+  std::vector<Alternative> complete_many(std::string_view prompt, const ManyOptions& options = {});
 
   // A timeline of its own. `logprobs` as in GenerateOptions.
   Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1);

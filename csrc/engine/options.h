@@ -31,6 +31,16 @@ struct EngineOptions {
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
 };
 
+// Several short continuations at once (Engine::complete_many).
+struct ManyOptions {
+  int32_t count = 3;              // how many, 1..32
+  int32_t max_tokens = 16;        // of each, at least 1
+  double ngram_weight = 0.5;      // 0..1: how much the n-grams of prompt and corpus count
+  std::string corpus;             // text whose n-grams help; the prompt's own always do
+  std::vector<std::string> stop;  // a text ends before the first of these
+  bool add_special = true, parse_special = true;  // as in GenerateOptions
+};
+
 // One request.
 struct GenerateOptions {
   int32_t max_tokens = 256;       // >= 0

@@ -68,6 +68,9 @@ class Model {
   Forward forward(const Batch& batch, Workspace& workspace) const {
     return forward(batch, workspace, {all_layers_, nullptr});
   }
+  Forward forward_from(const Tensor& start, const Batch& batch, Workspace& workspace) const {
+    return forward(batch, workspace, {all_layers_, &start});
+  }
   Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
 
   // out: [width]. Error(kBadArgument) for a token outside the vocabulary.

@@ -10,9 +10,10 @@ from forerun.methods import Method, drafters, policies, verifiers
 from forerun.models import PullError
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Completion, Sampling, Stats
+from forerun.types import Alternative, Completion, Sampling, Stats
 
 __all__ = [
+    "Alternative",
     "Completion",
     "Engine",
     "Method",

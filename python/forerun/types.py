@@ -158,6 +158,20 @@ class Completion:
         }
 
 
+@dataclass(frozen=True)
+class Alternative:
+    """One of several short continuations (`Engine.complete_many`).
+
+    score: the sum of the log-probabilities that the continuations share, with the n-grams' part; good for
+    ordering them, not the model's own. finish_reason: "stop" or "length". tokens holds an end token too.
+    """
+
+    text: str
+    tokens: list[int]
+    score: float
+    finish_reason: str
+
+
 def _number(name: str, value: Any, low: float | None = None, high: float | None = None) -> None:
     limits = "a finite number"
     if low is not None:
