@@ -155,5 +155,46 @@ FORERUN_INLINE I32x16 dot_pairs(I32x16 acc, B64 pairs, const int16_t* two) {
   return _mm512_dpwssd_epi32(acc, pairs, splat_four(two));
 }
 
+// For the kernels on tiles, which need AVX-512.
+FORERUN_INLINE I32x16 load_int(const int32_t* p) { return _mm512_loadu_si512(p); }
+FORERUN_INLINE void store_bytes(uint8_t* p, B64 x) { _mm512_storeu_si512(p, x); }
+FORERUN_INLINE B64 sub_bytes(B64 x, int8_t y) { return _mm512_sub_epi8(x, _mm512_set1_epi8(y)); }
+
+// (code - kZero) * scale = low + 256 * high, per byte: low unsigned, high with the product's sign.
+struct Planes {
+  B64 low, high;
+};
+template <int kZero>
+struct PlaneScale {
+  B64 even, odd;  // the scale beside the even and the odd bytes of a lane, zero beside the others
+  B64 offset;     // kZero * scale in int16
+  PlaneScale() = default;
+  explicit FORERUN_INLINE PlaneScale(I32x16 scale) {
+    const __m512i byte = _mm512_and_si512(scale, _mm512_set1_epi32(0xFF));
+    even = _mm512_or_si512(byte, _mm512_slli_epi32(byte, 16));
+    odd = _mm512_slli_epi16(even, 8);
+    if constexpr (kZero != 0) {
+      const __m512i word = _mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF));
+      offset = _mm512_mullo_epi16(_mm512_or_si512(word, _mm512_slli_epi32(scale, 16)),
+                                  _mm512_set1_epi16(kZero));
+    }
+  }
+};
+template <int kZero>
+FORERUN_INLINE Planes scaled_planes(B64 code, const PlaneScale<kZero>& scale) {
+  __m512i even = _mm512_maddubs_epi16(code, scale.even);
+  __m512i odd = _mm512_maddubs_epi16(code, scale.odd);
+  if constexpr (kZero != 0) {
+    even = _mm512_sub_epi16(even, scale.offset);
+    odd = _mm512_sub_epi16(odd, scale.offset);
+  }
+  const __m512i low_byte = _mm512_set1_epi16(0xFF);
+  return {_mm512_ternarylogic_epi32(even, _mm512_slli_epi16(odd, 8), low_byte, 0xEC),   // a&c | b
+          _mm512_ternarylogic_epi32(_mm512_srli_epi16(even, 8), odd, low_byte, 0xF4)};  // a | b&~c
+}
+FORERUN_INLINE I32x16 join_planes(I32x16 low, I32x16 high) {
+  return _mm512_add_epi32(low, _mm512_slli_epi32(high, 8));
+}
+
 }  // namespace
 }  // namespace forerun

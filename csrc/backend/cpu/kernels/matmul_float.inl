@@ -34,7 +34,8 @@ void float_run(const uint8_t* weights, int32_t inputs, const float* x, int64_t s
 }
 
 template <typename Codes>
-void matmul_float(const MatmulArgs& args) {
+FORERUN_INLINE void float_panel(const MatmulArgs& args, int32_t panel) {
+  const uint8_t* start = args.panel + panel * args.panel_bytes;
   alignas(64) float acc[kRowTile * kPanelRows];
   const auto* x = static_cast<const float*>(args.activation);
   const int64_t stride = args.activation_stride;
@@ -43,7 +44,7 @@ void matmul_float(const MatmulArgs& args) {
     for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
     for (int32_t k = 0; k < args.blocks; k += kFloatRun) {
       const int32_t run = args.blocks - k < kFloatRun ? args.blocks - k : kFloatRun;
-      const uint8_t* weights = args.panel + static_cast<int64_t>(k) * Codes::kBytes;
+      const uint8_t* weights = start + static_cast<int64_t>(k) * Codes::kBytes;
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
@@ -56,8 +57,13 @@ void matmul_float(const MatmulArgs& args) {
             }
           });
     }
-    store_tile(args, first, rows, acc);
+    store_tile(args, panel, first, rows, acc);
   }
+}
+
+template <typename Codes>
+void matmul_float(const MatmulArgs& args) {
+  for (int32_t panel = 0; panel < args.panels; ++panel) float_panel<Codes>(args, panel);
 }
 
 }  // namespace

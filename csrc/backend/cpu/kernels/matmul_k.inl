@@ -5,36 +5,7 @@
 namespace forerun {
 namespace {
 
-struct CodesQ4K : PanelQ4K {
-  static constexpr bool kGroup32 = true;
-  template <int kStep>
-  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
-    return nibble_code<kStep>(block + part * 256);
-  }
-};
-struct CodesQ5K : PanelQ5K {
-  static constexpr bool kGroup32 = true;
-  template <int kStep>
-  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
-    return five_bit_code<kStep>(block + part * 256, block + kPlane + part * 64);
-  }
-};
-struct CodesQ6K : PanelQ6K {
-  static constexpr bool kGroup32 = false;
-  template <int kStep>
-  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
-    return six_bit_code<kStep>(block + part * 256, block + kPlane + part * 128);
-  }
-};
-
 constexpr int kPrefetchBlocks = 8;  // superblocks ahead
-
-template <typename Codes>
-FORERUN_INLINE void prefetch_part(const uint8_t* block, int part) {
-  constexpr int kPart = (Codes::kBytes / 8 + 63) / 64 * 64;
-  const uint8_t* ahead = block + kPrefetchBlocks * Codes::kBytes + part * (Codes::kBytes / 8);
-  for (int line = 0; line < kPart; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-}
 
 // Groups of 32, unsigned codes, mins.
 template <typename Codes, int kRows, bool kPrefetch>
@@ -42,7 +13,7 @@ FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK
   I32x16 isum[kRows];
   for (int i = 0; i < kRows; ++i) isum[i] = zero_int();
   for (int part = 0; part < 8; ++part) {
-    if (kPrefetch) prefetch_part<Codes>(block, part);
+    if (kPrefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
     I32x16 dot[kRows];
     for (int i = 0; i < kRows; ++i) dot[i] = zero_int();
     each_step([&](auto step) __attribute__((always_inline)) {
@@ -76,7 +47,7 @@ FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK
   I32x16 isum[kRows];
   for (int i = 0; i < kRows; ++i) isum[i] = zero_int();
   for (int part = 0; part < 8; ++part) {
-    if (kPrefetch) prefetch_part<Codes>(block, part);
+    if (kPrefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
     const B64 scales = pairs_s8(block + Codes::kScales + part * 32);
     I32x16 dot[kRows];
     each_step([&](auto step) __attribute__((always_inline)) {
@@ -110,14 +81,15 @@ void superblock(const uint8_t* block, const ActivationK* x, float* acc) {
 
 // The first row block of a superblock asks for the weights of a later one.
 template <typename Codes>
-void matmul_k(const MatmulArgs& args) {
+FORERUN_INLINE void k_panel(const MatmulArgs& args, int32_t panel) {
+  const uint8_t* start = args.panel + panel * args.panel_bytes;
   alignas(64) float acc[kRowTile * kPanelRows];
   const auto* x = static_cast<const ActivationK*>(args.activation);
   for (int32_t first = 0; first < args.rows; first += kRowTile) {
     const int32_t rows = args.rows - first < kRowTile ? args.rows - first : kRowTile;
     for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
     for (int32_t b = 0; b < args.blocks; ++b) {
-      const uint8_t* block = args.panel + static_cast<int64_t>(b) * Codes::kBytes;
+      const uint8_t* block = start + static_cast<int64_t>(b) * Codes::kBytes;
       const ActivationK* block_x = x + static_cast<int64_t>(b) * args.rows + first;
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
@@ -129,8 +101,13 @@ void matmul_k(const MatmulArgs& args) {
             }
           });
     }
-    store_tile(args, first, rows, acc);
+    store_tile(args, panel, first, rows, acc);
   }
+}
+
+template <typename Codes>
+void matmul_k(const MatmulArgs& args) {
+  for (int32_t panel = 0; panel < args.panels; ++panel) k_panel<Codes>(args, panel);
 }
 
 }  // namespace

@@ -5,42 +5,26 @@
 namespace forerun {
 namespace {
 
-struct CodesQ4 : PanelQ4 {
+// Codes, whether they are signed, whether the type has a minimum, and its zero point.
+template <typename Plane, bool kWithMin, int kZeroPoint>
+struct Legacy : Plane {
+  static constexpr bool kMin = kWithMin;
+  static FORERUN_INLINE I32x16 start(int32_t sum) {
+    if constexpr (Plane::kSigned) return signed_start(sum);
+    return kZeroPoint == 0 ? zero_int() : splat_int(-kZeroPoint * sum);
+  }
   template <int kStep>
   static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
-    return dot_unsigned(acc, nibble_code<kStep>(codes), four);
+    const B64 code = Plane::template code<kStep>(codes);
+    if constexpr (Plane::kSigned) return dot_signed(acc, code, four);
+    return dot_unsigned(acc, code, four);
   }
 };
-struct CodesQ4_0 : CodesQ4 {
-  static constexpr bool kMin = false;
-  static FORERUN_INLINE I32x16 start(int32_t sum) { return splat_int(-8 * sum); }
-};
-struct CodesQ4_1 : CodesQ4 {
-  static constexpr bool kMin = true;
-  static FORERUN_INLINE I32x16 start(int32_t) { return zero_int(); }
-};
-struct CodesQ5 : PanelQ5 {
-  template <int kStep>
-  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
-    return dot_unsigned(acc, five_bit_code<kStep>(codes, codes + 256), four);
-  }
-};
-struct CodesQ5_0 : CodesQ5 {
-  static constexpr bool kMin = false;
-  static FORERUN_INLINE I32x16 start(int32_t sum) { return splat_int(-16 * sum); }
-};
-struct CodesQ5_1 : CodesQ5 {
-  static constexpr bool kMin = true;
-  static FORERUN_INLINE I32x16 start(int32_t) { return zero_int(); }
-};
-struct CodesQ8_0 : PanelQ8 {
-  static constexpr bool kMin = false;
-  static FORERUN_INLINE I32x16 start(int32_t sum) { return signed_start(sum); }
-  template <int kStep>
-  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
-    return dot_signed(acc, load_bytes(codes + kStep * 64), four);
-  }
-};
+using CodesQ4_0 = Legacy<CodesQ4, false, 8>;
+using CodesQ4_1 = Legacy<CodesQ4, true, 0>;
+using CodesQ5_0 = Legacy<CodesQ5, false, 16>;
+using CodesQ5_1 = Legacy<CodesQ5, true, 0>;
+using CodesQ8_0 = Legacy<CodesQ8, false, 0>;
 
 constexpr int32_t kLegacyRun = 8;       // blocks that a row block goes through at a time
 constexpr int kLegacyPrefetch = 16384;  // bytes ahead
@@ -80,17 +64,18 @@ void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, con
 }
 
 template <typename Codes>
-void matmul_legacy(const MatmulArgs& args) {
+FORERUN_INLINE void legacy_panel(const MatmulArgs& args, int32_t panel) {
+  const uint8_t* start = args.panel + panel * args.panel_bytes;
   constexpr int kScales = Codes::kMin ? 2 * kHalfRow : kHalfRow;
   alignas(64) float acc[kRowTile * kPanelRows];
   const auto* x = static_cast<const Activation32*>(args.activation);
-  const uint8_t* all_scales = args.panel + static_cast<int64_t>(args.blocks) * Codes::kCodes;
+  const uint8_t* all_scales = start + static_cast<int64_t>(args.blocks) * Codes::kCodes;
   for (int32_t first = 0; first < args.rows; first += kRowTile) {
     const int32_t rows = args.rows - first < kRowTile ? args.rows - first : kRowTile;
     for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
     for (int32_t b = 0; b < args.blocks; b += kLegacyRun) {
       const int32_t run = args.blocks - b < kLegacyRun ? args.blocks - b : kLegacyRun;
-      const uint8_t* codes = args.panel + static_cast<int64_t>(b) * Codes::kCodes;
+      const uint8_t* codes = start + static_cast<int64_t>(b) * Codes::kCodes;
       const uint8_t* scales = all_scales + static_cast<int64_t>(b) * kScales;
       const Activation32* run_x = x + static_cast<int64_t>(b) * args.rows + first;
       each_row_block(
@@ -104,8 +89,13 @@ void matmul_legacy(const MatmulArgs& args) {
             }
           });
     }
-    store_tile(args, first, rows, acc);
+    store_tile(args, panel, first, rows, acc);
   }
+}
+
+template <typename Codes>
+void matmul_legacy(const MatmulArgs& args) {
+  for (int32_t panel = 0; panel < args.panels; ++panel) legacy_panel<Codes>(args, panel);
 }
 
 }  // namespace
