@@ -55,7 +55,10 @@ KernelChoice::KernelChoice(const KernelTable& kernels, std::span<const MatmulTab
     if (first == nullptr) continue;
     of(dtype).candidates.push_back({kernels.matmul.name, first});
     for (const MatmulTable* table : others) {
-      if (kernel_of(*table, dtype) != nullptr) try_kernel(dtype, *table, pool);
+      // only quantised weights give the same bits everywhere
+      if (is_quantized(dtype) && kernel_of(*table, dtype) != nullptr) {
+        try_kernel(dtype, *table, pool);
+      }
     }
     of(dtype).decided = of(dtype).candidates.size() == 1;
   }

@@ -79,15 +79,16 @@ TEST(KernelChoice, HasNothingToSayOfOneKernel) {
   EXPECT_THROW(choice.kernel(DType::kI8, 1), Error);
 }
 
-// Where the machine has tiles, each of its kernels must have passed the trial.
+// Two instruction sets as the candidates: one is clearly faster at 64 rows.
 TEST(KernelChoice, MeasuresWhenAWeightOfATypeIsPackedFirst) {
-  if (cpu_backend("tiles", 1) == nullptr) GTEST_SKIP() << "no AVX-512";
-  CpuBackend backend(1, {"tiles", kKernelsAvx512, &kMatmulEmulated});
-  EXPECT_EQ(backend.description().find("Q4_K"), std::string::npos) << backend.description();
-  const RandomMatrix matrix(DType::kQ4_K, 16, 256, 3);
-  backend.pack(matrix.host);
-  EXPECT_NE(backend.description().find("(Q4_K: avx512)"), std::string::npos)
-      << "emulated tiles are slow: " << backend.description();
+  if (cpu_backend("avx512", 1) == nullptr) GTEST_SKIP() << "no AVX-512";
+  CpuBackend backend(1, {"both", kKernelsAvx2, &kKernelsAvx512.matmul});
+  EXPECT_EQ(backend.choice().description(), "");
+  EXPECT_EQ(backend.choice().kernel(DType::kQ4_K, 64), kKernelsAvx2.matmul.q4_k);
+  backend.pack(RandomMatrix(DType::kQ4_K, 16, 256, 3).host);
+  EXPECT_EQ(backend.choice().kernel(DType::kQ4_K, 64), kKernelsAvx512.matmul.q4_k);
+  EXPECT_EQ(backend.choice().kernel(DType::kQ5_K, 64), kKernelsAvx2.matmul.q5_k);
+  EXPECT_NE(backend.description().find("(Q4_K: "), std::string::npos) << backend.description();
 }
 
 }  // namespace
