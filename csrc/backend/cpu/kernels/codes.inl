@@ -42,6 +42,7 @@ FORERUN_INLINE B64 six_bit_code(const uint8_t* nibbles, const uint8_t* pair) {
 }
 
 struct CodesQ4K : PanelQ4K {
+  static constexpr int kMaxCode = 15;
   static constexpr bool kGroup32 = true;
   template <int kStep>
   static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
@@ -49,6 +50,7 @@ struct CodesQ4K : PanelQ4K {
   }
 };
 struct CodesQ5K : PanelQ5K {
+  static constexpr int kMaxCode = 31;
   static constexpr bool kGroup32 = true;
   template <int kStep>
   static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
@@ -56,6 +58,7 @@ struct CodesQ5K : PanelQ5K {
   }
 };
 struct CodesQ6K : PanelQ6K {
+  static constexpr int kMaxCode = 63;
   static constexpr bool kGroup32 = false;
   template <int kStep>
   static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
@@ -65,6 +68,7 @@ struct CodesQ6K : PanelQ6K {
 
 struct CodesQ4 : PanelQ4 {
   static constexpr bool kSigned = false;
+  static constexpr int kMaxCode = 15;
   template <int kStep>
   static FORERUN_INLINE B64 code(const uint8_t* codes) {
     return nibble_code<kStep>(codes);
@@ -72,6 +76,7 @@ struct CodesQ4 : PanelQ4 {
 };
 struct CodesQ5 : PanelQ5 {
   static constexpr bool kSigned = false;
+  static constexpr int kMaxCode = 31;
   template <int kStep>
   static FORERUN_INLINE B64 code(const uint8_t* codes) {
     return five_bit_code<kStep>(codes, codes + 256);
@@ -93,24 +98,25 @@ FORERUN_INLINE void prefetch_part(const uint8_t* block, int part) {
   for (int line = 0; line < kPart; line += 64) __builtin_prefetch(ahead + line, 0, 2);
 }
 
-// Rows of a matmul go through in blocks of kRowBlock, then 4, 2 and 1.
+template <int kMost, typename Body>
+FORERUN_INLINE void row_block(int32_t rows, int32_t row, Body&& body) {
+  if constexpr (kMost > 1) {
+    if (rows != kMost) return row_block<kMost - 1>(rows, row, body);
+  }
+  body(Step<kMost>(), row);
+}
+
+// Rows of a matmul go through in blocks of kRowBlock, what does not fill two of them in halves: 9
+// rows as 5 and 4, because a block of one decodes the weights for itself alone.
 template <typename Body>
 FORERUN_INLINE void each_row_block(int32_t rows, Body&& body) {
-  int32_t row = 0;
-  for (; row + kRowBlock <= rows; row += kRowBlock) body(Step<kRowBlock>(), row);
-  if constexpr (kRowBlock > 4) {
-    if (row + 4 <= rows) {
-      body(Step<4>(), row);
-      row += 4;
-    }
+  for (int32_t row = 0; row < rows;) {
+    const int32_t left = rows - row;
+    int32_t count = left < kRowBlock ? left : kRowBlock;
+    if (left > kRowBlock && left < 2 * kRowBlock) count = (left + 1) / 2;
+    row_block<kRowBlock>(count, row, body);
+    row += count;
   }
-  if constexpr (kRowBlock > 2) {
-    if (row + 2 <= rows) {
-      body(Step<2>(), row);
-      row += 2;
-    }
-  }
-  if (row < rows) body(Step<1>(), row);
 }
 
 constexpr int32_t kRowTile = 64;  // rows whose sums fit the first-level cache

@@ -8,22 +8,19 @@ namespace {
 constexpr int kPrefetchBlocks = 8;  // superblocks ahead
 
 // Groups of 32, unsigned codes, mins.
-template <typename Codes, int kRows, bool kPrefetch>
-FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK* x, float* acc) {
-  I32x16 isum[kRows];
-  for (int i = 0; i < kRows; ++i) isum[i] = zero_int();
+template <typename Codes, int kRows>
+FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK* x, bool prefetch,
+                                         float* acc) {
+  GroupDot<Codes::kMaxCode, 8> dot[kRows];
   for (int part = 0; part < 8; ++part) {
-    if (kPrefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
-    I32x16 dot[kRows];
-    for (int i = 0; i < kRows; ++i) dot[i] = zero_int();
+    if (prefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
+    const GroupScale scale = group_scale(block + Codes::kScales + part * 16);
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
       const B64 code = Codes::template code<kStep>(block, part);
       for (int i = 0; i < kRows; ++i)
-        dot[i] = dot_unsigned(dot[i], code, x[i].code + part * 32 + kStep * 4);
+        dot[i].template add<kStep>(code, x[i].code + part * 32 + kStep * 4, scale, 0);
     });
-    const I32x16 scale = widen_u8(block + Codes::kScales + part * 16);
-    for (int i = 0; i < kRows; ++i) isum[i] = add_int(isum[i], mul_int(dot[i], scale));
   }
   I32x16 imin[kRows];
   for (int i = 0; i < kRows; ++i) imin[i] = zero_int();
@@ -35,47 +32,44 @@ FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK
   const F32x16 dmin = load_half(block + Codes::kDmin);
   for (int i = 0; i < kRows; ++i) {
     F32x16 sum = load(acc + i * kPanelRows);
-    sum = fma(mul(d, splat(x[i].d)), to_float(isum[i]), sum);
+    sum = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), sum);
     sum = fma(mul(dmin, splat(-x[i].d)), to_float(imin[i]), sum);
     store(acc + i * kPanelRows, sum);
   }
 }
 
 // Groups of 16, codes with a zero point of 32.
-template <typename Codes, int kRows, bool kPrefetch>
-FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK* x, float* acc) {
-  I32x16 isum[kRows];
-  for (int i = 0; i < kRows; ++i) isum[i] = zero_int();
+template <typename Codes, int kRows>
+FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK* x, bool prefetch,
+                                         float* acc) {
+  GroupDot<Codes::kMaxCode, 4> dot[kRows];
   for (int part = 0; part < 8; ++part) {
-    if (kPrefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
+    if (prefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
     const B64 scales = pairs_s8(block + Codes::kScales + part * 32);
-    I32x16 dot[kRows];
+    const GroupScale scale[2] = {group_scale_low(scales), group_scale_high(scales)};
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
       const B64 code = Codes::template code<kStep>(block, part);
-      for (int i = 0; i < kRows; ++i) {
-        if (kStep % 4 == 0) dot[i] = splat_int(x[i].start16[part * 2 + kStep / 4]);
-        dot[i] = dot_unsigned(dot[i], code, x[i].code + part * 32 + kStep * 4);
-      }
-      if (kStep % 4 == 3) {
-        const I32x16 scale = kStep == 3 ? pair_low(scales) : pair_high(scales);
-        for (int i = 0; i < kRows; ++i) isum[i] = add_int(isum[i], mul_int(dot[i], scale));
-      }
+      for (int i = 0; i < kRows; ++i)
+        dot[i].template add<kStep>(code, x[i].code + part * 32 + kStep * 4, scale[kStep / 4],
+                                   x[i].start16[part * 2 + kStep / 4]);
     });
+    const ZeroScales zeros = zero_scales(scales);
+    for (int i = 0; i < kRows; ++i) dot[i].sum = add_zeros(dot[i].sum, zeros, x[i].sum16 + 2 * part);
   }
   const F32x16 d = load_half(block + Codes::kD);
   for (int i = 0; i < kRows; ++i) {
-    const F32x16 sum = fma(mul(d, splat(x[i].d)), to_float(isum[i]), load(acc + i * kPanelRows));
+    const F32x16 sum = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), load(acc + i * kPanelRows));
     store(acc + i * kPanelRows, sum);
   }
 }
 
-template <typename Codes, int kRows, bool kPrefetch>
-void superblock(const uint8_t* block, const ActivationK* x, float* acc) {
+template <typename Codes, int kRows>
+void superblock(const uint8_t* block, const ActivationK* x, bool prefetch, float* acc) {
   if constexpr (Codes::kGroup32) {
-    superblock_with_mins<Codes, kRows, kPrefetch>(block, x, acc);
+    superblock_with_mins<Codes, kRows>(block, x, prefetch, acc);
   } else {
-    superblock_with_zero<Codes, kRows, kPrefetch>(block, x, acc);
+    superblock_with_zero<Codes, kRows>(block, x, prefetch, acc);
   }
 }
 
@@ -94,11 +88,8 @@ FORERUN_INLINE void k_panel(const MatmulArgs& args, int32_t panel) {
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
-            if (first + row == 0) {
-              superblock<Codes, kRows, true>(block, block_x, acc);
-            } else {
-              superblock<Codes, kRows, false>(block, block_x + row, acc + row * kPanelRows);
-            }
+            superblock<Codes, kRows>(block, block_x + row, first + row == 0,
+                                     acc + row * kPanelRows);
           });
     }
     store_tile(args, panel, first, rows, acc);
