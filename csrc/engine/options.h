@@ -25,6 +25,10 @@ struct EngineOptions {
       -1;  // >= 0: that many nodes every step, whatever the costs say (tests, benches)
   std::string draft_policy =
       "dynamic";  // how a draft model's tree grows: "chain", "static" or "dynamic"
+  // How keys and values are kept: "f16", "f32" or "q8_0" (8-bit codes: half of f16's memory, and
+  // less to read of a long context). Unlike the options above it may change the text; within one
+  // type the text is the same whatever else is chosen. A draft model's cache is f16 always.
+  std::string kv_type = "f16";
   int64_t prefix_cache_bytes = int64_t{512}
                                << 20;    // keys and values kept for prompts that begin the same way
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1

@@ -101,7 +101,7 @@ Forward Model::forward(const Batch& batch, Workspace& w) const {
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
   backend_->upload(w.cos_sin_.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
 
-  const AttentionBatch attention = batch.attention(kv_layout());
+  const AttentionBatch attention = batch.attention();
   for (int32_t i = 0; i < config_.layers; ++i) {
     attention_block(layers_[static_cast<size_t>(i)], i, attention, rows, w);
     ffn_block(layers_[static_cast<size_t>(i)], rows, w);

@@ -57,6 +57,7 @@ class Engine:
         draft_policy: str = "dynamic",
         prefix_cache_bytes: int = ...,
         device: str = ...,
+        kv_type: str = ...,
         progress: Callable[[float], object] | None = None,
     ) -> None: ...
     def generate(

@@ -33,6 +33,8 @@ class Engine:
     fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
     draft_policy: how a draft model's tree grows: "chain", "static" or "dynamic".
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
+    kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
+        another text; within one type the text never depends on anything else here. On "cuda" only "f16".
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     progress: called with the loaded share, 0 to 1.
 
@@ -54,6 +56,7 @@ class Engine:
         draft_policy: str = "dynamic",
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
+        kv_type: str = "f16",
         progress: Callable[[float], object] | None = None,
     ) -> None:
         self._native: _core.Engine | None = None
@@ -73,6 +76,7 @@ class Engine:
             draft_policy=draft_policy,
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
+            kv_type=kv_type,
             progress=progress,
         )
 
@@ -204,7 +208,7 @@ class Engine:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What was loaded: architecture, parameters, weights_bytes, context, threads, isa, draft, ..."""
+        """What was loaded: architecture, parameters, weights_bytes, context, threads, draft, kv_type, ..."""
         return self._open().info
 
     @property

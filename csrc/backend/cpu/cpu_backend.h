@@ -10,6 +10,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kernel_table.h"
+#include "backend/cpu/kv_rows.h"
 #include "backend/cpu/memory.h"
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
@@ -42,6 +43,7 @@ class CpuBackend final : public Backend {
   void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override;
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override;
   void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) override;
+  void check_kv(const KvLayout& layout) const override;
   void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) override;
   void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
                  Tensor out) override;
@@ -74,6 +76,7 @@ class CpuBackend final : public Backend {
   Isa isa_;
   const KernelTable& kernels_;
   ThreadPool pool_;
+  KvRows kv_rows_;
   Attention attention_;
   PageBlock activation_k_;
   PageBlock activation_32_;
