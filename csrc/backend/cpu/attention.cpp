@@ -30,6 +30,11 @@ int32_t slot_of(const AttentionBatch& batch, const AttentionRow& row, int32_t po
   return batch.path[static_cast<size_t>(row.path_begin + position - row.prefix)];
 }
 
+// Room for the codes of a query.
+int64_t code_floats(int32_t head_dim) {
+  return head_dim / KvLayout::kScaleBlock * int64_t{sizeof(Activation32) / sizeof(float)};
+}
+
 const KvKernels& kv_kernels(const KernelTable& table, DType type) {
   if (type == DType::kF32) return table.kv_f32;
   return type == DType::kQ8_0 ? table.kv_q8_0 : table.kv_f16;
@@ -66,7 +71,7 @@ Attention::Scratch Attention::scratch_of(const Call& call, int thread) const {
     return part;
   };
   scratch.scaled = take(outs);
-  scratch.codes = reinterpret_cast<Activation32*>(take(outs / 32 * 10));
+  scratch.codes = reinterpret_cast<Activation32*>(take(call.queries * code_floats(call.head_dim)));
   scratch.scale = reinterpret_cast<uint16_t*>(take(call.head_dim));
   scratch.score = take(int64_t{call.queries} * kSlots);
   scratch.slots = take(int64_t{call.group} * kSlots);
@@ -312,7 +317,7 @@ void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float 
   call.queries = std::max(1, kTileQueries / call.group) * call.group;
   make_tiles(call);
   const int64_t floats =
-      int64_t{call.queries} * (3 * call.head_dim + call.head_dim / 32 * 10 + kSlots + 4) +
+      int64_t{call.queries} * (3 * call.head_dim + code_floats(call.head_dim) + kSlots + 4) +
       int64_t{call.group} * kSlots + call.head_dim;
   const int64_t bytes =
       (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64 * pool_.size();

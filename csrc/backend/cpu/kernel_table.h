@@ -34,8 +34,8 @@ struct ScoreArgs {
 };
 
 // Values of `queries` heads over the first `count` entries of a block of 64 logical positions: one
-// fma chain over them. Of Q8_0 values: weight times scale rounded to 16 bits of the block's largest
-// such product, then one exact integer.
+// fma chain over them. Of Q8_0 values: weight times scale rounded to 16 bits, of the largest scale,
+// then one exact integer.
 struct WeighArgs {
   const float* weight = nullptr;            // [queries][64], zeros from `count` on
   const std::byte* const* value = nullptr;  // [count] rows of head_dim values, in logical order

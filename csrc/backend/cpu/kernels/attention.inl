@@ -208,30 +208,40 @@ void weigh(const WeighArgs& args) {
       });
 }
 
-// Weights of 64 positions times the scales of their values as 16-bit codes; returns what a code is
-// worth. The largest code is 127 * 258 = 32766: 64 products with signed bytes fit an int32.
-constexpr float kWeightSteps = 258.0F;
-FORERUN_INLINE float weight_codes(const float* weight, const F32x16 (&scale)[4], int16_t* code) {
-  F32x16 product[4];
+// Scales of 64 positions as a factor for weights of at most 1, whose products are then 16-bit
+// codes; `worth` is what a code stands for. The largest code is 127 * 258 = 32766: 64 products with
+// signed bytes fit an int32.
+struct WeightCodes {
+  F32x16 factor[4];
+  float worth;
+};
+FORERUN_INLINE WeightCodes weight_codes(const uint16_t* scale, int32_t count) {
+  constexpr float kSteps = 258.0F;
+  WeightCodes codes;
   I32x16 most = zero_int();
   for (int c = 0; c < 4; ++c) {
-    product[c] = mul(load(weight + c * 16), scale[c]);
-    most = max_int(most, magnitude_bits(product[c]));
+    const int32_t lanes = count - c * 16;
+    codes.factor[c] = load_half_n(scale + c * 16, lanes < 0 ? 0 : lanes < 16 ? lanes : 16);
+    most = max_int(most, magnitude_bits(codes.factor[c]));
   }
-  BlockScale step = block_scale(max_lanes_int(most));
-  step.inverse *= kWeightSteps;
-  for (int c = 0; c < 4; ++c) store_int16(code + c * 16, codes_of(product[c], step));
-  return step.d / kWeightSteps;
+  const BlockScale step = block_scale(max_lanes_int(most));
+  for (int c = 0; c < 4; ++c) {
+    codes.factor[c] = mul(codes.factor[c], splat(step.inverse * kSteps));
+  }
+  codes.worth = step.d / kSteps;
+  return codes;
 }
 
 // 32 values of the head, those of one scale; pairs[i]: rows 2i and 2i + 1
 template <int kQueries>
 FORERUN_INLINE void weigh_codes_part(const WeighArgs& args, int32_t query, int32_t offset,
-                                     const F32x16 (&scale)[4], const B64 (&pairs)[32][2]) {
+                                     const WeightCodes& weights, const B64 (&pairs)[32][2]) {
   alignas(64) int16_t code[kQueries][64];
-  float worth[kQueries];
   for (int j = 0; j < kQueries; ++j) {
-    worth[j] = weight_codes(args.weight + (query + j) * 64, scale, code[j]);
+    for (int c = 0; c < 4; ++c) {
+      const F32x16 weight = load(args.weight + (query + j) * 64 + c * 16);
+      store_int16(code[j] + c * 16, round_to_int(mul(weight, weights.factor[c])));
+    }
   }
   float* out = args.out + query * args.head_dim + offset;
   for (int first = 0; first < 2; first += kCodeVectors) {
@@ -249,7 +259,7 @@ FORERUN_INLINE void weigh_codes_part(const WeighArgs& args, int32_t query, int32
     for (int j = 0; j < kQueries; ++j) {
       for (int c = 0; c < kCodeVectors; ++c) {
         store(out + j * args.head_dim + (first + c) * 16,
-              mul(to_float(acc[j][c]), splat(worth[j])));
+              mul(to_float(acc[j][c]), splat(weights.worth)));
       }
     }
   }
@@ -257,13 +267,7 @@ FORERUN_INLINE void weigh_codes_part(const WeighArgs& args, int32_t query, int32
 
 void weigh_codes(const WeighArgs& args) {
   for (int32_t offset = 0; offset < args.head_dim; offset += 32) {
-    F32x16 scale[4];
-    for (int c = 0; c < 4; ++c) {
-      const int32_t count = args.count - c * 16;
-      scale[c] = load_half_n(args.scale + offset * 2 + c * 16, count < 0    ? 0
-                                                               : count < 16 ? count
-                                                                            : 16);
-    }
+    const WeightCodes weights = weight_codes(args.scale + offset * 2, args.count);
     B64 pairs[32][2];
     for (int32_t i = 0; 2 * i < args.count; ++i) {
       const auto* even = reinterpret_cast<const int8_t*>(args.value[2 * i]) + offset;
@@ -274,7 +278,7 @@ void weigh_codes(const WeighArgs& args) {
     prefetch_part(args.next, offset / 32, 64 * 34);
     each_query_block(
         args.queries, [&](auto count, int32_t query) __attribute__((always_inline)) {
-          weigh_codes_part<decltype(count)::value>(args, query, offset, scale, pairs);
+          weigh_codes_part<decltype(count)::value>(args, query, offset, weights, pairs);
         });
   }
 }
