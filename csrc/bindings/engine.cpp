@@ -131,6 +131,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
                              const std::string& policy, const std::string& verify,
                              std::map<std::string, std::string> method_options,
                              int64_t prefix_cache_bytes, const std::string& device,
+                             const std::string& kv_type,
                              const py::object& progress) {
   EngineOptions options;
   options.target = target;
@@ -144,6 +145,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.method_options = std::move(method_options);
   options.prefix_cache_bytes = prefix_cache_bytes;
   options.device = device;
+  options.kv_type = kv_type;
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
       const py::gil_scoped_acquire gil;
@@ -160,7 +162,8 @@ py::dict info(const Engine& engine) {
   return py::dict("architecture"_a = i.architecture, "path"_a = i.path, "draft"_a = i.draft,
                   "backend"_a = i.backend, "parameters"_a = i.parameters,
                   "weights_bytes"_a = i.weights_bytes, "vocab"_a = i.vocab, "context"_a = i.context,
-                  "threads"_a = i.threads);
+                  "threads"_a = i.threads, "kv_type"_a = i.kv_type,
+                  "kv_bytes_per_token"_a = i.kv_bytes_per_token);
 }
 
 }  // namespace
@@ -213,7 +216,7 @@ void bind_engine(py::module_& module) {
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
            "policy"_a = "dynamic", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
-           "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu",
+           "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "kv_type"_a = "f16",
            "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),

@@ -36,6 +36,8 @@ struct EngineInfo {
   std::string architecture, path, draft, backend;
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
   int32_t vocab = 0, context = 0, threads = 0;
+  std::string kv_type;
+  int64_t kv_bytes_per_token = 0;  // keys and values of one position
 };
 
 // Loaded models and their back ends. Thread-safe: steps of several threads take turns. Errors are

@@ -8,6 +8,13 @@ namespace {
 constexpr int32_t kFallbackContext =
     4096;  // when the file does not say what the model was trained for
 
+DType kv_type_of(const std::string& name) {
+  if (name == "f16") return DType::kF16;
+  if (name == "f32") return DType::kF32;
+  if (name == "q8_0") return DType::kQ8_0;
+  throw Error(ErrorKind::kBadArgument, "kv_type is '" + name + "', expected f16, f32 or q8_0");
+}
+
 void check(const EngineOptions& options) {
   const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
   if (options.target.empty()) fail("no target model was given");
@@ -48,6 +55,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   make_verifier(options.verify,
                 options.method_options);  // what is wrong is refused before the load
   make_policy(options.policy, draft_shared.top_k);
+  const DType kv_type = kv_type_of(options.kv_type);
   backend = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
   checkpoint = open_checkpoint(options.target);
   tokenizer = load_tokenizer(*checkpoint);
@@ -58,8 +66,9 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
                     " tokens, the model only " + std::to_string(target->config().vocab) + " rows");
   }
   context = choose_context(options, *target);
-  prefixes =
-      std::make_unique<PrefixStore>(options.prefix_cache_bytes / target->kv_layout().page_bytes());
+  kv_layout = target->kv_layout(kv_type);
+  backend->check_kv(kv_layout);
+  prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
   workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows);
   controller = Controller({options.max_draft, options.fixed_draft});
   if (!draft_plan.empty()) {

@@ -37,6 +37,7 @@ struct EngineState {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<Backend> backend;
   std::shared_ptr<const Model> target;
+  KvLayout kv_layout;  // of the target's caches
   int32_t context = 0;
   DraftPlan draft_plan;         // which drafters a session gets
   DraftResources draft_shared;  // what they share

@@ -26,6 +26,10 @@ struct EngineOptions {
   std::string policy = "dynamic";  // how a draft model's tree grows: a name of methods().policies
   std::string verify = "match";    // which branch is kept: a name of methods().verifiers
   std::map<std::string, std::string> method_options;  // "NAME.option" -> value, of those in use
+  // How keys and values are kept: "f16", "f32" or "q8_0" (8-bit codes: half of f16's memory, and
+  // less to read of a long context). Unlike the options above it may change the text; within one
+  // type the text is the same whatever else is chosen. A draft model's cache is f16 always.
+  std::string kv_type = "f16";
   int64_t prefix_cache_bytes = int64_t{512}
                                << 20;    // keys and values kept for prompts that begin the same way
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1

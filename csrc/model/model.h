@@ -59,7 +59,9 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   Backend& backend() const { return *backend_; }
-  KvLayout kv_layout() const { return {config_.layers, config_.kv_heads, config_.head_dim}; }
+  KvLayout kv_layout(DType type = DType::kF16) const {
+    return {config_.layers, config_.kv_heads, config_.head_dim, type};
+  }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
   int64_t parameters() const { return parameters_; }
 

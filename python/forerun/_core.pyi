@@ -60,6 +60,7 @@ class Engine:
         method_options: dict[str, str] = ...,
         prefix_cache_bytes: int = ...,
         device: str = ...,
+        kv_type: str = ...,
         progress: Callable[[float], object] | None = None,
     ) -> None: ...
     def generate(

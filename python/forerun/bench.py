@@ -42,6 +42,7 @@ class BenchOptions:
     draft: str = "auto"
     threads: int | None = None
     context: int | None = None
+    kv_type: str = "f16"
     tokens: int = 128
     repeats: int = 9
     sampling: Sampling = field(default_factory=Sampling)
@@ -82,10 +83,10 @@ def bench(
     """
     options = options or BenchOptions()
     report = report or (lambda phase, done, total: None)
-    settings = {"threads": options.threads, "context": options.context}
+    settings = {"threads": options.threads, "context": options.context, "kv_type": options.kv_type}
     with Engine(model, draft="none", **settings) as plain:
         result = measure_target(plain, options.repeats, report)
-        result = {"forerun": forerun.__version__, "model": str(model), **result}
+        result = {"forerun": forerun.__version__, "model": str(model), "kv_type": options.kv_type, **result}
         if prompts:
             with Engine(model, draft=options.draft, **settings) as speculative:
                 result["draft"] = speculative.info.get("draft", options.draft)

@@ -34,6 +34,8 @@ class Engine:
     verify: which branch of the tree is kept, a name of `forerun.verifiers()`.
     method_options: options of the methods in use, {"NAME.option": value}.
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
+    kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
+        another text; within one type the text never depends on anything else here. On "cuda" only "f16".
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     progress: called with the loaded share, 0 to 1.
 
@@ -57,6 +59,7 @@ class Engine:
         method_options: Mapping[str, Any] | None = None,
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
+        kv_type: str = "f16",
         progress: Callable[[float], object] | None = None,
     ) -> None:
         self._native: _core.Engine | None = None
@@ -78,6 +81,7 @@ class Engine:
             method_options={name: str(value) for name, value in (method_options or {}).items()},
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
+            kv_type=kv_type,
             progress=progress,
         )
 
@@ -241,7 +245,7 @@ class Engine:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What was loaded: architecture, parameters, weights_bytes, context, threads, isa, draft, ..."""
+        """What was loaded: architecture, parameters, weights_bytes, context, threads, draft, kv_type, ..."""
         return self._open().info
 
     @property

@@ -30,6 +30,7 @@ def bench(
     seed: common.Seed = 0,
     threads: common.Threads = None,
     context: common.Context = None,
+    kv_type: common.KvType = "f16",
     save: Annotated[str | None, typer.Option("--json", metavar="OUT", help="Save the figures; - prints them.")] = None,
 ) -> None:
     """Measure a model here: bandwidth, verify cost, prefill, speculation against plain decoding."""
@@ -42,6 +43,7 @@ def bench(
         draft=draft,
         threads=threads,
         context=context,
+        kv_type=kv_type,
         tokens=tokens,
         repeats=repeats,
         sampling=Sampling(temperature=temperature),

@@ -28,6 +28,7 @@ def chat(
     presence_penalty: common.PresencePenalty = 0.0,
     threads: common.Threads = None,
     context: common.Context = None,
+    kv_type: common.KvType = "f16",
     stats: common.ShowStats = False,
 ) -> None:
     """Talk with a model. /reset forgets, /exit leaves, Ctrl-C stops an answer."""
@@ -42,7 +43,7 @@ def chat(
     )
     with contextlib.suppress(ImportError):  # line editing and history where the platform has it
         import readline  # noqa: F401
-    with common.load(model, draft, threads, context) as engine:
+    with common.load(model, draft, threads, context, kv_type) as engine:
         if not engine.chat_template:
             raise ValueError(f"{model} has no chat template; use: forerun generate")
         conversation = Conversation(engine, system, sampling, max_tokens, seed)

@@ -27,6 +27,7 @@ Draft = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="Worker threads [default: the usable cores].")]
 Context = Annotated[int | None, typer.Option(help="Longest sequence in tokens.")]
+KvType = Annotated[str, typer.Option(help="How keys and values are kept: f16, f32 or q8_0 (half the memory).")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", help="Stop after this many tokens.")]
 Seed = Annotated[int, typer.Option(help="With a temperature above 0: one seed, one text.")]
 Stop = Annotated[list[str] | None, typer.Option(help="A string that ends the text; repeatable.")]
@@ -72,7 +73,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
-def load(model: str, draft: str, threads: int | None, context: int | None) -> Engine:
+def load(model: str, draft: str, threads: int | None, context: int | None, kv_type: str = "f16") -> Engine:
     """An Engine, with a bar on stderr while it loads (on a terminal)."""
     bar = Progress(
         TextColumn("loading"),
@@ -89,6 +90,7 @@ def load(model: str, draft: str, threads: int | None, context: int | None) -> En
             draft=draft,
             threads=threads,
             context=context,
+            kv_type=kv_type,
             progress=lambda share: bar.update(task, completed=share),
         )
 

@@ -26,6 +26,7 @@ def generate(
     presence_penalty: common.PresencePenalty = 0.0,
     threads: common.Threads = None,
     context: common.Context = None,
+    kv_type: common.KvType = "f16",
     logprobs: Annotated[int | None, typer.Option(help="With --json: alternatives to report per token.")] = None,
     stats: common.ShowStats = False,
     as_json: common.AsJson = False,
@@ -46,7 +47,7 @@ def generate(
         request = [{"role": "user", "content": text}]
         if system is not None:
             request.insert(0, {"role": "system", "content": system})
-    with common.load(model, draft, threads, context) as engine:
+    with common.load(model, draft, threads, context, kv_type) as engine:
         stream = engine.stream(
             request,
             max_tokens=max_tokens,
