@@ -129,7 +129,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
                              std::optional<int32_t> threads, std::optional<int32_t> context,
                              int32_t max_draft, std::optional<int32_t> fixed_draft,
                              const std::string& draft_policy, int64_t prefix_cache_bytes,
-                             const std::string& device, const py::object& progress) {
+                             const std::string& device, bool profile, const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -140,6 +140,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.draft_policy = draft_policy;
   options.prefix_cache_bytes = prefix_cache_bytes;
   options.device = device;
+  options.profile = profile;
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
       const py::gil_scoped_acquire gil;
@@ -149,6 +150,18 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   }
   const py::gil_scoped_release unlocked;
   return Engine::load(options);
+}
+
+py::list to_list(const std::vector<TraceSpan>& spans) {
+  constexpr const char* kTracks[] = {"step", "stage", "operation"};
+  py::list out;
+  for (const TraceSpan& s : spans) {
+    out.append(py::dict("name"_a = s.name, "track"_a = kTracks[static_cast<int>(s.track)],
+                        "step"_a = s.step, "rows"_a = s.rows, "start_ns"_a = s.start_ns,
+                        "duration_ns"_a = s.duration_ns, "bytes"_a = s.bytes,
+                        "operations"_a = s.operations));
+  }
+  return out;
 }
 
 py::dict info(const Engine& engine) {
@@ -195,7 +208,7 @@ void bind_engine(py::module_& module) {
       .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(),
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
            "draft_policy"_a = "dynamic", "prefix_cache_bytes"_a = int64_t{512} << 20,
-           "device"_a = "cpu", "progress"_a = py::none())
+           "device"_a = "cpu", "profile"_a = false, "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)
@@ -232,6 +245,7 @@ void bind_engine(py::module_& module) {
       .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5,
            unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
+      .def("profile", [](Engine& e) { return to_list(e.profile()); })
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)
       .def_property_readonly("end_tokens", &Engine::end_tokens)

@@ -27,6 +27,7 @@ struct EngineOptions {
       "dynamic";  // how a draft model's tree grows: "chain", "static" or "dynamic"
   int64_t prefix_cache_bytes = int64_t{512}
                                << 20;    // keys and values kept for prompts that begin the same way
+  bool profile = false;                  // record the time of every operation (Engine::profile)
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/blocks.h"
 #include "base/error.h"
+#include "base/trace.h"
 
 namespace forerun {
 
@@ -60,7 +61,7 @@ void Model::attention_block(const Layer& layer, int32_t index, const AttentionBa
   const Tensor attended = w.attended_.first_rows(rows), cos_sin = w.cos_sin_.first_rows(rows);
   backend_->rms_norm(w.x_.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon,
                      normed);
-  const LinearTask qkv[] = {layer.q.task(q), layer.k.task(k), layer.v.task(v)};
+  const LinearTask qkv[] = {layer.q.task(q, "linear.qkv"), layer.k.task(k), layer.v.task(v)};
   backend_->linear(normed, qkv);
   if (layer.q_norm.bytes() > 0) {
     backend_->head_norm(q, config_.heads, layer.q_norm.floats(), config_.norm_epsilon);
@@ -71,7 +72,7 @@ void Model::attention_block(const Layer& layer, int32_t index, const AttentionBa
   backend_->store_kv(batch, index, k, v);
   const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
   backend_->attention(batch, index, q, scale, attended);
-  const LinearTask output[] = {layer.output.task(update)};
+  const LinearTask output[] = {layer.output.task(update, "linear.output")};
   backend_->linear(attended, output);
   backend_->add(w.x_.first_rows(rows), update);
 }
@@ -80,10 +81,10 @@ void Model::ffn_block(const Layer& layer, int32_t rows, Workspace& w) const {
   const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
   const Tensor gate = w.gate_.first_rows(rows), up = w.up_.first_rows(rows);
   backend_->rms_norm(w.x_.first_rows(rows), layer.ffn_norm.floats(), config_.norm_epsilon, normed);
-  const LinearTask gate_up[] = {layer.gate.task(gate), layer.up.task(up)};
+  const LinearTask gate_up[] = {layer.gate.task(gate, "linear.gate_up"), layer.up.task(up)};
   backend_->linear(normed, gate_up);
   backend_->swiglu(gate, up, gate);
-  const LinearTask down[] = {layer.down.task(update)};
+  const LinearTask down[] = {layer.down.task(update, "linear.down")};
   backend_->linear(gate, down);
   backend_->add(w.x_.first_rows(rows), update);
 }
@@ -97,9 +98,16 @@ Forward Model::forward(const Batch& batch, Workspace& w) const {
                     " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
                     std::to_string(w.max_logit_rows()));
   }
-  embed(batch.token(), w.host_, w.x_.first_rows(rows));
-  rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
-  backend_->upload(w.cos_sin_.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
+  {
+    TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "embed", rows);
+    scope.span.bytes = rows * (dtype_bytes(embedding_->dtype, config_.width) + 4 * config_.width);
+    embed(batch.token(), w.host_, w.x_.first_rows(rows));
+  }
+  {
+    const TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "rope_table", rows);
+    rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
+    backend_->upload(w.cos_sin_.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
+  }
 
   const AttentionBatch attention = batch.attention(kv_layout());
   for (int32_t i = 0; i < config_.layers; ++i) {
@@ -111,7 +119,7 @@ Forward Model::forward(const Batch& batch, Workspace& w) const {
   if (logit_rows > 0) {
     backend_->gather_rows(w.x_.first_rows(rows), batch.logit_row(), hidden);
     backend_->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
-    const LinearTask head[] = {head_.task(logits)};
+    const LinearTask head[] = {head_.task(logits, "linear.head")};
     backend_->linear(hidden, head);
   }
   return {logits, hidden};

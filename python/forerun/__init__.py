@@ -7,6 +7,7 @@ forward pass and keeps only what it would have written itself. `Engine` is the w
 from forerun._core import ModelFileError, __version__
 from forerun.engine import Engine
 from forerun.models import PullError
+from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Completion, Sampling, Stats
@@ -15,6 +16,7 @@ __all__ = [
     "Completion",
     "Engine",
     "ModelFileError",
+    "Profile",
     "PullError",
     "Sampling",
     "Session",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from forerun import _core, chat, models
+from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Completion, Sampling, Stats
@@ -34,6 +35,7 @@ class Engine:
     draft_policy: how a draft model's tree grows: "chain", "static" or "dynamic".
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
+    profile: record when every operation ran, for `profile()`.
     progress: called with the loaded share, 0 to 1.
 
     Thread-safe: several threads may generate at once. Use it as a context manager, or call `close()`.
@@ -54,6 +56,7 @@ class Engine:
         draft_policy: str = "dynamic",
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
+        profile: bool = False,
         progress: Callable[[float], object] | None = None,
     ) -> None:
         self._native: _core.Engine | None = None
@@ -73,6 +76,7 @@ class Engine:
             draft_policy=draft_policy,
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
+            profile=profile,
             progress=progress,
         )
 
@@ -211,6 +215,13 @@ class Engine:
     def stats(self) -> Stats:
         """Sums over all generations of this engine so far."""
         return Stats.of(self._open().stats)
+
+    def profile(self) -> Profile:
+        """What was recorded since the last call, the newest 2**18 spans.
+
+        Raises ValueError when the engine was made without `profile=True`.
+        """
+        return Profile(self._open().profile())
 
     @property
     def native(self) -> _core.Engine:
