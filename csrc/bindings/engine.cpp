@@ -128,8 +128,10 @@ py::dict generate(Engine& engine, const std::variant<std::string, std::vector<in
 std::unique_ptr<Engine> load(const std::string& target, const std::string& draft,
                              std::optional<int32_t> threads, std::optional<int32_t> context,
                              int32_t max_draft, std::optional<int32_t> fixed_draft,
-                             const std::string& draft_policy, int64_t prefix_cache_bytes,
-                             const std::string& device, bool profile, const py::object& progress) {
+                             const std::string& policy, const std::string& verify,
+                             std::map<std::string, std::string> method_options,
+                             int64_t prefix_cache_bytes, const std::string& device, bool profile,
+                             const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -137,7 +139,9 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.context = context.value_or(0);
   options.max_draft = max_draft;
   options.fixed_draft = fixed_draft.value_or(-1);
-  options.draft_policy = draft_policy;
+  options.policy = policy;
+  options.verify = verify;
+  options.method_options = std::move(method_options);
   options.prefix_cache_bytes = prefix_cache_bytes;
   options.device = device;
   options.profile = profile;
@@ -175,6 +179,19 @@ py::dict info(const Engine& engine) {
 }  // namespace
 
 void bind_engine(py::module_& module) {
+  module.def("methods", [] {
+    const auto list = [](std::span<const Method> methods) {
+      py::list out;
+      for (const Method& m : methods) {
+        out.append(py::dict("name"_a = m.name, "summary"_a = m.summary, "paper"_a = m.paper,
+                            "lossless"_a = m.lossless));
+      }
+      return out;
+    };
+    const Methods all = methods();
+    return py::dict("drafters"_a = list(all.drafters), "policies"_a = list(all.policies),
+                    "verifiers"_a = list(all.verifiers));
+  });
   const auto unlocked = py::call_guard<py::gil_scoped_release>();
 
   py::class_<Session>(module, "Session")
@@ -207,8 +224,10 @@ void bind_engine(py::module_& module) {
   py::class_<Engine>(module, "Engine")
       .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(),
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
-           "draft_policy"_a = "dynamic", "prefix_cache_bytes"_a = int64_t{512} << 20,
-           "device"_a = "cpu", "profile"_a = false, "progress"_a = py::none())
+           "policy"_a = "dynamic", "verify"_a = "match",
+           "method_options"_a = std::map<std::string, std::string>(),
+           "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "profile"_a = false,
+           "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)

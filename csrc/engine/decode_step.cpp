@@ -85,7 +85,7 @@ StepResult SessionState::settle(const Forward& out, int32_t first_row, double ve
                           out.logits.stride, out.logits.cols};
   {
     TraceScope stage = engine->stage("verify");
-    verifier.verify(tree, logits, position, sampler, verdict);
+    verifier->verify(tree, logits, position, sampler, verdict);
     stage.span.bytes = static_cast<int64_t>(verdict.path.size() * sizeof(float)) * logits.vocab;
   }
   cut_at_end_token();

@@ -68,6 +68,8 @@ std::vector<TraceSpan> Engine::profile() {
   return state_->recorder->take();
 }
 
+Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }
+
 const char* version() { return FORERUN_VERSION; }
 
 }  // namespace forerun

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/method.h"
 #include "base/trace.h"
 #include "engine/options.h"
 #include "engine/session.h"
@@ -75,6 +76,12 @@ class FORERUN_API Engine {
   explicit Engine(std::shared_ptr<EngineState> state);
   std::shared_ptr<EngineState> state_;
 };
+
+// What can be chosen by name, one line each.
+struct Methods {
+  std::span<const Method> drafters, policies, verifiers;
+};
+FORERUN_API Methods methods();
 
 FORERUN_API const char* version();
 

@@ -48,7 +48,10 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
 
 EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   check(options);
-  draft_plan = parse_draft(options.draft);
+  draft_plan = parse_draft(options.draft, options.method_options);
+  make_verifier(options.verify,
+                options.method_options);  // what is wrong is refused before the load
+  make_policy(options.policy, draft_shared.top_k);
   auto device = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
   if (options.profile) {
     recorder = std::make_shared<TraceRecorder>(kTraceSpans);
@@ -78,13 +81,13 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
 void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
   draft_shared.context = context;
-  draft_shared.policy = options.draft_policy;
-  if (!draft_plan.model_path.empty()) {
-    const auto file = open_checkpoint(draft_plan.model_path);
+  draft_shared.policy = options.policy;
+  if (const DraftPart* part = draft_plan.find("model")) {
+    const auto file = open_checkpoint(part->path);
     const auto draft_tokenizer = load_tokenizer(*file);
     if (const std::string why = tokenizer->difference(*draft_tokenizer); !why.empty()) {
-      throw Error(ErrorKind::kBadArgument, "draft model " + draft_plan.model_path +
-                                               " cannot draft for " + options.target + ": " + why);
+      throw Error(ErrorKind::kBadArgument,
+                  "draft model " + part->path + " cannot draft for " + options.target + ": " + why);
     }
     draft_shared.model = Model::load(file, backend);
   }

@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "base/trace.h"
 #include "draft/factory.h"
+#include "draft/tree_policy.h"
 #include "engine/options.h"
 #include "engine/session.h"
 #include "engine/stats.h"
@@ -18,6 +19,7 @@
 #include "sched/controller.h"
 #include "sched/cost_model.h"
 #include "text/tokenizer.h"
+#include "verify/verifier.h"
 
 namespace forerun {
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,9 +14,8 @@ namespace forerun {
 // What an engine loads and how it runs.
 struct EngineOptions {
   std::string target;  // a .gguf file or a Hugging Face folder
-  // Who guesses: "none", "auto" (whatever the measured costs favour), or "ngram", "recycle",
-  // "model:PATH", joined by
-  // "+". The text is the same with every choice.
+  // Who guesses: "none", "auto" (whatever the measured costs favour), or names of
+  // methods().drafters joined by "+". The text is the same with every choice.
   std::string draft = "auto";
   std::string device = "cpu";  // where target and draft run: "cpu" or "cuda" (the first GPU)
   int32_t threads = 0;         // 0: the cores this process may use
@@ -23,8 +23,9 @@ struct EngineOptions {
   int32_t max_draft = 48;      // most drafted nodes a step, 0..127
   int32_t fixed_draft =
       -1;  // >= 0: that many nodes every step, whatever the costs say (tests, benches)
-  std::string draft_policy =
-      "dynamic";  // how a draft model's tree grows: "chain", "static" or "dynamic"
+  std::string policy = "dynamic";  // how a draft model's tree grows: a name of methods().policies
+  std::string verify = "match";    // which branch is kept: a name of methods().verifiers
+  std::map<std::string, std::string> method_options;  // "NAME.option" -> value, of those in use
   int64_t prefix_cache_bytes = int64_t{512}
                                << 20;    // keys and values kept for prompts that begin the same way
   bool profile = false;                  // record the time of every operation (Engine::profile)

@@ -11,6 +11,7 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
     : engine(std::move(shared)),
       cache(*engine->backend, engine->target->kv_layout(), engine->context),
       sampler(sampling, seed, engine->target->config().vocab),
+      verifier(make_verifier(engine->options.verify, engine->options.method_options)),
       drafter(make_drafter(engine->draft_plan, engine->draft_shared)),
       controller(engine->controller),
       logprobs(logprobs) {
@@ -24,6 +25,7 @@ SessionState::SessionState(const SessionState& other)
       cache(other.cache.fork()),
       sampler(other.sampler),
       history_is_current(other.history_is_current),
+      verifier(make_verifier(engine->options.verify, engine->options.method_options)),
       drafter(other.drafter ? other.drafter->fork() : nullptr),
       drafter_knows_context(other.drafter_knows_context),
       controller(other.controller),

@@ -47,7 +47,7 @@ struct SessionState {
   KvCache cache;
   Sampler sampler;
   bool history_is_current = true;
-  MatchVerifier verifier;
+  std::unique_ptr<Verifier> verifier;
   std::unique_ptr<Drafter> drafter;  // null: plain decoding
   bool drafter_knows_context = false;
   Controller controller;

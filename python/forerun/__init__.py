@@ -6,6 +6,7 @@ forward pass and keeps only what it would have written itself. `Engine` is the w
 
 from forerun._core import ModelFileError, __version__
 from forerun.engine import Engine
+from forerun.methods import Method, drafters, policies, verifiers
 from forerun.models import PullError
 from forerun.profile import Profile
 from forerun.session import Session
@@ -15,6 +16,7 @@ from forerun.types import Completion, Sampling, Stats
 __all__ = [
     "Completion",
     "Engine",
+    "Method",
     "ModelFileError",
     "Profile",
     "PullError",
@@ -23,4 +25,7 @@ __all__ = [
     "Stats",
     "Stream",
     "__version__",
+    "drafters",
+    "policies",
+    "verifiers",
 ]

@@ -15,6 +15,7 @@ def dequantize(dtype: str, data: bytes, elements: int) -> NDArray[numpy.float32]
 def cpu_info() -> dict[str, Any]: ...
 def read_bandwidth(threads: int, mib: int = 256) -> float: ...
 def cuda_info() -> dict[str, Any]: ...
+def methods() -> dict[str, list[dict[str, Any]]]: ...
 
 class Tokenizer:
     def __init__(self, path: str) -> None: ...
@@ -54,7 +55,9 @@ class Engine:
         context: int | None = None,
         max_draft: int = 48,
         fixed_draft: int | None = None,
-        draft_policy: str = "dynamic",
+        policy: str = "dynamic",
+        verify: str = "match",
+        method_options: dict[str, str] = ...,
         prefix_cache_bytes: int = ...,
         device: str = ...,
         profile: bool = False,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from forerun import _core, chat, models
+from forerun.methods import drafters
 from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
@@ -17,22 +18,22 @@ from forerun.types import Completion, Sampling, Stats
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
-DRAFT_KINDS = ("none", "auto", "ngram", "recycle", "model:")
-
 
 class Engine:
     """A loaded target model with its drafter.
 
     target: a .gguf file, a Hugging Face folder (config.json, safetensors, tokenizer.json) or the name of a
         pulled model.
-    draft: "none", "auto" (what the measured costs favour), "ngram" (prompt lookup), "recycle" (Token
-        Recycling), "model:PATH-or-name" (a small model with the same vocabulary), or several joined by "+".
+    draft: "none", "auto" (what the measured costs favour), or names of `forerun.drafters()` joined by "+",
+        such as "ngram+recycle" or "model:PATH-or-name" (a small model with the same vocabulary).
         It changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
     context: longest sequence in tokens; None takes what the model was trained for.
     max_draft: most draft tokens checked in one step, 0 to 127.
     fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
-    draft_policy: how a draft model's tree grows: "chain", "static" or "dynamic".
+    policy: how a draft model's tree grows, a name of `forerun.policies()`.
+    verify: which branch of the tree is kept, a name of `forerun.verifiers()`.
+    method_options: options of the methods in use, {"NAME.option": value}.
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     profile: record when every operation ran, for `profile()`.
@@ -53,7 +54,9 @@ class Engine:
         context: int | None = None,
         max_draft: int = 48,
         fixed_draft: int | None = None,
-        draft_policy: str = "dynamic",
+        policy: str = "dynamic",
+        verify: str = "match",
+        method_options: Mapping[str, Any] | None = None,
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
         profile: bool = False,
@@ -73,7 +76,9 @@ class Engine:
             context=context,
             max_draft=max_draft,
             fixed_draft=fixed_draft,
-            draft_policy=draft_policy,
+            policy=policy,
+            verify=verify,
+            method_options={name: str(value) for name, value in (method_options or {}).items()},
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
             profile=profile,
@@ -266,24 +271,20 @@ class Engine:
 
 
 def resolve_draft(draft: str) -> str:
-    """Replaces the names of pulled models in a draft specification by their paths.
+    """Replaces the name of a pulled draft model in a draft specification by its path.
 
-    Raises ValueError for a kind that does not exist.
+    Everything else is left to the native side, which knows the drafters and their order.
     """
     if not isinstance(draft, str):
         raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
-    kinds = "|".join(re.escape(kind) for kind in DRAFT_KINDS)
-    resolved = []
-    for piece in re.split(rf"\+(?={kinds})", draft):
-        if piece.startswith("model:") and piece != "model:":
-            resolved.append("model:" + models.resolve(piece.removeprefix("model:")))
-        elif piece in DRAFT_KINDS and piece != "model:":
-            resolved.append(piece)
-        else:
-            raise ValueError(
-                f"draft: expected none, auto, ngram, recycle, model:PATH or several joined by '+', found {piece!r}"
-            )
-    return "+".join(resolved)
+    names = "|".join(re.escape(method.name) for method in drafters())
+    pieces = re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
+    return "+".join(
+        "model:" + models.resolve(piece.removeprefix("model:"))
+        if piece.startswith("model:") and piece != "model:"
+        else piece
+        for piece in pieces
+    )
 
 
 def _token_text(native: _core.Engine, token: int) -> str:

@@ -28,6 +28,8 @@ class Engine:
     end_tokens = (36,)
 
     def __init__(self, target, draft="auto", threads=None, context=None, progress=None, **options):
+        if draft == "bogus":
+            raise ValueError("unknown drafter 'bogus'")
         self.target, self.draft = target, draft
         self.info = {
             "architecture": "alphabet",

@@ -42,7 +42,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.draft = draft;
   options.fixed_draft = fixed;
   options.threads = threads;
-  options.draft_policy = policy;
+  options.policy = policy;
   return Engine::load(options);
 }
 
