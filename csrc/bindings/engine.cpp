@@ -131,7 +131,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
                              const std::string& policy, const std::string& verify,
                              std::map<std::string, std::string> method_options,
                              int64_t prefix_cache_bytes, const std::string& device,
-                             const std::string& kv_type,
+                             const std::string& kv_type, bool profile,
                              const py::object& progress) {
   EngineOptions options;
   options.target = target;
@@ -146,6 +146,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.prefix_cache_bytes = prefix_cache_bytes;
   options.device = device;
   options.kv_type = kv_type;
+  options.profile = profile;
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
       const py::gil_scoped_acquire gil;
@@ -155,6 +156,18 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   }
   const py::gil_scoped_release unlocked;
   return Engine::load(options);
+}
+
+py::list to_list(const std::vector<TraceSpan>& spans) {
+  constexpr const char* kTracks[] = {"step", "stage", "operation"};
+  py::list out;
+  for (const TraceSpan& s : spans) {
+    out.append(py::dict("name"_a = s.name, "track"_a = kTracks[static_cast<int>(s.track)],
+                        "step"_a = s.step, "rows"_a = s.rows, "start_ns"_a = s.start_ns,
+                        "duration_ns"_a = s.duration_ns, "bytes"_a = s.bytes,
+                        "operations"_a = s.operations));
+  }
+  return out;
 }
 
 py::dict info(const Engine& engine) {
@@ -217,6 +230,7 @@ void bind_engine(py::module_& module) {
            "policy"_a = "dynamic", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
            "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "kv_type"_a = "f16",
+           "profile"_a = false,
            "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
@@ -278,6 +292,7 @@ void bind_engine(py::module_& module) {
       .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5,
            unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
+      .def("profile", [](Engine& e) { return to_list(e.profile()); })
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)
       .def_property_readonly("end_tokens", &Engine::end_tokens)

@@ -69,6 +69,14 @@ Stats Engine::stats() const {
   return state_->stats;
 }
 
+std::vector<TraceSpan> Engine::profile() {
+  if (!state_->recorder) {
+    throw Error(ErrorKind::kBadArgument, "nothing is recorded: load the engine with `profile`");
+  }
+  const std::lock_guard lock(state_->step_mutex);
+  return state_->recorder->take();
+}
+
 Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }
 
 const char* version() { return FORERUN_VERSION; }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/method.h"
+#include "base/trace.h"
 #include "engine/options.h"
 #include "engine/session.h"
 #include "engine/stats.h"
@@ -80,6 +81,11 @@ class FORERUN_API Engine {
   // `tokens` tokens.
   std::vector<double> measure_verify(int32_t rows, int32_t context, int32_t repeats);
   std::vector<double> measure_prefill(int32_t tokens, int32_t repeats);
+
+  // What was recorded since the last call: steps ("step"; "prefill" of a prompt chunk; "measure"),
+  // their stages ("draft", "forward", "verify", "emit", "commit", "observe") and operations, each
+  // when it ended. The newest 2^18 are kept. Error(kBadArgument) without EngineOptions::profile.
+  std::vector<TraceSpan> profile();
 
  private:
   explicit Engine(std::shared_ptr<EngineState> state);

@@ -1,10 +1,14 @@
 #include "engine/engine_state.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "backend/profiler.h"
 
 namespace forerun {
 namespace {
 
+constexpr size_t kTraceSpans = 1 << 18;  // some hundred steps of a large model
 constexpr int32_t kFallbackContext =
     4096;  // when the file does not say what the model was trained for
 
@@ -56,7 +60,12 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
                 options.method_options);  // what is wrong is refused before the load
   make_policy(options.policy, draft_shared.top_k);
   const DType kv_type = kv_type_of(options.kv_type);
-  backend = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
+  auto device = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
+  if (options.profile) {
+    recorder = std::make_shared<TraceRecorder>(kTraceSpans);
+    device = make_profiling_backend(std::move(device), recorder);
+  }
+  backend = std::move(device);
   checkpoint = open_checkpoint(options.target);
   tokenizer = load_tokenizer(*checkpoint);
   target = Model::load(checkpoint, backend, options.progress);
@@ -75,6 +84,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
     load_draft();
     if (options.fixed_draft < 0) measure_costs();
   }
+  if (recorder) recorder->take();
 }
 
 void EngineState::load_draft() {
@@ -91,6 +101,11 @@ void EngineState::load_draft() {
     draft_shared.model = Model::load(file, backend);
   }
   draft_shared.prepare(draft_plan);
+}
+
+Forward EngineState::forward() {
+  const TraceScope scope = stage("forward");
+  return target->forward(batch, *workspace);
 }
 
 const float* EngineState::readable(const Forward& forward) {

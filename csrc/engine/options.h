@@ -32,6 +32,7 @@ struct EngineOptions {
   std::string kv_type = "f16";
   int64_t prefix_cache_bytes = int64_t{512}
                                << 20;    // keys and values kept for prompts that begin the same way
+  bool profile = false;                  // record the time of every operation (Engine::profile)
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
 };
 

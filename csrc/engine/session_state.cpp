@@ -106,7 +106,8 @@ bool SessionState::prefill_chunk() {
   batch.add_causal(
       cache,
       std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
-  engine->target->forward(batch, *engine->workspace);
+  const TraceScope scope = engine->step("prefill", rows);
+  engine->forward();
   cache.commit_rows(rows);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   stats.prefill_seconds += taken.count();

@@ -82,7 +82,9 @@ class Model {
   struct Linear {
     std::unique_ptr<Weight> weight;
     Buffer bias;  // empty when there is none
-    LinearTask task(Tensor out) const { return {weight.get(), bias.floats(), out}; }
+    LinearTask task(Tensor out, const char* role = "linear") const {
+      return {weight.get(), bias.floats(), out, role};
+    }
   };
   struct Layer {
     Buffer attention_norm, ffn_norm, q_norm, k_norm;

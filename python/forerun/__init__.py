@@ -8,6 +8,7 @@ from forerun._core import ModelFileError, __version__
 from forerun.engine import Engine
 from forerun.methods import Method, drafters, policies, verifiers
 from forerun.models import PullError
+from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Alternative, Completion, Sampling, Stats
@@ -18,6 +19,7 @@ __all__ = [
     "Engine",
     "Method",
     "ModelFileError",
+    "Profile",
     "PullError",
     "Sampling",
     "Session",

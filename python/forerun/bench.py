@@ -17,12 +17,17 @@ from typing import Any
 import forerun
 from forerun import _core
 from forerun.engine import Engine
+from forerun.profile import Profile
 from forerun.types import Completion, Sampling
 
 VERIFY_ROWS = (1, 2, 4, 8, 16, 32, 64)
 VERIFY_CONTEXT = 256
 PREFILL_TOKENS = 512
 BANDWIDTH_MIB = 512
+PROFILE_PROMPT = (
+    "Item 1: apples, red, 3 kg. Item 2: pears, green, 2 kg. Item 3: plums, blue, 5 kg. "
+    "The list once more, in the same order. Item 1: apples,"
+)
 
 Report = Callable[[str, int, int], None]  # (what is being measured, done, in all)
 
@@ -96,6 +101,48 @@ def bench(
             result["prompts"] = rows
             result["summary"] = summarise(rows)
     return result
+
+
+def profile(
+    model: str,
+    options: BenchOptions | None = None,
+    prompt: str = PROFILE_PROMPT,
+    rows: int | None = None,
+    report: Report | None = None,
+) -> tuple[dict[str, Any], dict[str, Profile]]:
+    """Where the time of a step goes: a JSON-able dict (keys: docs/cli.md), and what was recorded.
+
+    Sections: "plain" decodes `prompt`; "speculative" too, with the draft of the options unless it is "none";
+    "rows", when given, is target forwards of that many tree rows. Raises what Engine raises.
+    """
+    options = options or BenchOptions()
+    report = report or (lambda phase, done, total: None)
+    settings = {"threads": options.threads, "context": options.context, "profile": True}
+    request = {"max_tokens": options.tokens, "sampling": options.sampling, "seed": options.seed}
+    drafts = {"plain": "none", "speculative": options.draft}
+    if options.draft == "none":
+        del drafts["speculative"]
+    result: dict[str, Any] = {"forerun": forerun.__version__, "model": str(model)}
+    profiles: dict[str, Profile] = {}
+    kinds = {}
+    for done, (section, draft) in enumerate(drafts.items()):
+        report(f"{section} decoding", done, len(drafts))
+        with Engine(model, draft=draft, **settings) as engine:
+            if not kinds:
+                cpu, threads = _core.cpu_info(), engine.info["threads"]
+                result["machine"] = {"cpu": cpu["model"], "threads": threads, "isa": cpu["isa"]}
+                result["bandwidth_gbs"] = _core.read_bandwidth(threads, BANDWIDTH_MIB)
+                if rows is not None:
+                    engine.native.measure_verify(rows, VERIFY_CONTEXT, options.repeats)
+                    profiles["rows"], kinds["rows"] = engine.profile(), "measure"
+            engine.generate(prompt, **request)  # what is learnt and allocated once
+            engine.profile()
+            engine.generate(prompt, **request)
+            profiles[section], kinds[section] = engine.profile(), "step"
+    result["profile"] = {
+        section: profiles[section].costs(kind).to_dict(result["bandwidth_gbs"]) for section, kind in kinds.items()
+    }
+    return result, profiles
 
 
 def measure_target(engine: Engine, repeats: int, report: Report) -> dict[str, Any]:

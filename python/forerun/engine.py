@@ -11,6 +11,7 @@ from typing import Any
 
 from forerun import _core, chat, models
 from forerun.methods import drafters
+from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Alternative, Completion, Sampling, Stats
@@ -37,6 +38,7 @@ class Engine:
     kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
         another text; within one type the text never depends on anything else here. On "cuda" only "f16".
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
+    profile: record when every operation ran, for `profile()`.
     progress: called with the loaded share, 0 to 1.
 
     Thread-safe: several threads may generate at once. Use it as a context manager, or call `close()`.
@@ -60,6 +62,7 @@ class Engine:
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
         kv_type: str = "f16",
+        profile: bool = False,
         progress: Callable[[float], object] | None = None,
     ) -> None:
         self._native: _core.Engine | None = None
@@ -82,6 +85,7 @@ class Engine:
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
             kv_type=kv_type,
+            profile=profile,
             progress=progress,
         )
 
@@ -252,6 +256,13 @@ class Engine:
     def stats(self) -> Stats:
         """Sums over all generations of this engine so far."""
         return Stats.of(self._open().stats)
+
+    def profile(self) -> Profile:
+        """What was recorded since the last call, the newest 2**18 spans.
+
+        Raises ValueError when the engine was made without `profile=True`.
+        """
+        return Profile(self._open().profile())
 
     @property
     def native(self) -> _core.Engine:
