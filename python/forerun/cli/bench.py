@@ -15,9 +15,10 @@ from forerun.cli import common
 from forerun.types import Sampling
 
 
+@common.shares(engine=common.engine_options)
 def bench(
     model: common.Model,
-    draft: common.Draft = "auto",
+    engine: dict[str, Any],
     prompts: Annotated[
         Path | None,
         typer.Option(help='JSON lines of {"id", "category", "prompt"}; adds plain against speculative.'),
@@ -28,8 +29,6 @@ def bench(
     raw: Annotated[bool, typer.Option("--raw", help="No chat template around the prompts.")] = False,
     temperature: common.Temperature = 0.0,
     seed: common.Seed = 0,
-    threads: common.Threads = None,
-    context: common.Context = None,
     save: Annotated[str | None, typer.Option("--json", metavar="OUT", help="Save the figures; - prints them.")] = None,
 ) -> None:
     """Measure a model here: bandwidth, verify cost, prefill, speculation against plain decoding."""
@@ -39,9 +38,7 @@ def bench(
     if save not in (None, "-") and not Path(save).resolve().parent.is_dir():
         raise typer.BadParameter(f"--json: no such folder: {Path(save).resolve().parent}")
     options = BenchOptions(
-        draft=draft,
-        threads=threads,
-        context=context,
+        **engine,
         tokens=tokens,
         repeats=repeats,
         sampling=Sampling(temperature=temperature),
