@@ -10,7 +10,7 @@ from forerun.methods import Method, drafters, policies, verifiers
 from forerun.models import PullError
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Completion, Sampling, Stats
+from forerun.types import Completion, Sampling, Stats, StepTree, TreeNode
 
 __all__ = [
     "Completion",
@@ -21,7 +21,9 @@ __all__ = [
     "Sampling",
     "Session",
     "Stats",
+    "StepTree",
     "Stream",
+    "TreeNode",
     "__version__",
     "drafters",
     "policies",

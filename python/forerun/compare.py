@@ -62,9 +62,10 @@ class Combination:
 
     def keeps_text(self, temperature: float) -> bool:
         """Whether the text must be that of plain decoding, not only its distribution."""
-        known = [*methods.drafters(), *methods.policies(), *methods.verifiers()]
-        own = {*self.drafters, self.policy, self.verify}
-        lossless = all(method.lossless for method in known if method.name in own)
+        own = [method for method in methods.drafters() if method.name in self.drafters]
+        own += [method for method in methods.policies() if method.name == self.policy and self.grown]
+        own += [method for method in methods.verifiers() if method.name == self.verify]
+        lossless = all(method.lossless for method in own)
         return lossless and (self.verify == "match" or temperature == 0)
 
 

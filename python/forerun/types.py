@@ -124,6 +124,35 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class TreeNode:
+    """A guess. parent: index of a node before it, -1 for the root. score: the drafter's estimate that it is
+    accepted, given that its parent is. source: the drafter that proposed it."""
+
+    token: int
+    parent: int
+    score: float
+    source: str
+
+
+@dataclass(frozen=True)
+class StepTree:
+    """The draft tree of a step and what became of it.
+
+    nodes: the first is the root, the token before the step. path: indices of the accepted nodes, root first.
+    bonus: the target's token after the path.
+    """
+
+    nodes: list[TreeNode]
+    path: list[int]
+    bonus: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> StepTree:
+        nodes = [TreeNode(**node) for node in values["nodes"]]
+        return cls(nodes=nodes, path=list(values["path"]), bonus=values["bonus"])
+
+
+@dataclass(frozen=True)
 class Completion:
     """A finished generation.
 
