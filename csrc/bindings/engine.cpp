@@ -73,6 +73,15 @@ py::dict to_dict(const StepResult& r) {
                   "logprobs"_a = to_list(r.logprobs));
 }
 
+py::dict to_dict(const StepTree& tree) {
+  py::list nodes;
+  for (const StepTree::Node& node : tree.nodes) {
+    nodes.append(py::dict("token"_a = node.token, "parent"_a = node.parent, "score"_a = node.score,
+                          "source"_a = node.source));
+  }
+  return py::dict("nodes"_a = nodes, "path"_a = tree.path, "bonus"_a = tree.bonus);
+}
+
 // A Python callback that is called with the GIL held; signals and exceptions of the callback stop
 // the request.
 GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling,
@@ -187,7 +196,7 @@ void bind_engine(py::module_& module) {
       py::list out;
       for (const Method& m : methods) {
         out.append(py::dict("name"_a = m.name, "summary"_a = m.summary, "paper"_a = m.paper,
-                            "lossless"_a = m.lossless));
+                            "lossless"_a = m.lossless, "grown"_a = m.grown));
       }
       return out;
     };
@@ -218,6 +227,7 @@ void bind_engine(py::module_& module) {
             return to_dict(result);
           },
           "most"_a = py::none())
+      .def("last_tree", [](const Session& s) { return to_dict(s.last_tree()); })
       .def("rewind", &Session::rewind, "length"_a, unlocked)
       .def("fork", &Session::fork, unlocked)
       .def_property_readonly("tokens", [](const Session& s) { return s.tokens(); })

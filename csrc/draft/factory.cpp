@@ -49,7 +49,8 @@ constexpr Entry kEntries[] = {
       "arXiv 2408.08696"},
      false,
      make_recycle},
-    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192"},
+    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192", true,
+      true},
      true,
      make_model},
 };

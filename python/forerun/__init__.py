@@ -11,7 +11,7 @@ from forerun.models import PullError
 from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Alternative, Completion, Sampling, Stats
+from forerun.types import Alternative, Completion, Sampling, Stats, StepTree, TreeNode
 
 __all__ = [
     "Alternative",
@@ -24,7 +24,9 @@ __all__ = [
     "Sampling",
     "Session",
     "Stats",
+    "StepTree",
     "Stream",
+    "TreeNode",
     "__version__",
     "drafters",
     "policies",

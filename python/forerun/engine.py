@@ -313,14 +313,18 @@ def resolve_draft(draft: str) -> str:
     """
     if not isinstance(draft, str):
         raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
-    names = "|".join(re.escape(method.name) for method in drafters())
-    pieces = re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
     return "+".join(
         "model:" + models.resolve(piece.removeprefix("model:"))
         if piece.startswith("model:") and piece != "model:"
         else piece
-        for piece in pieces
+        for piece in split_draft(draft)
     )
+
+
+def split_draft(draft: str) -> list[str]:
+    """The drafters of a draft specification: "ngram+model:a+b" is "ngram" and "model:a+b"."""
+    names = "|".join(re.escape(method.name) for method in drafters())
+    return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
 
 
 def _token_text(native: _core.Engine, token: int) -> str:
