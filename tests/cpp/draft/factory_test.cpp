@@ -32,7 +32,7 @@ TEST(DraftFactory, RefusesUnknownRepeatedAndEmptyNamesListingTheRightOnes) {
       FAIL() << bad;
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kBadArgument);
-      EXPECT_NE(std::string(error.what()).find("none, auto, ngram, recycle, model:PATH"),
+      EXPECT_NE(std::string(error.what()).find("none, auto, ngram, suffix, recycle, model:PATH"),
                 std::string::npos);
     }
   }
