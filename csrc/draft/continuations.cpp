@@ -13,10 +13,10 @@ float match_score(int32_t matched) {
   return matched < 25 ? 0.97F : 0.99F;
 }
 
-// Ties go to the earlier guess: the shallower one, then the one with the lower token.
+// Ties go to the shallower guess, then to the earlier place.
 bool ContinuationTree::worse(const Child& a, const Child& b) {
   if (a.value != b.value) return a.value < b.value;
-  return a.depth != b.depth ? a.depth > b.depth : a.token > b.token;
+  return a.depth != b.depth ? a.depth > b.depth : a.first > b.first;
 }
 
 void ContinuationTree::grow(std::span<const Continuation> places, const Budget& budget,
@@ -24,7 +24,7 @@ void ContinuationTree::grow(std::span<const Continuation> places, const Budget& 
   heap_.clear();
   members_.resize(places.size());
   for (size_t i = 0; i < places.size(); ++i) members_[i] = static_cast<int32_t>(i);
-  const Child root{-1, -1, 0, 1.0F, 1.0F, 0, static_cast<int32_t>(places.size())};
+  const Child root{-1, -1, 0, 1.0F, 1.0F, 0, static_cast<int32_t>(places.size()), 0};
   expand(places, DraftTree::kRoot, root, budget, best_only);
   while (!heap_.empty() && tree.drafted() < budget.max_nodes) {
     std::pop_heap(heap_.begin(), heap_.end(), worse);
@@ -56,7 +56,8 @@ void ContinuationTree::expand(std::span<const Continuation> places, int32_t node
   });
   const size_t first = heap_.size();
   for (size_t i = 0; i < votes_.size();) {
-    Child child{node, votes_[i].token, depth, 0.0F, 0.0F, static_cast<int32_t>(members_.size()), 0};
+    Child child{node, votes_[i].token, depth, 0.0F, 0.0F, static_cast<int32_t>(members_.size()),
+                0,    votes_[i].place};
     float share = 0.0F;
     for (; i < votes_.size() && votes_[i].token == child.token; ++i) {
       share += votes_[i].odds;

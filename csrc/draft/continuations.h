@@ -45,6 +45,7 @@ class ContinuationTree {
     int32_t parent, token, depth;
     float score, value;
     int32_t begin, end;  // its places, in members_
+    int32_t first;       // the earliest of them
   };
   struct Vote {
     int32_t token, place;

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "draft/combined.h"
 #include "draft/model_drafter.h"
-#include "draft/ngram.h"
 
 namespace forerun {
 namespace {
@@ -24,26 +23,32 @@ struct Entry {
               std::string("drafter '") + name + "' has no " + what + "; prepare() makes it");
 }
 
-void prepare_nothing(DraftPart&, DraftResources&) {}
+LookupOptions lookup_options(Settings& settings) {
+  LookupOptions options;
+  options.tree = settings.choice("mode", {"tree", "path"}) == "tree";
+  options.places = static_cast<int32_t>(settings.integer("places", options.places, 1, 1024));
+  return options;
+}
 
-std::unique_ptr<Drafter> make_ngram(const DraftResources&, const std::string&) {
-  return std::make_unique<NgramDrafter>();
+void prepare_ngram(DraftPart& part, DraftResources& resources) {
+  resources.ngram = lookup_options(part.settings);
+}
+
+std::unique_ptr<Drafter> make_ngram(const DraftResources& resources, const std::string&) {
+  return std::make_unique<LookupDrafter>(resources.ngram);
 }
 
 void prepare_suffix(DraftPart& part, DraftResources& resources) {
   constexpr int64_t kBytes = int64_t{64} << 20;
-  SuffixOptions& options = resources.suffix;
-  const std::string mode = part.settings.choice("mode", {"tree", "path"});
-  options.tree = mode == "tree";
-  options.prompts = part.settings.integer("prompts", 0, 0, 1) != 0;
-  options.places = static_cast<int32_t>(part.settings.integer("places", options.places, 1, 1024));
-  const int64_t bytes = part.settings.bytes("max_bytes", kBytes);
+  resources.suffix = lookup_options(part.settings);
+  resources.suffix.prompts = part.settings.integer("prompts", 0, 0, 1) != 0;
+  const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
   if (!resources.texts) resources.texts = std::make_shared<SharedTexts>(bytes);
 }
 
 std::unique_ptr<Drafter> make_suffix(const DraftResources& resources, const std::string& tenant) {
   if (!resources.texts) miss("suffix", "shared texts");
-  return std::make_unique<SuffixDrafter>(resources.texts, resources.suffix, tenant);
+  return std::make_unique<LookupDrafter>(resources.suffix, resources.texts, tenant);
 }
 
 void prepare_recycle(DraftPart&, DraftResources& resources) {
@@ -69,7 +74,7 @@ constexpr Entry kEntries[] = {
     {{"ngram", "copies what followed the last tokens earlier in the text (prompt lookup)",
       "Prompt Lookup Decoding"},
      false,
-     prepare_nothing,
+     prepare_ngram,
      make_ngram},
     {{"suffix", "what followed the last tokens in this text and in earlier answers, by frequency",
       "arXiv 2411.04975"},
@@ -86,7 +91,7 @@ constexpr Entry kEntries[] = {
      prepare_model,
      make_model},
 };
-constexpr const char* kAuto[] = {"ngram", "recycle"};
+constexpr const char* kAuto[] = {"suffix", "recycle"};
 
 constexpr auto kMethods = [] {
   std::array<Method, std::size(kEntries)> methods{};

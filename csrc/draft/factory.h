@@ -9,8 +9,8 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "draft/drafter.h"
+#include "draft/lookup.h"
 #include "draft/recycle.h"
-#include "draft/suffix.h"
 #include "model/model.h"
 
 namespace forerun {
@@ -42,7 +42,7 @@ struct DraftResources {
   std::shared_ptr<const Model> model;   // of "model"
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
-  SuffixOptions suffix;
+  LookupOptions ngram, suffix;
   int32_t vocab = 0;
   int32_t context = 0;             // positions of a sequence
   std::string policy = "dynamic";  // of "model": a name of policy_methods()

@@ -12,22 +12,26 @@
 
 namespace forerun {
 
-struct SuffixOptions {
+struct LookupOptions {
   bool tree = true;      // false: one path
   bool prompts = false;  // finished prompts are shared too, not only what the target wrote
-  int32_t places = 32;   // occurrences looked at, in each of the two indexes
+  int32_t places = 8;    // occurrences looked at, in each index
 };
 
-// SuffixDecoding (arXiv 2411.04975): what followed the longest suffixes of the context, in the
-// context itself and in what earlier requests of the same tenant wrote, as a tree of conditional
-// frequencies. The counts of a suffix tree are taken from the latest occurrences instead, so that
-// memory stays flat and texts can be taken back and leave (TextIndex).
-class SuffixDrafter final : public Drafter {
+// Proposes what followed the longest suffixes of the context where they occurred before, the
+// longest match first, then the latest, merged into a tree of conditional frequencies.
+// Without shared texts it looks in the context only: prompt lookup, "ngram" (Saxena,
+// prompt-lookup-decoding). With them also in what earlier requests of the same tenant wrote:
+// SuffixDecoding, "suffix" (arXiv 2411.04975); the counts of its suffix trees are taken from the
+// latest occurrences instead, so that memory stays flat and texts can be taken back and leave.
+class LookupDrafter final : public Drafter {
  public:
-  SuffixDrafter(std::shared_ptr<SharedTexts> shared, SuffixOptions options = {},
+  explicit LookupDrafter(LookupOptions options = {}) : options_(options) {}
+  // Error(kBadArgument) for a tenant's name that is too long.
+  LookupDrafter(LookupOptions options, std::shared_ptr<SharedTexts> shared,
                 std::string tenant = "");
 
-  std::string name() const override { return "suffix"; }
+  std::string name() const override { return shared_ ? "suffix" : "ngram"; }
   void begin(std::span<const int32_t> context) override;
   void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
                DraftTree& tree) override;
@@ -41,8 +45,8 @@ class SuffixDrafter final : public Drafter {
   void look_up(const TextIndex& index, uint64_t before, uint32_t owner, float weight,
                std::span<const int32_t> context);
 
-  std::shared_ptr<SharedTexts> shared_;
-  SuffixOptions options_;
+  LookupOptions options_;
+  std::shared_ptr<SharedTexts> shared_;  // nullptr: this context only
   std::string tenant_;
   TextIndex local_;
   std::vector<TextIndex::Occurrence> found_;

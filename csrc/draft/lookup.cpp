@@ -1,4 +1,4 @@
-#include "draft/suffix.h"
+#include "draft/lookup.h"
 
 #include <algorithm>
 
@@ -11,30 +11,30 @@ constexpr float kSharedWeight = 0.5F;  // a vote from another request, beside on
 
 }  // namespace
 
-SuffixDrafter::SuffixDrafter(std::shared_ptr<SharedTexts> shared, SuffixOptions options,
+LookupDrafter::LookupDrafter(LookupOptions options, std::shared_ptr<SharedTexts> shared,
                              std::string tenant)
-    : shared_(std::move(shared)), options_(options), tenant_(std::move(tenant)) {
+    : options_(options), shared_(std::move(shared)), tenant_(std::move(tenant)) {
   SharedTexts::check_name(tenant_);
 }
 
-void SuffixDrafter::begin(std::span<const int32_t> context) {
+void LookupDrafter::begin(std::span<const int32_t> context) {
   local_.clear();
   follow(context);
 }
 
-void SuffixDrafter::follow(std::span<const int32_t> context) {
+void LookupDrafter::follow(std::span<const int32_t> context) {
   local_.truncate(context.size());
   for (size_t i = static_cast<size_t>(local_.length()); i < context.size(); ++i) {
     local_.append(context[i]);
   }
 }
 
-void SuffixDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
+void LookupDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
   (void)truth;
   follow(context);
 }
 
-void SuffixDrafter::look_up(const TextIndex& index, uint64_t before, uint32_t owner, float weight,
+void LookupDrafter::look_up(const TextIndex& index, uint64_t before, uint32_t owner, float weight,
                             std::span<const int32_t> context) {
   found_.clear();
   index.find(context, before, owner, options_.places, found_);
@@ -44,20 +44,22 @@ void SuffixDrafter::look_up(const TextIndex& index, uint64_t before, uint32_t ow
   }
 }
 
-void SuffixDrafter::propose(std::span<const int32_t> context, const Budget& budget,
+void LookupDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                             const DraftNoise& noise, DraftTree& tree) {
   (void)noise;
   if (context.empty() || budget.max_nodes <= 0) return;
   follow(context);
   places_.clear();
   look_up(local_, local_.length() - 1, 0, 1.0F, context);
-  if (const uint32_t owner = shared_->owner(tenant_); owner != 0) {
+  if (const uint32_t owner = shared_ ? shared_->owner(tenant_) : 0; owner != 0) {
     look_up(shared_->texts(), shared_->texts().length(), owner, kSharedWeight, context);
   }
-  grower_.grow(places_, budget, !options_.tree, DraftSource::kSuffix, tree);
+  const DraftSource source = shared_ ? DraftSource::kSuffix : DraftSource::kNgram;
+  grower_.grow(places_, budget, !options_.tree, source, tree);
 }
 
-void SuffixDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+void LookupDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+  if (!shared_) return;
   if (options_.prompts) {
     shared_->add(tenant_, context);
     return;
@@ -75,8 +77,8 @@ void SuffixDrafter::finish(std::span<const int32_t> context, std::span<const uin
   }
 }
 
-std::unique_ptr<Drafter> SuffixDrafter::fork() const {
-  return std::make_unique<SuffixDrafter>(*this);
+std::unique_ptr<Drafter> LookupDrafter::fork() const {
+  return std::make_unique<LookupDrafter>(*this);
 }
 
 }  // namespace forerun
