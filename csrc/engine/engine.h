@@ -58,8 +58,9 @@ class FORERUN_API Engine {
   // values. Error(kBadArgument) for an empty prompt or an option out of range.
   std::vector<Alternative> complete_many(std::string_view prompt, const ManyOptions& options = {});
 
-  // A timeline of its own. `logprobs` as in GenerateOptions.
-  Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1);
+  // A timeline of its own. `logprobs` and `tenant` as in GenerateOptions.
+  Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1,
+                  const std::string& tenant = "");
 
   // One step of several sessions in one forward; each gets what its own step() would have given.
   std::vector<StepResult> step(std::span<Session* const> sessions);

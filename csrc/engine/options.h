@@ -53,6 +53,7 @@ struct GenerateOptions {
   std::vector<std::string> stop;  // the text ends before the first of these
   uint64_t seed = 0;              // the same seed gives the same text
   int32_t logprobs = -1;      // >= 0: log-probability of every token and of this many alternatives
+  std::string tenant;         // drafters use the texts of earlier requests of the same tenant only
   bool add_special = true;    // BOS where the model asks for it (text prompts)
   bool parse_special = true;  // "<|im_start|>" in a text prompt means the special token
   // Called with every piece of text (valid UTF-8, "" when a step completed no character); false

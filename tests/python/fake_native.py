@@ -12,6 +12,7 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+DRAFTERS = ("ngram", "recycle", "model")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
