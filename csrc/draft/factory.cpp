@@ -37,7 +37,8 @@ std::unique_ptr<Drafter> make_recycle(const DraftResources& resources) {
 std::unique_ptr<Drafter> make_model(const DraftResources& resources) {
   if (!resources.model) miss("model", "model");
   return std::make_unique<ModelDrafter>(
-      resources.model, make_policy(resources.policy, resources.top_k), resources.context);
+      resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.context);
 }
 
 constexpr Entry kEntries[] = {
@@ -152,7 +153,7 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options) {
 
 void DraftResources::prepare(DraftPlan& plan) {
   if (plan.find("recycle") != nullptr && !table) table = std::make_shared<RecycleTable>(vocab);
-  if (plan.find("model") != nullptr) make_policy(policy, top_k);  // refuses an unknown one early
+  if (plan.find("model") != nullptr) make_policy(policy, top_k, policy_options);
   for (const DraftPart& part : plan.parts) part.settings.done();
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/draw_need.h"
+
 namespace forerun {
 namespace {
 
@@ -70,6 +72,7 @@ void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
   draft_shared.context = context;
   draft_shared.policy = options.policy;
+  draft_shared.policy_options = options.method_options;
   if (const DraftPart* part = draft_plan.find("model")) {
     const auto file = open_checkpoint(part->path);
     const auto draft_tokenizer = load_tokenizer(*file);
@@ -80,6 +83,8 @@ void EngineState::load_draft() {
     draft_shared.model = Model::load(file, backend);
   }
   draft_shared.prepare(draft_plan);
+  need = agree_on_draws(*make_verifier(options.verify, options.method_options),
+                        *make_drafter(draft_plan, draft_shared), options.draft, options.policy);
 }
 
 const float* EngineState::readable(const Forward& forward) {

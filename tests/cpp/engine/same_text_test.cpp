@@ -36,7 +36,7 @@ GenerateOptions request(float temperature, uint64_t seed, int32_t tokens = 40) {
 
 std::unique_ptr<Engine> load(const std::string& target, const std::string& draft,
                              int32_t fixed = -1, int32_t threads = 1,
-                             const std::string& policy = "dynamic") {
+                             const std::string& policy = "auto") {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -82,9 +82,9 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const std::string self = "model:" + target_->path();
   const struct {
     std::string draft, policy;
-  } guesses[] = {{"ngram", "dynamic"}, {"recycle", "dynamic"},    {"ngram+recycle", "dynamic"},
-                 {model, "chain"},     {model, "static"},         {model, "dynamic"},
-                 {self, "dynamic"},    {"ngram+" + self, "chain"}};
+  } guesses[] = {{"ngram", "auto"}, {"recycle", "auto"},       {"ngram+recycle", "auto"},
+                 {model, "chain"},  {model, "static"},         {model, "auto"},
+                 {self, "auto"},    {"ngram+" + self, "chain"}};
   int64_t accepted = 0;
   for (const auto& [draft, policy] : guesses) {
     for (int32_t budget = 0; budget <= 32; ++budget) {
