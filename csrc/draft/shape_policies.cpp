@@ -12,7 +12,7 @@ ChainPolicy::ChainPolicy(Settings& settings)
 
 const SlotRules* ChainPolicy::slots(const DrawNeed& need) const {
   if (need.proposal == Proposal::kIndependent) return need.chain && chains_ > 1 ? nullptr : this;
-  return need.proposal == Proposal::kWithoutReplacement ? this : nullptr;
+  return need.proposal == Proposal::kWithoutReplacement && chains_ == 1 ? this : nullptr;
 }
 
 int32_t ChainPolicy::draws(const Slot& first, const Budget&) const {

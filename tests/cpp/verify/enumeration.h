@@ -41,10 +41,10 @@ class EveryOutcome final : public Dice {
     return choose(std::move(shares));
   }
   // A rule that is exact for uniform numbers, given tokens drawn after them, is exact for these.
-  double uniform() override { return kPoints[choose({0.25, 0.5, 0.25})]; }
+  double uniform() override { return kPoints[choose({0.4, 0.6})]; }
 
  private:
-  static constexpr double kPoints[] = {0.1, 0.5, 0.9};
+  static constexpr double kPoints[] = {0.2, 0.8};
   struct Throw {
     std::vector<double> shares;
     size_t shown;
