@@ -16,6 +16,7 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
       controller(engine->controller),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
+  controller.reserve();
 }
 
 SessionState::SessionState(const SessionState& other)
