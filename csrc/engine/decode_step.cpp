@@ -46,6 +46,7 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
   engine.costs.observe(engine.batch.rows(), verify_ms);
 
   std::vector<StepResult> results;
+  results.reserve(sessions.size());
   int32_t row = 0;
   for (SessionState* session : sessions) {
     results.push_back(session->settle(out, row, verify_ms));
@@ -118,6 +119,7 @@ void SessionState::cut_at_end_token() {
 
 void SessionState::emit(const NodeLogits& logits, StepResult& result) {
   const TraceScope stage = engine->stage("emit");
+  result.tokens.reserve(verdict.path.size());
   for (size_t i = 0; i < verdict.path.size(); ++i) {
     const bool last = i + 1 == verdict.path.size();
     const int32_t token =

@@ -17,6 +17,7 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
   stats.lossy = !verifier->lossless();
+  controller.reserve();
 }
 
 SessionState::SessionState(const SessionState& other)

@@ -86,6 +86,25 @@ FORERUN_INLINE I32x16 splat_int(int32_t x) { return _mm512_set1_epi32(x); }
 FORERUN_INLINE I32x16 add_int(I32x16 a, I32x16 b) { return _mm512_add_epi32(a, b); }
 FORERUN_INLINE I32x16 mul_int(I32x16 a, I32x16 b) { return _mm512_mullo_epi32(a, b); }
 FORERUN_INLINE I32x16 max_int(I32x16 a, I32x16 b) { return _mm512_max_epi32(a, b); }
+FORERUN_INLINE I32x16 xor_int(I32x16 a, I32x16 b) { return _mm512_xor_si512(a, b); }
+FORERUN_INLINE I32x16 lane_numbers() {
+  return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+template <int kBits>
+FORERUN_INLINE I32x16 shift_right(I32x16 x) {  // unsigned
+  return _mm512_srli_epi32(x, kBits);
+}
+// The 64 bits of unsigned products
+struct Product {
+  I32x16 high, low;
+};
+FORERUN_INLINE Product multiply_wide(I32x16 a, uint32_t b) {
+  const __m512i factor = _mm512_set1_epi32(static_cast<int32_t>(b));
+  const __m512i even = _mm512_mul_epu32(a, factor);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), factor);
+  return {_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd),
+          _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32))};
+}
 FORERUN_INLINE F32x16 to_float(I32x16 x) { return _mm512_cvtepi32_ps(x); }
 FORERUN_INLINE I32x16 round_to_int(F32x16 x) {
   return _mm512_cvtps_epi32(x);
