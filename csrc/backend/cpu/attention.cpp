@@ -12,7 +12,7 @@ namespace forerun {
 namespace {
 
 constexpr int32_t kSlots = KvLayout::kPageSlots;
-constexpr int32_t kTileQueries = 192;
+constexpr int32_t kTileQueries = 64;
 constexpr int64_t kPartialBytes = int64_t{8} << 20;
 
 // Positions of `block` that the row sees, at most 64, perhaps none.
