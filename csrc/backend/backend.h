@@ -13,6 +13,8 @@
 
 namespace forerun {
 
+class TraceRecorder;
+
 // A weight matrix in the file's form, on the host: `rows` outputs of `cols` inputs, row-major
 // blocks.
 struct HostMatrix {
@@ -37,6 +39,7 @@ struct LinearTask {
   const Weight* weight = nullptr;
   const float* bias = nullptr;  // [outputs] or nullptr
   Tensor out;                   // [rows, outputs]
+  const char* role = "linear";  // what profiles call it; static text
 };
 
 // Where keys and values of a page lie. A page holds 64 slots for every layer of its cache. K of a
@@ -104,6 +107,7 @@ class Backend {
   virtual std::string name() const = 0;         // "cpu", "cuda:0"
   virtual std::string description() const = 0;  // for people: kernels, threads, device name
   virtual int threads() const { return 1; }
+  virtual TraceRecorder* recorder() const { return nullptr; }  // of one that profiles (profiler.h)
 
   // --- memory
   // -----------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
     engine.batch.clear();
     engine.batch.add_causal(
         cache, std::span(prompt).subspan(static_cast<size_t>(done), static_cast<size_t>(rows)), 0);
-    engine.target->forward(engine.batch, *engine.workspace);
+    const TraceScope scope = engine.step("prefill", rows);
+    engine.forward();
     cache.commit_rows(rows);
     done += rows;
   }
@@ -50,9 +51,10 @@ void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
 
 double forward_tree_ms(EngineState& engine, KvCache& cache, const DraftTree& tree) {
   return time_ms([&] {
+    const TraceScope scope = engine.step("measure", tree.size());
     engine.batch.clear();
     engine.batch.add_tree(cache, tree);
-    engine.target->forward(engine.batch, *engine.workspace);
+    engine.forward();
     engine.backend->synchronize();
   });
 }

@@ -7,22 +7,28 @@
 
 #include "backend/cpu/float_mode.h"
 #include "backend/cpu/pack.h"
+#include "base/cpu_features.h"
 #include "base/error.h"
 
 namespace forerun {
 namespace {
 
-const KernelTable& table_of(Isa isa) {
+CpuKernels kernels_of(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
-      return kKernelsScalar;
+      break;
     case Isa::kAvx2:
-      return kKernelsAvx2;
+      return {isa_name(isa), kKernelsAvx2};
     case Isa::kAvx512Vnni:
+      return {isa_name(isa), kKernelsAvx512};
     case Isa::kAmx:
-      return kKernelsAvx512;
+      return {isa_name(isa), kKernelsAvx512, &kMatmulAmx};
   }
-  return kKernelsScalar;
+  return {isa_name(isa), kKernelsScalar};
+}
+
+std::span<const MatmulTable* const> tiles_of(const CpuKernels& kernels) {
+  return {&kernels.tiles, kernels.tiles != nullptr ? size_t{1} : size_t{0}};
 }
 
 void check_same_shape(const char* what, const Tensor& a, const Tensor& b) {
@@ -41,16 +47,19 @@ void check_heads(const char* what, const Tensor& x, int32_t heads) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(int threads, Isa isa)
-    : isa_(isa),
-      kernels_(table_of(isa)),
+CpuBackend::CpuBackend(int threads, const CpuKernels& kernels)
+    : isa_(kernels.name),
+      kernels_(kernels.table),
       pool_(threads),
+      choice_(kernels_, tiles_of(kernels), pool_),
       kv_rows_(kernels_, pool_),
       attention_(kernels_, pool_) {}
 
 std::string CpuBackend::description() const {
-  return std::string(isa_name(isa_)) + ", " + std::to_string(pool_.size()) +
-         (pool_.size() == 1 ? " thread, " : " threads, ") + cpu_features().model;
+  const std::string choice = choice_.description();
+  return std::string(isa_) + ", " + std::to_string(pool_.size()) +
+         (pool_.size() == 1 ? " thread, " : " threads, ") + cpu_features().model +
+         (choice.empty() ? "" : " (" + choice + ")");
 }
 
 Buffer CpuBackend::allocate(int64_t bytes) {
@@ -82,7 +91,9 @@ void CpuBackend::download(void* host, const void* device, int64_t bytes) {
 }
 
 std::unique_ptr<Weight> CpuBackend::pack(const HostMatrix& matrix) {
-  return pack_panels(matrix, pool_);
+  auto weight = pack_panels(matrix, pool_);
+  choice_.measure(matrix.dtype, pool_);
+  return weight;
 }
 
 void CpuBackend::ensure(PageBlock& block, int64_t bytes) {
@@ -246,7 +257,7 @@ std::unique_ptr<Backend> make_cpu_backend(int threads) {
     throw Error(ErrorKind::kBadArgument,
                 "threads: expected 0 or more, found " + std::to_string(threads));
   }
-  return std::make_unique<CpuBackend>(threads == 0 ? cpu.cores : threads, isa);
+  return std::make_unique<CpuBackend>(threads == 0 ? cpu.cores : threads, kernels_of(isa));
 }
 
 }  // namespace forerun

@@ -3,24 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/matmul_table.h"
 #include "backend/cpu/packed.h"
 
 namespace forerun {
-
-// One panel of weights times `rows` activation rows: out[row][0, lanes) = x * w^T + bias.
-struct MatmulArgs {
-  const uint8_t* panel = nullptr;
-  int32_t blocks = 0;  // superblocks, blocks of 32, or inputs for float weights
-  const void* activation =
-      nullptr;  // ActivationK or Activation32 [blocks][rows]; float types: fp32 rows
-  int64_t activation_stride = 0;  // float types: values between rows
-  int32_t rows = 0;
-  int32_t lanes = kPanelRows;   // outputs that exist
-  const float* bias = nullptr;  // [lanes] or nullptr
-  float* out = nullptr;
-  int64_t out_stride = 0;
-};
-using MatmulKernel = void (*)(const MatmulArgs& args);
 
 // score[query][slot] = one fma chain over head_dim, for the 64 slots of a key block; of Q8_0 keys
 // one exact integer per 32 values, then one fma chain over those.
@@ -59,7 +45,7 @@ struct KvKernels {
 // The operations of one instruction set. All tables give the same bits (exactness contract).
 struct KernelTable {
   const char* name;
-  MatmulKernel q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, f32, f16, bf16;
+  MatmulTable matmul;
 
   // One row of `blocks` blocks; block b goes to out[b * stride].
   void (*quantize_k)(const float* x, int32_t blocks, ActivationK* out, int64_t stride);
