@@ -20,9 +20,8 @@ struct I32x16 {
 using B64 = I32x16;
 
 constexpr int kRowBlock = 4;
-constexpr int kQueryBlock = 6;
-constexpr int kCellVectors = 1;
-constexpr int kCodeVectors = 1;
+constexpr int kCellQueries = 6, kCellVectors = 1;
+constexpr int kCodeQueries = 4, kCodeVectors = 1;
 
 FORERUN_INLINE F32x16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 FORERUN_INLINE F32x16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

@@ -18,10 +18,11 @@ using F32x16 = __m512;   // fp32 lanes
 using I32x16 = __m512i;  // int32 lanes
 using B64 = __m512i;     // 64 bytes, 4 (or 2 int16) to a lane
 
-constexpr int kRowBlock = 8;     // rows that share one decoding of a weight vector
-constexpr int kQueryBlock = 6;   // queries that share one conversion of keys or values,
-constexpr int kCellVectors = 4;  // so many vectors of them at a time,
-constexpr int kCodeVectors = 2;  // and of quantised ones (1 or 2)
+constexpr int kRowBlock = 8;  // rows that share one decoding of a weight vector
+// Queries that share one reading of keys or values, and vectors of those at a time: of floats and
+// of codes (1 or 2 vectors).
+constexpr int kCellQueries = 6, kCellVectors = 4;
+constexpr int kCodeQueries = 6, kCodeVectors = 2;
 
 FORERUN_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1U << n) - 1); }
 

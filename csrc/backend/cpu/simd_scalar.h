@@ -23,9 +23,8 @@ struct B64 {
 };
 
 constexpr int kRowBlock = 2;
-constexpr int kQueryBlock = 1;
-constexpr int kCellVectors = 1;
-constexpr int kCodeVectors = 1;
+constexpr int kCellQueries = 1, kCellVectors = 1;
+constexpr int kCodeQueries = 1, kCodeVectors = 1;
 
 template <typename To, typename From>
 FORERUN_INLINE To bits_as(From from) {
