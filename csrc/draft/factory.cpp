@@ -1,88 +1,211 @@
 #include "draft/factory.h"
 
 #include <algorithm>
-#include <string_view>
+#include <array>
 
 #include "base/error.h"
 #include "draft/combined.h"
 #include "draft/model_drafter.h"
-#include "draft/ngram.h"
 
 namespace forerun {
 namespace {
 
-[[noreturn]] void fail(const std::string& what) {
+// A drafter that can be named: how what its sequences share is made, and one for a sequence.
+struct Entry {
+  Method method;
+  bool takes_path;
+  void (*prepare)(DraftPart& part, DraftResources& resources);
+  std::unique_ptr<Drafter> (*make)(const DraftResources& resources, const std::string& tenant);
+};
+
+[[noreturn]] void miss(const char* name, const char* what) {
   throw Error(ErrorKind::kBadArgument,
-              what + "; expected none, auto, or ngram, recycle, model:PATH, joined by '+'");
+              std::string("drafter '") + name + "' has no " + what + "; prepare() makes it");
 }
 
-std::unique_ptr<Drafter> make_one(const std::string& name, const DraftResources& resources) {
-  if (name == "ngram") return std::make_unique<NgramDrafter>();
-  if (name == "recycle") {
-    if (!resources.table) fail("drafter 'recycle' has no table");
-    return std::make_unique<RecycleDrafter>(resources.table);
+LookupOptions lookup_options(Settings& settings) {
+  LookupOptions options;
+  options.tree = settings.choice("mode", {"tree", "path"}) == "tree";
+  options.places = static_cast<int32_t>(settings.integer("places", options.places, 1, 1024));
+  return options;
+}
+
+void prepare_ngram(DraftPart& part, DraftResources& resources) {
+  resources.ngram = lookup_options(part.settings);
+}
+
+std::unique_ptr<Drafter> make_ngram(const DraftResources& resources, const std::string&) {
+  return std::make_unique<LookupDrafter>(resources.ngram);
+}
+
+void prepare_suffix(DraftPart& part, DraftResources& resources) {
+  constexpr int64_t kBytes = int64_t{64} << 20;
+  resources.suffix = lookup_options(part.settings);
+  resources.suffix.prompts = part.settings.integer("prompts", 0, 0, 1) != 0;
+  const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
+  if (!resources.texts) resources.texts = std::make_shared<SharedTexts>(bytes);
+}
+
+std::unique_ptr<Drafter> make_suffix(const DraftResources& resources, const std::string& tenant) {
+  if (!resources.texts) miss("suffix", "shared texts");
+  return std::make_unique<LookupDrafter>(resources.suffix, resources.texts, tenant);
+}
+
+void prepare_recycle(DraftPart&, DraftResources& resources) {
+  if (!resources.table) resources.table = std::make_shared<RecycleTable>(resources.vocab);
+}
+
+std::unique_ptr<Drafter> make_recycle(const DraftResources& resources, const std::string&) {
+  if (!resources.table) miss("recycle", "table");
+  return std::make_unique<RecycleDrafter>(resources.table);
+}
+
+void prepare_model(DraftPart&, DraftResources& resources) {
+  make_policy(resources.policy, resources.top_k);  // refuses an unknown one early
+}
+
+std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {
+  if (!resources.model) miss("model", "model");
+  return std::make_unique<ModelDrafter>(
+      resources.model, make_policy(resources.policy, resources.top_k), resources.context);
+}
+
+constexpr Entry kEntries[] = {
+    {{"ngram", "copies what followed the last tokens earlier in the text (prompt lookup)",
+      "Prompt Lookup Decoding"},
+     false,
+     prepare_ngram,
+     make_ngram},
+    {{"suffix", "what followed the last tokens in this text and in earlier answers, by frequency",
+      "arXiv 2411.04975"},
+     false,
+     prepare_suffix,
+     make_suffix},
+    {{"recycle", "walks the target's own earlier rankings of successors (Token Recycling)",
+      "arXiv 2408.08696"},
+     false,
+     prepare_recycle,
+     make_recycle},
+    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192", true,
+      true},
+     true,
+     prepare_model,
+     make_model},
+};
+constexpr const char* kAuto[] = {"suffix", "recycle"};
+
+constexpr auto kMethods = [] {
+  std::array<Method, std::size(kEntries)> methods{};
+  for (size_t i = 0; i < methods.size(); ++i) methods[i] = kEntries[i].method;
+  return methods;
+}();
+
+const Entry* find_entry(const std::string& name) {
+  for (const Entry& entry : kEntries) {
+    if (name == entry.method.name) return &entry;
   }
-  if (name == "model") {
-    if (!resources.model) fail("drafter 'model' has no model");
-    return std::make_unique<ModelDrafter>(
-        resources.model, make_policy(resources.policy, resources.top_k), resources.context);
+  return nullptr;
+}
+
+[[noreturn]] void fail(const std::string& what) {
+  std::string names;
+  for (const Entry& entry : kEntries) {
+    names += std::string(", ") + entry.method.name + (entry.takes_path ? ":PATH" : "");
   }
-  fail("unknown drafter '" + name + "'");
+  throw Error(ErrorKind::kBadArgument, what + "; expected none, auto" + names + ", joined by '+'");
+}
+
+bool names_a_drafter(const std::string& part) {
+  const std::string name = part.substr(0, part.find(':'));
+  const Entry* entry = find_entry(name);
+  return entry != nullptr && (entry->takes_path || name == part);
+}
+
+// "a+model:x+y+b" -> "a", "model:x+y", "b": what follows a '+' is a part only if it names a
+// drafter; else it belongs to the path before it.
+std::vector<std::string> split(const std::string& draft) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at <= draft.size();) {
+    const size_t end = std::min(draft.find('+', at), draft.size());
+    const std::string piece = draft.substr(at, end - at);
+    const bool after_path = !parts.empty() && parts.back().find(':') != std::string::npos;
+    if (after_path && !names_a_drafter(piece)) {
+      parts.back() += "+" + piece;
+    } else {
+      parts.push_back(piece);
+    }
+    at = end + 1;
+  }
+  return parts;
+}
+
+void check_options(const DraftPlan& plan, const MethodOptions& options) {
+  for (const auto& [key, value] : options) {
+    const std::string name = key.substr(0, key.find('.'));
+    if (find_entry(name) == nullptr) continue;  // of a policy or a verifier
+    const bool used = std::any_of(plan.parts.begin(), plan.parts.end(),
+                                  [&](const DraftPart& part) { return part.name == name; });
+    if (!used) {
+      throw Error(ErrorKind::kBadArgument,
+                  "option " + key + " is given, but drafter '" + name + "' is not in use");
+    }
+  }
 }
 
 }  // namespace
 
-bool DraftPlan::has(const std::string& name) const {
-  return std::find(names.begin(), names.end(), name) != names.end();
+std::span<const Method> drafter_methods() { return kMethods; }
+
+DraftPart* DraftPlan::find(const std::string& name) {
+  for (DraftPart& part : parts) {
+    if (part.name == name) return &part;
+  }
+  return nullptr;
 }
 
-DraftPlan parse_draft(const std::string& draft) {
-  constexpr std::string_view kModel = "model:";
+DraftPlan parse_draft(const std::string& draft, const MethodOptions& options) {
   DraftPlan plan;
-  if (draft == "none") return plan;
   if (draft == "auto") {
-    plan.names = {"ngram", "recycle"};
-    return plan;
-  }
-  const auto add = [&](const std::string& name) {
-    if (plan.has(name)) fail("drafter '" + name + "' is given twice in '" + draft + "'");
-    plan.names.push_back(name);
-  };
-  for (size_t at = 0; at <= draft.size();) {
-    const size_t end = std::min(draft.find('+', at), draft.size());
-    const std::string name = draft.substr(at, end - at);
-    if (name.starts_with(kModel)) {
-      // The path goes on to the end unless all that follows are drafters.
-      size_t stop = draft.size();
-      for (size_t plus = draft.rfind('+', stop - 1); plus != std::string::npos && plus >= end;
-           plus = draft.rfind('+', plus - 1)) {
-        const std::string last = draft.substr(plus + 1, stop - plus - 1);
-        if (last != "ngram" && last != "recycle") break;
-        stop = plus;
+    for (const char* name : kAuto) plan.parts.push_back({name, "", Settings(name, options)});
+  } else if (draft != "none") {
+    for (const std::string& part : split(draft)) {
+      const size_t colon = part.find(':');
+      const std::string name = part.substr(0, colon);
+      const Entry* entry = find_entry(name);
+      if (entry == nullptr) fail("unknown drafter '" + name + "' in '" + draft + "'");
+      if (plan.find(name) != nullptr) {
+        fail("drafter '" + name + "' is given twice in '" + draft + "'");
       }
-      add("model");
-      plan.model_path = draft.substr(at + kModel.size(), stop - at - kModel.size());
-      if (plan.model_path.empty()) fail("drafter 'model:' has no path in '" + draft + "'");
-      at = stop + 1;
-      continue;
+      const std::string path = colon == std::string::npos ? "" : part.substr(colon + 1);
+      if (entry->takes_path == path.empty()) {
+        fail("drafter '" + name + "' " +
+             (entry->takes_path ? "needs a path, '" + name + ":PATH'," : "takes no path,") +
+             " in '" + draft + "'");
+      }
+      plan.parts.push_back({name, path, Settings(name, options)});
     }
-    if (name != "ngram" && name != "recycle") {
-      fail("unknown drafter '" + name + "' in '" + draft + "'");
-    }
-    add(name);
-    at = end + 1;
   }
+  check_options(plan, options);
   return plan;
 }
 
-void DraftResources::prepare(const DraftPlan& plan) {
-  if (plan.has("recycle") && !table) table = std::make_shared<RecycleTable>(vocab);
-  if (plan.has("model")) make_policy(policy, top_k);  // refuses an unknown policy early
+void DraftResources::prepare(DraftPlan& plan) {
+  for (DraftPart& part : plan.parts) {
+    const Entry* entry = find_entry(part.name);
+    if (entry == nullptr) fail("unknown drafter '" + part.name + "'");
+    entry->prepare(part, *this);
+    part.settings.done();
+  }
 }
 
-std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources) {
+std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources,
+                                      const std::string& tenant) {
   std::vector<std::unique_ptr<Drafter>> drafters;
-  for (const std::string& name : plan.names) drafters.push_back(make_one(name, resources));
+  for (const DraftPart& part : plan.parts) {
+    const Entry* entry = find_entry(part.name);
+    if (entry == nullptr) fail("unknown drafter '" + part.name + "'");
+    drafters.push_back(entry->make(resources, tenant));
+  }
   if (drafters.empty()) return nullptr;
   if (drafters.size() == 1) return std::move(drafters.front());
   return std::make_unique<CombinedDrafter>(std::move(drafters));

@@ -2,42 +2,59 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/method.h"
+#include "base/settings.h"
 #include "draft/drafter.h"
+#include "draft/lookup.h"
 #include "draft/recycle.h"
 #include "model/model.h"
 
 namespace forerun {
 
-// A checked draft string.
-struct DraftPlan {
-  std::vector<std::string> names;               // "ngram", "recycle", "model", in order of priority
-  std::string model_path;                       // of "model:PATH", else empty
-  bool empty() const { return names.empty(); }  // plain decoding
-  bool has(const std::string& name) const;
+// Every drafter that exists, in the order in which they are shown.
+std::span<const Method> drafter_methods();
+
+// One drafter of a checked draft string.
+struct DraftPart {
+  std::string name;
+  std::string path;   // of "model:PATH", else empty
+  Settings settings;  // its options; read, and thereby checked, when the part is prepared
 };
 
-// "none", "auto" (ngram+recycle: both cost nothing to ask, and the controller drops what does not
-// pay), or "ngram", "recycle", "model:PATH", joined by "+"; a path may hold "+" when the model
-// comes last. Error(kBadArgument) listing the names for an unknown or repeated one.
-DraftPlan parse_draft(const std::string& draft);
+struct DraftPlan {
+  std::vector<DraftPart> parts;                 // in order of priority
+  bool empty() const { return parts.empty(); }  // plain decoding
+  DraftPart* find(const std::string& name);     // nullptr when the plan does not have it
+};
+
+// "none", "auto" (what costs nothing to ask; the controller drops what does not pay), or names of
+// drafter_methods(), NAME or NAME:PATH, joined by "+"; a path may hold "+" as long as no drafter's
+// name follows it. `options` of drafters outside the plan are refused, as are unknown and repeated
+// names: Error(kBadArgument) listing the right ones.
+DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {});
 
 // What the drafters of an engine's sequences share.
 struct DraftResources {
   std::shared_ptr<const Model> model;   // of "model"
   std::shared_ptr<RecycleTable> table;  // of "recycle"
+  std::shared_ptr<SharedTexts> texts;   // of "suffix"
+  LookupOptions ngram, suffix;
   int32_t vocab = 0;
   int32_t context = 0;             // positions of a sequence
-  std::string policy = "dynamic";  // of "model": chain, static or dynamic
+  std::string policy = "dynamic";  // of "model": a name of policy_methods()
   int32_t top_k = 8;               // of the dynamic policy
 
-  void prepare(const DraftPlan& plan);  // makes the table if the plan needs one
+  // Makes what the plan needs and reads its options; Error(kBadArgument) for a wrong one.
+  void prepare(DraftPlan& plan);
 };
 
-// nullptr for an empty plan. Error(kBadArgument) for an unknown name or policy, or a resource that
-// is missing.
-std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources);
+// nullptr for an empty plan. tenant: whose earlier texts may be used and get to know this one.
+// Error(kBadArgument) for a resource that is missing.
+std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources,
+                                      const std::string& tenant = "");
 
 }  // namespace forerun

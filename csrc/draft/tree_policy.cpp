@@ -5,6 +5,18 @@
 #include "base/error.h"
 
 namespace forerun {
+namespace {
+
+constexpr Method kMethods[] = {
+    {"chain", "one child per node", "arXiv 2211.17192"},
+    {"static", "the same shape every step, from acceptance by rank", "arXiv 2402.12374"},
+    {"dynamic", "the nodes with the largest product of draft probabilities",
+     "arXiv 2406.16858, 2406.17276"},
+};
+
+}  // namespace
+
+std::span<const Method> policy_methods() { return kMethods; }
 
 StaticPolicy::StaticPolicy(std::span<const float> rates) { set_rates(rates); }
 
@@ -44,8 +56,12 @@ std::unique_ptr<TreePolicy> make_policy(const std::string& name, int32_t top_k) 
   if (name == "chain") return std::make_unique<ChainPolicy>();
   if (name == "static") return std::make_unique<StaticPolicy>(kModelRates);
   if (name == "dynamic") return std::make_unique<DynamicPolicy>(top_k);
+  std::string names;
+  for (const Method& method : kMethods) {
+    names += std::string(names.empty() ? "" : ", ") + method.name;
+  }
   throw Error(ErrorKind::kBadArgument,
-              "unknown tree policy '" + name + "', expected chain, static or dynamic");
+              "unknown tree policy '" + name + "', expected one of " + names);
 }
 
 bool TreeGrower::better(int32_t a, int32_t b) const {

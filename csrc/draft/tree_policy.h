@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/method.h"
 #include "draft/drafter.h"
 #include "tree/draft_tree.h"
 
@@ -107,8 +108,10 @@ class DynamicPolicy final : public TreePolicy {
   int32_t top_k_;
 };
 
-// "chain", "static" (acceptance by rank of a small draft model) or "dynamic"; else
-// Error(kBadArgument) listing them.
+// Every policy that exists.
+std::span<const Method> policy_methods();
+
+// Error(kBadArgument) listing policy_methods() for a name that is none of them.
 std::unique_ptr<TreePolicy> make_policy(const std::string& name, int32_t top_k);
 
 // Grows trees; scratch is reused.

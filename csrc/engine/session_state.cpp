@@ -7,11 +7,12 @@
 namespace forerun {
 
 SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling,
-                           uint64_t seed, int32_t logprobs)
+                           uint64_t seed, int32_t logprobs, const std::string& tenant)
     : engine(std::move(shared)),
-      cache(*engine->backend, engine->target->kv_layout(), engine->context),
+      cache(*engine->backend, engine->kv_layout, engine->context),
       sampler(sampling, seed, engine->target->config().vocab),
-      drafter(make_drafter(engine->draft_plan, engine->draft_shared)),
+      verifier(make_verifier(engine->options.verify, engine->options.method_options)),
+      drafter(make_drafter(engine->draft_plan, engine->draft_shared, tenant)),
       controller(engine->controller),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
@@ -24,6 +25,7 @@ SessionState::SessionState(const SessionState& other)
       cache(other.cache.fork()),
       sampler(other.sampler),
       history_is_current(other.history_is_current),
+      verifier(make_verifier(engine->options.verify, engine->options.method_options)),
       drafter(other.drafter ? other.drafter->fork() : nullptr),
       drafter_knows_context(other.drafter_knows_context),
       controller(other.controller),
@@ -104,7 +106,8 @@ bool SessionState::prefill_chunk() {
   batch.add_causal(
       cache,
       std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
-  engine->target->forward(batch, *engine->workspace);
+  const TraceScope scope = engine->step("prefill", rows);
+  engine->forward();
   cache.commit_rows(rows);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   stats.prefill_seconds += taken.count();
@@ -116,6 +119,7 @@ void SessionState::finish() {
   engine->prefixes->save(tokens, cache);
   engine->controller = controller;
   engine->stats.add(stats);
+  if (drafter) drafter->finish(tokens, emitted);
 }
 
 }  // namespace forerun

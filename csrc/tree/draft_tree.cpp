@@ -7,6 +7,13 @@
 
 namespace forerun {
 
+const char* source_name(DraftSource source) {
+  constexpr const char* kNames[kDraftSources] = {"root",    "ngram",     "suffix", "recycle",
+                                                 "trigram", "retrieval", "model",  "early-exit",
+                                                 "head",    "other"};
+  return kNames[static_cast<size_t>(source)];
+}
+
 void DraftTree::reset(int32_t root_token) {
   token_.assign(1, root_token);
   parent_.assign(1, -1);

@@ -7,8 +7,20 @@
 namespace forerun {
 
 // Who proposed a node; calibration of scores is kept per source.
-enum class DraftSource : uint8_t { kRoot, kNgram, kRecycle, kModel, kOther };
-inline constexpr int kDraftSources = 5;
+enum class DraftSource : uint8_t {
+  kRoot,
+  kNgram,
+  kSuffix,
+  kRecycle,
+  kTrigram,
+  kRetrieval,
+  kModel,
+  kEarlyExit,
+  kHead,
+  kOther
+};
+inline constexpr int kDraftSources = 10;
+const char* source_name(DraftSource source);  // "ngram", ...
 
 // Guesses that share prefixes. Node 0 is the root: the last emitted token, whose KV row is still
 // missing. Invariants: parent[i] < i; siblings carry distinct tokens; depth[i] = depth[parent[i]]

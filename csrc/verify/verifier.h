@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/method.h"
+#include "base/settings.h"
 #include "tree/draft_tree.h"
 #include "verify/sampler.h"
 
@@ -50,5 +53,12 @@ class MatchVerifier final : public Verifier {
   void verify(const DraftTree& tree, const NodeLogits& logits, int64_t position, Sampler& sampler,
               Verdict& verdict) override;
 };
+
+// Every verifier that exists.
+std::span<const Method> verifier_methods();
+
+// Error(kBadArgument) for a name that is none of verifier_methods(), listing them, and for an
+// option "NAME.key" that the verifier does not have.
+std::unique_ptr<Verifier> make_verifier(const std::string& name, const MethodOptions& options = {});
 
 }  // namespace forerun

@@ -97,7 +97,7 @@ def test_the_text_is_that_of_plain_decoding(smollm2_path, plain, draft, threads)
 
 @pytest.mark.parametrize("policy", ["chain", "static", "dynamic"])
 def test_a_draft_model_never_changes_the_text(smollm2_path, plain, policy):
-    engine = _core.Engine(str(smollm2_path), draft=f"model:{smollm2_path}", draft_policy=policy, fixed_draft=6)
+    engine = _core.Engine(str(smollm2_path), draft=f"model:{smollm2_path}", policy=policy, fixed_draft=6)
     accepted = 0
     for (i, temperature), tokens in plain.items():
         found = engine.generate(PROMPTS[i], max_tokens=64, sampling={"temperature": temperature}, seed=5)

@@ -11,6 +11,7 @@
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kernel_choice.h"
 #include "backend/cpu/kernel_table.h"
+#include "backend/cpu/kv_rows.h"
 #include "backend/cpu/memory.h"
 #include "base/thread_pool.h"
 
@@ -50,6 +51,7 @@ class CpuBackend final : public Backend {
   void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override;
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override;
   void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) override;
+  void check_kv(const KvLayout& layout) const override;
   void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) override;
   void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
                  Tensor out) override;
@@ -83,6 +85,7 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels_;
   ThreadPool pool_;
   KernelChoice choice_;
+  KvRows kv_rows_;
   Attention attention_;
   PageBlock activation_k_;
   PageBlock activation_32_;

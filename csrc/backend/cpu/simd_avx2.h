@@ -20,7 +20,9 @@ struct I32x16 {
 using B64 = I32x16;
 
 constexpr int kRowBlock = 4;
-constexpr int kQueryBlock = 1;
+constexpr int kQueryBlock = 6;
+constexpr int kCellVectors = 1;
+constexpr int kCodeVectors = 1;
 
 FORERUN_INLINE F32x16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 FORERUN_INLINE F32x16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -147,6 +149,10 @@ FORERUN_INLINE void store_int8(int8_t* p, I32x16 x) {
       _mm_packs_epi32(_mm256_castsi256_si128(x.b), _mm256_extracti128_si256(x.b, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(low, high));
 }
+FORERUN_INLINE void store_int16(int16_t* p, I32x16 x) {
+  const __m256i pairs = _mm256_packs_epi32(x.a, x.b);  // quarters 0, 2, 1, 3
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(pairs, 0xD8));
+}
 FORERUN_INLINE __m256 scale_half_by_power(__m256 x, __m256i n) {
   const __m256i half = _mm256_srai_epi32(n, 1);
   const __m256i bias = _mm256_set1_epi32(127);
@@ -171,6 +177,12 @@ FORERUN_INLINE B64 pairs_s8(const uint8_t* p) {
   const auto* bytes = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)),
           _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes + 1))};
+}
+FORERUN_INLINE B64 pair_rows(const int8_t* low, const int8_t* high) {
+  const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
+  const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
+  return {_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b)),
+          _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b))};
 }
 FORERUN_INLINE I32x16 pair_low(B64 x) {
   return {_mm256_srai_epi32(_mm256_slli_epi32(x.a, 16), 16),

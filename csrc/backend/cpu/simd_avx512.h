@@ -18,8 +18,10 @@ using F32x16 = __m512;   // fp32 lanes
 using I32x16 = __m512i;  // int32 lanes
 using B64 = __m512i;     // 64 bytes, 4 (or 2 int16) to a lane
 
-constexpr int kRowBlock = 8;    // rows that share one decoding of a weight vector
-constexpr int kQueryBlock = 6;  // queries that share one conversion of keys or values
+constexpr int kRowBlock = 8;     // rows that share one decoding of a weight vector
+constexpr int kQueryBlock = 6;   // queries that share one conversion of keys or values,
+constexpr int kCellVectors = 4;  // so many vectors of them at a time,
+constexpr int kCodeVectors = 2;  // and of quantised ones (1 or 2)
 
 FORERUN_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1U << n) - 1); }
 
@@ -96,6 +98,9 @@ FORERUN_INLINE int32_t max_lanes_int(I32x16 x) { return _mm512_reduce_max_epi32(
 FORERUN_INLINE void store_int8(int8_t* p, I32x16 x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
 }
+FORERUN_INLINE void store_int16(int16_t* p, I32x16 x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+}
 // x * 2^n for a whole n in [-126, 128] held as int32, in two exact steps
 FORERUN_INLINE F32x16 scale_by_power(F32x16 x, I32x16 n) {
   const __m512i half = _mm512_srai_epi32(n, 1);
@@ -105,7 +110,7 @@ FORERUN_INLINE F32x16 scale_by_power(F32x16 x, I32x16 n) {
   return _mm512_mul_ps(_mm512_mul_ps(x, _mm512_castsi512_ps(first)), _mm512_castsi512_ps(second));
 }
 
-// 16 bytes as lanes; 32 bytes as int16 pairs; one of a pair as lanes
+// 16 bytes as lanes; 32 bytes as int16 pairs; lane i of two rows as a pair; one of a pair as lanes
 FORERUN_INLINE I32x16 widen_u8(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -114,6 +119,11 @@ FORERUN_INLINE B64 pairs_u8(const uint8_t* p) {
 }
 FORERUN_INLINE B64 pairs_s8(const uint8_t* p) {
   return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+FORERUN_INLINE B64 pair_rows(const int8_t* low, const int8_t* high) {
+  const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
+  const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
+  return _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)));
 }
 FORERUN_INLINE I32x16 pair_low(B64 pairs) {
   return _mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16);

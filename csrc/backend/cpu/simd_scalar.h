@@ -24,6 +24,8 @@ struct B64 {
 
 constexpr int kRowBlock = 2;
 constexpr int kQueryBlock = 1;
+constexpr int kCellVectors = 1;
+constexpr int kCodeVectors = 1;
 
 template <typename To, typename From>
 FORERUN_INLINE To bits_as(From from) {
@@ -191,6 +193,9 @@ FORERUN_INLINE int32_t max_lanes_int(const I32x16& x) {
 FORERUN_INLINE void store_int8(int8_t* p, const I32x16& x) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(x.v[i]);
 }
+FORERUN_INLINE void store_int16(int16_t* p, const I32x16& x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(x.v[i]);
+}
 FORERUN_INLINE F32x16 scale_by_power(const F32x16& x, const I32x16& n) {
   return lanes([&](int i) {
     const int32_t half = n.v[i] >> 1;
@@ -214,6 +219,14 @@ FORERUN_INLINE B64 pairs_of(const uint8_t* p) {
 }
 FORERUN_INLINE B64 pairs_u8(const uint8_t* p) { return pairs_of<uint8_t>(p); }
 FORERUN_INLINE B64 pairs_s8(const uint8_t* p) { return pairs_of<int8_t>(p); }
+FORERUN_INLINE B64 pair_rows(const int8_t* low, const int8_t* high) {
+  B64 x;
+  for (int i = 0; i < 16; ++i) {
+    const int16_t pair[2] = {low[i], high[i]};
+    std::memcpy(x.v + 4 * i, pair, sizeof(pair));
+  }
+  return x;
+}
 FORERUN_INLINE int32_t pair_value(const B64& pairs, int index) {
   int16_t value;
   std::memcpy(&value, pairs.v + 2 * index, sizeof(value));

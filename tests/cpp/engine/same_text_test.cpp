@@ -42,7 +42,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.draft = draft;
   options.fixed_draft = fixed;
   options.threads = threads;
-  options.draft_policy = policy;
+  options.policy = policy;
   return Engine::load(options);
 }
 
@@ -82,9 +82,11 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const std::string self = "model:" + target_->path();
   const struct {
     std::string draft, policy;
-  } guesses[] = {{"ngram", "dynamic"}, {"recycle", "dynamic"},    {"ngram+recycle", "dynamic"},
-                 {model, "chain"},     {model, "static"},         {model, "dynamic"},
-                 {self, "dynamic"},    {"ngram+" + self, "chain"}};
+  } guesses[] = {
+      {"ngram", "dynamic"},      {"suffix", "dynamic"},        {"suffix+recycle", "dynamic"},
+      {"recycle", "dynamic"},    {"ngram+recycle", "dynamic"}, {model, "chain"},
+      {model, "static"},         {model, "dynamic"},           {self, "dynamic"},
+      {"ngram+" + self, "chain"}};
   int64_t accepted = 0;
   for (const auto& [draft, policy] : guesses) {
     for (int32_t budget = 0; budget <= 32; ++budget) {
