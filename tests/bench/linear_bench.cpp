@@ -56,7 +56,7 @@ double seconds_of(Backend& backend, const Weight& weight, std::vector<float>& x,
   return taken[taken.size() / 2];
 }
 
-// Each matrix is sixteen layers high, so that the caches do not hold it.
+// Each matrix is eight layers high, so that the caches do not hold it.
 void measure(Backend& backend, DType dtype, const Shape& shape, double bandwidth) {
   const std::vector<std::byte> data = random_weights(dtype, shape);
   const auto weight = backend.pack({dtype, shape.rows, shape.cols, data.data()});
@@ -88,7 +88,7 @@ int run(int argc, char** argv) {
   std::printf(
       "{\"cpu\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"bandwidth_gbs\": %.2f, \"cases\": [",
       cpu_features().model.c_str(), isa_name(selected_isa()), backend->threads(), bandwidth);
-  const Shape layer_shapes[] = {{8960 * 16, 1536}, {1536 * 16, 8960}};
+  const Shape layer_shapes[] = {{8960 * 8, 1536}, {1536 * 8, 8960}};
   bool first = true;
   for (int i = 0; i < kDTypeCount; ++i) {
     const auto dtype = static_cast<DType>(i);
