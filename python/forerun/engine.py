@@ -56,7 +56,7 @@ class Engine:
         context: int | None = None,
         max_draft: int = 48,
         fixed_draft: int | None = None,
-        policy: str = "dynamic",
+        policy: str = "auto",
         verify: str = "match",
         method_options: Mapping[str, Any] | None = None,
         prefix_cache_bytes: int = 512 << 20,
