@@ -73,8 +73,8 @@ bool SlotGrower::look(const SlotRules& rules, ChildSource& source) {
 
 int32_t SlotGrower::room_below(const SlotRules& rules, const Slot& slot) const {
   const int32_t depth = slot.depth + 1;
-  return std::min(left_, rules.most_at_depth(task_->budget, depth) -
-                             at_depth_[static_cast<size_t>(depth)]);
+  return std::min(
+      left_, rules.most_at_depth(task_->budget, depth) - at_depth_[static_cast<size_t>(depth)]);
 }
 
 int32_t SlotGrower::best_slot(const SlotRules& rules) {

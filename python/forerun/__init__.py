@@ -6,7 +6,7 @@ forward pass and keeps only what it would have written itself. `Engine` is the w
 
 from forerun._core import ModelFileError, __version__
 from forerun.engine import Engine
-from forerun.methods import Method, drafters, policies, verifiers
+from forerun.methods import Method, drafters, optimal_acceptance, policies, verifiers
 from forerun.models import PullError
 from forerun.session import Session
 from forerun.stream import Stream
@@ -24,6 +24,7 @@ __all__ = [
     "Stream",
     "__version__",
     "drafters",
+    "optimal_acceptance",
     "policies",
     "verifiers",
 ]
