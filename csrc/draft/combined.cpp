@@ -6,11 +6,17 @@
 
 namespace forerun {
 
+namespace {
+constexpr int32_t kRoom = 256;  // nodes of a fused tree that need no allocation
+}
+
 CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters)
     : drafters_(std::move(drafters)) {
   if (drafters_.empty()) {
     throw Error(ErrorKind::kBadArgument, "combined drafter: no drafters were given");
   }
+  part_.reserve(kRoom);
+  pruner_.reserve(kRoom);
 }
 
 std::string CombinedDrafter::name() const {
@@ -52,6 +58,10 @@ std::unique_ptr<Drafter> CombinedDrafter::fork() const {
   std::vector<std::unique_ptr<Drafter>> copies;
   for (const auto& drafter : drafters_) copies.push_back(drafter->fork());
   return std::make_unique<CombinedDrafter>(std::move(copies));
+}
+
+void CombinedDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+  for (const auto& drafter : drafters_) drafter->finish(context, emitted);
 }
 
 int32_t CombinedDrafter::wanted_topk() const {

@@ -71,6 +71,12 @@ class Drafter {
 
   virtual std::unique_ptr<Drafter> fork() const = 0;
 
+  // The request is over. emitted[i] is 1 where the target wrote context[i]; a drafter may keep it
+  // for later requests.
+  virtual void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+    (void)context, (void)emitted;
+  }
+
   // Whether children can come about as the verifier needs it.
   virtual bool draws(const DrawNeed& need) const {
     return need.proposal == Proposal::kDeterministic;

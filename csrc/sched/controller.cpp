@@ -25,9 +25,14 @@ Controller::Controller(Limits limits) : limits_(limits) {
   double value = 1.0;
   profile_.resize(static_cast<size_t>(limits_.max_nodes));
   for (double& entry : profile_) entry = value *= kProfilePrior;
+  reserve();
+}
+
+void Controller::reserve() {
   const size_t nodes = static_cast<size_t>(CostModel::kMaxRows);
   values_.reserve(nodes);
   ranked_.reserve(nodes);
+  pruner_.reserve(CostModel::kMaxRows);
 }
 
 int Controller::bin_of(float score) {

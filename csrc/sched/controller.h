@@ -50,6 +50,8 @@ class Controller {
   Controller() : Controller(Limits{}) {}
   explicit Controller(Limits limits);
 
+  void reserve();  // scratch, which copies do not inherit, so that steps do not allocate
+
   Allowance allowance(const CostModel& costs, int32_t room,
                       const DraftMs& draft_ms);  // room: longest useful path
   void fit(const CostModel& costs, double draft_ms,

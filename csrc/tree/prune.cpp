@@ -7,6 +7,15 @@
 
 namespace forerun {
 
+void TreePruner::reserve(int32_t nodes) {
+  const auto count = static_cast<size_t>(nodes);
+  value_.reserve(count);
+  capped_.reserve(count);
+  order_.reserve(count);
+  node_of_.reserve(count);
+  keep_.reserve(count);
+}
+
 std::span<const float> TreePruner::path_values(const DraftTree& tree) {
   value_.resize(static_cast<size_t>(tree.size()));
   value_[DraftTree::kRoot] = 1.0F;

@@ -15,6 +15,8 @@ namespace forerun {
 // ties too. Trees whose nodes are draws are refused (tree/draft_tree.h). Scratch is reused.
 class TreePruner {
  public:
+  void reserve(int32_t nodes);  // scratch, so that trees of up to so many nodes do not allocate
+
   // Values from the tree's own scores: [nodes], 1 for the root.
   std::span<const float> path_values(const DraftTree& tree);
 

@@ -45,6 +45,8 @@ Sampler::Sampler(Sampling sampling, uint64_t seed, int32_t vocab)
     : sampling_(std::move(sampling)), seed_(seed), vocab_(vocab) {
   check(sampling_, vocab);
   log_min_p_ = exact_log(sampling_.min_p);
+  least_scaled_ = static_cast<float>(log_min_p_);
+  if (least_scaled_ < log_min_p_) least_scaled_ = std::nextafter(least_scaled_, 0.0F);
   const size_t size = static_cast<size_t>(vocab);
   if (sampling_.penalizes()) {
     occurrences_.assign(size, 0);
@@ -102,6 +104,18 @@ std::span<const float> Sampler::adjusted(std::span<const float> logits) {
   return scores_;
 }
 
+// The winner among all tokens is the winner among the kept ones if it is kept. Else all that are
+// kept rank before it, and the race is run again among those: no list is made and nothing is
+// sorted.
+int32_t Sampler::sample_unranked(std::span<const float> row, int32_t best, int64_t position) const {
+  const GumbelDraw draw{sampling_.temperature, seed_, position};
+  int32_t winner = draw.among_all(row, best, least_scaled_);
+  while (!in_top_p(row, best, sampling_.temperature, sampling_.top_p, winner)) {
+    winner = draw.among_all(row, best, least_scaled_, winner);
+  }
+  return winner;
+}
+
 bool Sampler::filter(std::span<const float> row, int32_t best) {
   const float temperature = sampling_.temperature;
   const bool top_k = sampling_.top_k > 0 && sampling_.top_k < vocab_;
@@ -134,8 +148,10 @@ int32_t Sampler::sample(std::span<const float> logits, int64_t position) {
   const std::span<const float> row = adjusted(logits);
   const int32_t best = best_token(row);
   if (greedy() || !std::isfinite(row[best])) return best;
-  const GumbelDraw draw{sampling_.temperature, seed_, position};
-  return filter(row, best) ? draw.among(row, kept_, best) : draw.among_all(row, best);
+  const bool ranked = sampling_.top_k > 0 && sampling_.top_k < vocab_;
+  if (!ranked) return sample_unranked(row, best, position);
+  filter(row, best);
+  return GumbelDraw{sampling_.temperature, seed_, position}.among(row, kept_, best);
 }
 
 void Sampler::distribution(std::span<const float> logits, TokenLaw& law) {

@@ -44,10 +44,13 @@ class Sampler {
   std::span<const float> adjusted(std::span<const float> logits);  // after penalties and bias
   bool filter(std::span<const float> row, int32_t best);  // kept_; false: all tokens are kept
 
+  int32_t sample_unranked(std::span<const float> row, int32_t best, int64_t position) const;
+
   Sampling sampling_;
   uint64_t seed_;
   int32_t vocab_;
   double log_min_p_;
+  float least_scaled_;  // the least number at or above log_min_p_
   std::vector<int32_t> occurrences_, output_occurrences_;  // [vocab], empty without penalties
   std::vector<int32_t> seen_;                              // distinct tokens of the history
   std::vector<float> scores_;

@@ -81,7 +81,8 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const std::string model = "model:" + draft_->path();
   const std::string self = "model:" + target_->path();
   std::vector<std::pair<std::string, std::string>> guesses = {
-      {"ngram", "auto"}, {"recycle", "auto"}, {"ngram+recycle", "auto"}, {self, "auto"},
+      {"ngram", "auto"},          {"suffix", "auto"},        {"recycle", "auto"},
+      {"suffix+recycle", "auto"}, {"ngram+recycle", "auto"}, {self, "auto"},
       {"ngram+" + self, "chain"}};
   for (const Method& policy : methods().policies) guesses.push_back({model, policy.name});
   int64_t accepted = 0;
