@@ -60,6 +60,19 @@ std::unique_ptr<Drafter> make_recycle(const DraftResources& resources, const std
   return std::make_unique<RecycleDrafter>(resources.table);
 }
 
+void prepare_trigram(DraftPart& part, DraftResources& resources) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  resources.trigram_explore =
+      static_cast<float>(part.settings.real("explore", TrigramDrafter::kExplore, 0.1, 4.0));
+  const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
+  if (!resources.trigrams) resources.trigrams = std::make_shared<TrigramTable>(bytes);
+}
+
+std::unique_ptr<Drafter> make_trigram(const DraftResources& resources, const std::string& tenant) {
+  if (!resources.trigrams) miss("trigram", "table");
+  return std::make_unique<TrigramDrafter>(resources.trigrams, resources.trigram_explore, tenant);
+}
+
 void prepare_model(DraftPart&, DraftResources& resources) {
   make_policy(resources.policy, resources.top_k);  // refuses an unknown one early
 }
@@ -86,12 +99,17 @@ constexpr Entry kEntries[] = {
      false,
      prepare_recycle,
      make_recycle},
+    {{"trigram", "walks what followed the last two tokens, learnt from texts and rankings (ADED)",
+      "arXiv 2407.12021"},
+     false,
+     prepare_trigram,
+     make_trigram},
     {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192"},
      true,
      prepare_model,
      make_model},
 };
-constexpr const char* kAuto[] = {"suffix", "recycle"};
+constexpr const char* kAuto[] = {"suffix", "trigram"};
 
 constexpr auto kMethods = [] {
   std::array<Method, std::size(kEntries)> methods{};

@@ -11,6 +11,7 @@
 #include "draft/drafter.h"
 #include "draft/lookup.h"
 #include "draft/recycle.h"
+#include "draft/trigram.h"
 #include "model/model.h"
 
 namespace forerun {
@@ -43,6 +44,8 @@ struct DraftResources {
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;
+  std::shared_ptr<TrigramTable> trigrams;  // of "trigram"
+  float trigram_explore = TrigramDrafter::kExplore;
   int32_t vocab = 0;
   int32_t context = 0;             // positions of a sequence
   std::string policy = "dynamic";  // of "model": a name of policy_methods()
