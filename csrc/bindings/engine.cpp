@@ -105,10 +105,11 @@ GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling,
 py::dict generate(Engine& engine, const std::variant<std::string, std::vector<int32_t>>& prompt,
                   int32_t max_tokens, const py::dict& sampling, std::vector<std::string> stop,
                   uint64_t seed, std::optional<int32_t> logprobs, const py::object& on_text,
-                  bool add_special, bool parse_special) {
+                  bool add_special, bool parse_special, std::string tenant) {
   std::exception_ptr raised;
-  const GenerateOptions options = to_options(max_tokens, sampling, std::move(stop), seed, logprobs,
-                                             on_text, add_special, parse_special, raised);
+  GenerateOptions options = to_options(max_tokens, sampling, std::move(stop), seed, logprobs,
+                                       on_text, add_special, parse_special, raised);
+  options.tenant = std::move(tenant);
   Completion c;
   {
     const py::gil_scoped_release unlocked;
@@ -217,13 +218,15 @@ void bind_engine(py::module_& module) {
            "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
-           "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)
+           "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true,
+           "tenant"_a = "")
       .def(
           "session",
-          [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs) {
-            return e.session(to_sampling(sampling), seed, logprobs.value_or(-1));
+          [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs,
+             const std::string& tenant) {
+            return e.session(to_sampling(sampling), seed, logprobs.value_or(-1), tenant);
           },
-          "sampling"_a = py::dict(), "seed"_a = 0, "logprobs"_a = py::none(),
+          "sampling"_a = py::dict(), "seed"_a = 0, "logprobs"_a = py::none(), "tenant"_a = "",
           py::keep_alive<0, 1>())
       .def(
           "step",
@@ -251,6 +254,7 @@ void bind_engine(py::module_& module) {
       .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5,
            unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
+      .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)
       .def_property_readonly("end_tokens", &Engine::end_tokens)

@@ -17,6 +17,7 @@ constexpr float kTextShare[] = {0.6F};
 constexpr float kLeastMove = 0.4F;  // share that an observation has at least
 constexpr float kPairTrust = 0.5F;  // observations after which the pair counts as much as the one
 constexpr float kUnit = 65535.0F;
+constexpr uint32_t kMostSeen = 1U << 20;
 
 uint64_t key_of(uint64_t salt, int32_t before, int32_t last) {
   const uint64_t pair =
@@ -60,7 +61,7 @@ void TrigramTable::observe(uint64_t key, std::span<const int32_t> best,
                            std::span<const float> shares) {
   Slot& slot = make(key);
   const float move = std::max(1.0F / static_cast<float>(slot.seen + 1), kLeastMove);
-  slot.seen = std::min(slot.seen + 1, 1U << 20);
+  slot.seen = std::min(slot.seen + 1, kMostSeen);
   std::array<Successor, 2 * kRanks> merged;
   size_t count = 0;
   for (int32_t i = 0; i < kRanks && slot.share[i] > 0; ++i) {
@@ -127,6 +128,46 @@ void TrigramTable::successors(uint64_t salt, int32_t before, int32_t last,
   std::sort(out.begin(), out.end(), [](const Successor& a, const Successor& b) {
     return a.share != b.share ? a.share > b.share : a.token < b.token;
   });
+}
+
+void TrigramTable::save(StateWriter& out) const {
+  std::vector<const Slot*> order;
+  for (const Slot& slot : slots_) {
+    if (slot.key != 0) order.push_back(&slot);
+  }
+  std::sort(order.begin(), order.end(),
+            [this](const Slot* a, const Slot* b) { return clock_ - a->used > clock_ - b->used; });
+  out.put(kRanks);
+  out.put(static_cast<uint64_t>(order.size()));
+  for (const Slot* slot : order) {
+    out.put(slot->key);
+    out.put(slot->seen);
+    out.put_all(std::span<const int32_t>(slot->token));
+    out.put_all(std::span<const uint16_t>(slot->share));
+  }
+}
+
+void TrigramTable::load(ByteCursor in, int32_t vocab) {
+  constexpr uint64_t kSaved =
+      sizeof(uint64_t) + sizeof(uint32_t) + kRanks * (sizeof(int32_t) + sizeof(uint16_t));
+  if (in.read<int32_t>("ranks") != kRanks) in.fail("saved with another number of ranks");
+  const auto count = in.read<uint64_t>("slots");
+  in.check_count(count, kSaved, "slots");
+  for (uint64_t i = 0; i < count; ++i) {
+    const auto key = in.read<uint64_t>("key");
+    if (key == 0) in.fail("an empty slot");
+    Slot& slot = make(key);
+    slot.seen = std::min(in.read<uint32_t>("observations"), kMostSeen);
+    for (int32_t& token : slot.token) {
+      token = in.read<int32_t>("token");
+      if (token < 0 || token >= vocab) {
+        in.fail("token " + std::to_string(token) + " is not in the vocabulary");
+      }
+    }
+    for (uint16_t& share : slot.share) share = in.read<uint16_t>("share");
+    if (!std::is_sorted(slot.share.rbegin(), slot.share.rend())) in.fail("shares do not fall");
+  }
+  if (in.remaining() > 0) in.fail("bytes after the end");
 }
 
 }  // namespace forerun

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "draft/state_file.h"
+
 namespace forerun {
 
 // Which tokens follow the last two, or where those are unknown the last one, and with which share
@@ -33,6 +35,11 @@ class TrigramTable {
   void read(uint64_t salt, std::span<const int32_t> text);  // a text, whoever wrote it
   // The successors that are known, best first; what the last two tokens say counts most.
   void successors(uint64_t salt, int32_t before, int32_t last, std::vector<Successor>& out);
+
+  // Slots, least recently used first, so that a smaller table keeps the latest ones.
+  void save(StateWriter& out) const;
+  // Error(kBadFile) for what no table of a model with this vocabulary could have saved.
+  void load(ByteCursor in, int32_t vocab);
 
   uint64_t bytes() const { return slots_.capacity() * sizeof(Slot); }
 

@@ -61,6 +61,11 @@ Stats Engine::stats() const {
   return state_->stats;
 }
 
+void Engine::save_drafts(const std::string& path) const {
+  const std::lock_guard lock(state_->step_mutex);
+  state_->draft_shared.save(path);
+}
+
 Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }
 
 const char* version() { return FORERUN_VERSION; }

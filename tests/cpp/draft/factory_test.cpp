@@ -33,7 +33,8 @@ TEST(DraftFactory, RefusesUnknownRepeatedAndEmptyNamesListingTheRightOnes) {
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kBadArgument);
       EXPECT_NE(
-          std::string(error.what()).find("none, auto, ngram, suffix, recycle, trigram, model:PATH"),
+          std::string(error.what())
+              .find("none, auto, ngram, suffix, recycle, trigram, retrieval:PATH, model:PATH"),
           std::string::npos);
     }
   }
