@@ -8,7 +8,8 @@
 
 namespace forerun {
 
-std::shared_ptr<const Datastore> Datastore::open(const std::string& path, uint64_t fingerprint) {
+std::shared_ptr<const Datastore> Datastore::open(const std::string& path, int32_t vocab,
+                                                 uint64_t fingerprint) {
   const std::shared_ptr<Datastore> store(new Datastore(MappedFile::open(path)));
   const std::span<const std::byte> bytes = store->file_->bytes();
   ByteCursor cursor(bytes, store->file_->path());
@@ -28,7 +29,10 @@ std::shared_ptr<const Datastore> Datastore::open(const std::string& path, uint64
     cursor.fail_unsupported("version " + std::to_string(version) + ", expected 1");
   }
   if (found != fingerprint) cursor.fail("was built for a model with another vocabulary");
-  if (store->vocab_ > INT32_MAX) cursor.fail("a vocabulary of " + std::to_string(store->vocab_));
+  if (store->vocab_ > static_cast<uint32_t>(vocab)) {
+    cursor.fail("a vocabulary of " + std::to_string(store->vocab_) + " tokens, expected at most " +
+                std::to_string(vocab));
+  }
   cursor.set_field("content");
   cursor.check_count(tokens, sizeof(int32_t) + sizeof(uint32_t), "tokens");
   if (cursor.remaining() != tokens * (sizeof(int32_t) + sizeof(uint32_t))) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "draft/continuations.h"
 #include "io/mapped_file.h"
 
@@ -23,7 +24,8 @@ namespace forerun {
 class Datastore final : public TokenText {
  public:
   // Error(kBadFile) for a file that is malformed or of another vocabulary.
-  static std::shared_ptr<const Datastore> open(const std::string& path, uint64_t fingerprint);
+  static std::shared_ptr<const Datastore> open(const std::string& path, int32_t vocab,
+                                               uint64_t fingerprint);
   // Error(kBadFile) unless the content is what was written.
   void check() const;
 
@@ -51,7 +53,8 @@ class Datastore final : public TokenText {
 
 // Writes a datastore of these texts. Error(kBadArgument) for no tokens, more than 2^32 - 2, an id
 // outside the vocabulary, or a file that cannot be written. Takes 12 bytes of memory per token.
-void build_datastore(const std::string& path, std::span<const std::vector<int32_t>> texts,
-                     int32_t vocab, uint64_t fingerprint);
+FORERUN_API void build_datastore(const std::string& path,
+                                 std::span<const std::vector<int32_t>> texts, int32_t vocab,
+                                 uint64_t fingerprint);
 
 }  // namespace forerun

@@ -81,6 +81,11 @@ void prepare_trigram(DraftPart& part, DraftResources& resources) {
   if (!resources.trigrams) resources.trigrams = std::make_shared<TrigramTable>(bytes);
   read_state(part, resources,
              [&](ByteCursor in) { resources.trigrams->load(in, resources.vocab); });
+  if (const std::string corpus = part.settings.text("corpus", ""); !corpus.empty()) {
+    const auto store = Datastore::open(corpus, resources.vocab, fingerprint_of(resources));
+    store->check();
+    resources.trigrams->read_corpus(*store, store->size());
+  }
 }
 
 std::unique_ptr<Drafter> make_trigram(const DraftResources& resources, const std::string& tenant) {
@@ -91,7 +96,7 @@ std::unique_ptr<Drafter> make_trigram(const DraftResources& resources, const std
 void prepare_retrieval(DraftPart& part, DraftResources& resources) {
   const bool check = part.settings.integer("check", 1, 0, 1) != 0;
   if (resources.datastore) return;
-  resources.datastore = Datastore::open(part.path, fingerprint_of(resources));
+  resources.datastore = Datastore::open(part.path, resources.vocab, fingerprint_of(resources));
   if (check) resources.datastore->check();
 }
 

@@ -17,6 +17,7 @@ constexpr float kTextShare[] = {0.6F};
 constexpr float kLeastMove = 0.4F;  // share that an observation has at least
 constexpr float kPairTrust = 0.5F;  // observations after which the pair counts as much as the one
 constexpr float kUnit = 65535.0F;
+constexpr uint64_t kCorpus = 0x636F72707573;  // salt of what every tenant may see
 constexpr uint32_t kMostSeen = 1U << 20;
 
 uint64_t key_of(uint64_t salt, int32_t before, int32_t last) {
@@ -104,17 +105,34 @@ void TrigramTable::read(uint64_t salt, std::span<const int32_t> text) {
   }
 }
 
+void TrigramTable::read_corpus(const TokenText& texts, uint64_t size) {
+  int32_t before = -1, last = -1;
+  for (uint64_t at = 0; at < size; ++at) {
+    const int32_t token = texts.token(at);
+    const std::span<const int32_t> next(&token, 1);
+    if (token >= 0 && last >= 0) observe(key_of(kCorpus, -1, last), next, kTextShare);
+    if (token >= 0 && before >= 0) observe(key_of(kCorpus, before, last), next, kTextShare);
+    before = token >= 0 ? last : -1;
+    last = token;
+  }
+}
+
+TrigramTable::Slot* TrigramTable::find(uint64_t salt, int32_t before, int32_t last) {
+  Slot* const own = find(key_of(salt, before, last));
+  return own != nullptr ? own : find(key_of(kCorpus, before, last));
+}
+
 void TrigramTable::successors(uint64_t salt, int32_t before, int32_t last,
                               std::vector<Successor>& out) {
   out.clear();
-  const Slot* const pair = before >= 0 ? find(key_of(salt, before, last)) : nullptr;
+  const Slot* const pair = before >= 0 ? find(salt, before, last) : nullptr;
   const float weight = pair != nullptr ? static_cast<float>(pair->seen) /
                                              (static_cast<float>(pair->seen) + kPairTrust)
                                        : 0.0F;
   for (int32_t i = 0; pair != nullptr && i < kRanks && pair->share[i] > 0; ++i) {
     out.push_back({pair->token[i], weight * static_cast<float>(pair->share[i]) / kUnit});
   }
-  const Slot* const one = find(key_of(salt, -1, last));
+  const Slot* const one = find(salt, -1, last);
   for (int32_t i = 0; one != nullptr && i < kRanks && one->share[i] > 0; ++i) {
     const float share = (1.0F - weight) * static_cast<float>(one->share[i]) / kUnit;
     const auto known = std::find_if(out.begin(), out.end(),

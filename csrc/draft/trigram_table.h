@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "draft/continuations.h"
 #include "draft/state_file.h"
 
 namespace forerun {
@@ -33,6 +34,8 @@ class TrigramTable {
   // Negative tokens are skipped.
   void rank(uint64_t salt, int32_t before, int32_t last, std::span<const int32_t> best);
   void read(uint64_t salt, std::span<const int32_t> text);  // a text, whoever wrote it
+  // Texts for contexts of every salt that know nothing better.
+  void read_corpus(const TokenText& texts, uint64_t size);
   // The successors that are known, best first; what the last two tokens say counts most.
   void successors(uint64_t salt, int32_t before, int32_t last, std::vector<Successor>& out);
 
@@ -53,6 +56,7 @@ class TrigramTable {
     std::array<uint16_t, kRanks> share{};  // in 1/65535; falling; 0: no token
   };
   Slot* find(uint64_t key);
+  Slot* find(uint64_t salt, int32_t before, int32_t last);  // or in the corpus
   Slot& make(uint64_t key);
   void observe(uint64_t key, std::span<const int32_t> best, std::span<const float> shares);
 

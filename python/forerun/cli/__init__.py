@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import forerun
-from forerun.cli import bench, chat, doctor, generate, inspect, pull
+from forerun.cli import bench, chat, datastore, doctor, generate, inspect, pull
 from forerun.cli.common import fail
 
 # typer hands out click's exceptions only through its own subclasses of them.
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 for command in (generate.generate, chat.chat, inspect.inspect, pull.pull, bench.bench, doctor.doctor):
     app.command()(command)
+app.add_typer(datastore.app)
 
 
 def _show_version(wanted: bool) -> None:
