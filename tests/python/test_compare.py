@@ -60,7 +60,7 @@ def test_plain_decoding_comes_first_and_every_run_is_a_line(compared, fake, tmp_
     assert line["identical"] is True
     assert "2.00x" in out
     summary = (tmp_path / "out" / "summary.md").read_text()
-    assert "| ngram+recycle | 3 | 52.0 | 2.00x | 2.00x a/1 | 2.00 | yes |" in summary
+    assert "| ngram+recycle | 3 | 26.0 | 52.0 | 2.00x | 2.00x a/1 | 2.00 | yes |" in summary
     assert "| ngram | 2.00x | 2.00x | 2.00x |" in summary
 
 
