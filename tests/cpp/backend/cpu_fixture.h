@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -13,6 +12,7 @@
 #include "base/blocks.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/forced_isa.h"
 
 namespace forerun::test {
 
@@ -25,14 +25,12 @@ inline const std::vector<DType>& weight_types() {
 
 // A back end of one instruction set, or nullptr where this machine lacks it.
 inline std::unique_ptr<Backend> cpu_backend(const std::string& isa, int threads) {
-  setenv("FORERUN_ISA", isa.c_str(), 1);
-  std::unique_ptr<Backend> backend;
+  const ForcedIsa forced(isa.c_str());
   try {
-    backend = make_cpu_backend(threads);
+    return make_cpu_backend(threads);
   } catch (const Error&) {
+    return nullptr;
   }
-  unsetenv("FORERUN_ISA");
-  return backend;
 }
 
 inline std::vector<std::string> instruction_sets() {
