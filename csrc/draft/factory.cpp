@@ -106,13 +106,14 @@ std::unique_ptr<Drafter> make_retrieval(const DraftResources& resources, const s
 }
 
 void prepare_model(DraftPart&, DraftResources& resources) {
-  make_policy(resources.policy, resources.top_k);  // refuses an unknown one early
+  make_policy(resources.policy, resources.top_k, resources.policy_options);
 }
 
 std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {
   if (!resources.model) miss("model", "model");
   return std::make_unique<ModelDrafter>(
-      resources.model, make_policy(resources.policy, resources.top_k), resources.context);
+      resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.context);
 }
 
 constexpr Entry kEntries[] = {
@@ -141,7 +142,8 @@ constexpr Entry kEntries[] = {
      true,
      prepare_retrieval,
      make_retrieval},
-    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192"},
+    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192", true,
+      true},
      true,
      prepare_model,
      make_model},

@@ -50,9 +50,10 @@ struct DraftResources {
   std::shared_ptr<TrigramTable> trigrams;      // of "trigram"
   float trigram_explore = TrigramDrafter::kExplore;
   int32_t vocab = 0;
-  int32_t context = 0;             // positions of a sequence
-  std::string policy = "dynamic";  // of "model": a name of policy_methods()
-  int32_t top_k = 8;               // of the dynamic policy
+  int32_t context = 0;           // positions of a sequence
+  std::string policy = "auto";   // of "model": a name of policy_methods()
+  MethodOptions policy_options;  // "POLICY.key" -> value
+  int32_t top_k = 8;             // children of a node, where the policy has no such option
 
   std::shared_ptr<const Tokenizer> tokenizer;  // whose vocabulary saved states must have
 

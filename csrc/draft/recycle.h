@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "draft/drafter.h"
+#include "draft/shape_policies.h"
 #include "draft/state_file.h"
-#include "draft/tree_policy.h"
 
 namespace forerun {
 

@@ -33,17 +33,20 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
     while (session->prefill_chunk()) {
     }
   }
+  TraceScope step = engine.step("step");
   engine.batch.clear();
   for (SessionState* session : sessions) {
     engine.batch.add_tree(session->cache, session->draft(most, row_limit));
   }
+  step.span.rows = engine.batch.rows();
 
   const auto start = std::chrono::steady_clock::now();
-  const Forward out = engine.target->forward(engine.batch, *engine.workspace);
+  const Forward out = engine.forward();
   const double verify_ms = milliseconds_since(start);
   engine.costs.observe(engine.batch.rows(), verify_ms);
 
   std::vector<StepResult> results;
+  results.reserve(sessions.size());
   int32_t row = 0;
   for (SessionState* session : sessions) {
     results.push_back(session->settle(out, row, verify_ms));
@@ -53,6 +56,7 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
 }
 
 const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
+  const TraceScope stage = engine->stage("draft");
   const auto start = std::chrono::steady_clock::now();
   tree.reset(tokens.back());
   const int32_t longest =
@@ -66,7 +70,8 @@ const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
       const Budget budget{std::min(allowed.max_nodes, row_limit - 1),
                           std::min(allowed.max_depth, longest), allowed.min_value,
                           allowed.tokens_per_ms};
-      const DraftNoise noise{sampler.seed(), sampler.sampling().temperature};
+      const DraftNoise noise{sampler.seed(), sampler.sampling().temperature,
+                             sampler.greedy() ? DrawNeed{} : engine->need, &sampler.sampling()};
       drafter->propose(tokens, budget, noise, tree);
       controller.fit(engine->costs, milliseconds_since(start), tree);
     }
@@ -80,12 +85,19 @@ StepResult SessionState::settle(const Forward& out, int32_t first_row, double ve
   const int64_t position = static_cast<int64_t>(tokens.size());
   const NodeLogits logits{engine->readable(out) + int64_t{first_row} * out.logits.stride,
                           out.logits.stride, out.logits.cols};
-  verifier->verify(tree, logits, position, sampler, verdict);
+  {
+    TraceScope stage = engine->stage("verify");
+    verifier->verify(tree, logits, position, sampler, verdict);
+    stage.span.bytes = static_cast<int64_t>(verdict.path.size() * sizeof(float)) * logits.vocab;
+  }
   cut_at_end_token();
 
   StepResult result;
   emit(logits, result);
-  cache.commit(verdict.path);
+  {
+    const TraceScope stage = engine->stage("commit");
+    cache.commit(verdict.path);
+  }
   observe(out, first_row, verify_ms);
 
   stats.decode_seconds += (draft_ms + verify_ms + milliseconds_since(start)) * 1e-3;
@@ -106,6 +118,8 @@ void SessionState::cut_at_end_token() {
 }
 
 void SessionState::emit(const NodeLogits& logits, StepResult& result) {
+  const TraceScope stage = engine->stage("emit");
+  result.tokens.reserve(verdict.path.size());
   for (size_t i = 0; i < verdict.path.size(); ++i) {
     const bool last = i + 1 == verdict.path.size();
     const int32_t token =
@@ -127,6 +141,7 @@ void SessionState::emit(const NodeLogits& logits, StepResult& result) {
 }
 
 void SessionState::observe(const Forward& out, int32_t first_row, double verify_ms) {
+  const TraceScope stage = engine->stage("observe");
   const int32_t depth = tree.max_depth(), accepted = verdict.accepted();
   if (drafter && drafter_knows_context) {
     Observation truth{&tree, verdict.path, verdict.bonus, {}, drafter->wanted_topk()};

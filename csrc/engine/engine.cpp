@@ -51,9 +51,18 @@ std::string Engine::chat_template() const { return state_->tokenizer->chat_templ
 
 EngineInfo Engine::info() const {
   const Model& target = *state_->target;
-  return {target.config().architecture,   state_->options.target, state_->options.draft,
-          state_->backend->description(), target.parameters(),    target.weights_bytes(),
-          target.config().vocab,          state_->context,        state_->backend->threads()};
+  const int64_t kv_bytes = state_->kv_layout.page_bytes() / KvLayout::kPageSlots;
+  return {target.config().architecture,
+          state_->options.target,
+          state_->options.draft,
+          state_->backend->description(),
+          target.parameters(),
+          target.weights_bytes(),
+          target.config().vocab,
+          state_->context,
+          state_->backend->threads(),
+          state_->options.kv_type,
+          kv_bytes};
 }
 
 Stats Engine::stats() const {
@@ -64,6 +73,14 @@ Stats Engine::stats() const {
 void Engine::save_drafts(const std::string& path) const {
   const std::lock_guard lock(state_->step_mutex);
   state_->draft_shared.save(path);
+}
+
+std::vector<TraceSpan> Engine::profile() {
+  if (!state_->recorder) {
+    throw Error(ErrorKind::kBadArgument, "nothing is recorded: load the engine with `profile`");
+  }
+  const std::lock_guard lock(state_->step_mutex);
+  return state_->recorder->take();
 }
 
 Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }

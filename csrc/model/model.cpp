@@ -6,6 +6,7 @@
 
 #include "base/blocks.h"
 #include "base/error.h"
+#include "base/trace.h"
 
 namespace forerun {
 
@@ -55,6 +56,8 @@ void Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
   const Tensor x = w.x_.first_rows(rows);
   const size_t width = static_cast<size_t>(config_.width);
   if (run.start == nullptr) {
+    TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "embed", rows);
+    scope.span.bytes = rows * (dtype_bytes(embedding_->dtype, config_.width) + 4 * config_.width);
     for (size_t i = 0; i < batch.token().size(); ++i) {
       embedding(batch.token()[i], std::span(w.host_).subspan(i * width, width));
     }
@@ -62,6 +65,7 @@ void Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
   } else if (run.start->data != x.data) {
     backend_->copy(x.data, run.start->data, int64_t{rows} * config_.width * 4);
   }
+  const TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "rope_table", rows);
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
   backend_->upload(w.cos_sin_.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
 }
@@ -73,7 +77,7 @@ void Model::attention_block(const Layer& layer, int32_t index, const AttentionBa
   const Tensor attended = w.attended_.first_rows(rows), cos_sin = w.cos_sin_.first_rows(rows);
   backend_->rms_norm(w.x_.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon,
                      normed);
-  const LinearTask qkv[] = {layer.q.task(q), layer.k.task(k), layer.v.task(v)};
+  const LinearTask qkv[] = {layer.q.task(q, "linear.qkv"), layer.k.task(k), layer.v.task(v)};
   backend_->linear(normed, qkv);
   if (layer.q_norm.bytes() > 0) {
     backend_->head_norm(q, config_.heads, layer.q_norm.floats(), config_.norm_epsilon);
@@ -84,7 +88,7 @@ void Model::attention_block(const Layer& layer, int32_t index, const AttentionBa
   backend_->store_kv(batch, index, k, v);
   const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
   backend_->attention(batch, index, q, scale, attended);
-  const LinearTask output[] = {layer.output.task(update)};
+  const LinearTask output[] = {layer.output.task(update, "linear.output")};
   backend_->linear(attended, output);
   backend_->add(w.x_.first_rows(rows), update);
 }
@@ -93,10 +97,10 @@ void Model::ffn_block(const Layer& layer, int32_t rows, Workspace& w) const {
   const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
   const Tensor gate = w.gate_.first_rows(rows), up = w.up_.first_rows(rows);
   backend_->rms_norm(w.x_.first_rows(rows), layer.ffn_norm.floats(), config_.norm_epsilon, normed);
-  const LinearTask gate_up[] = {layer.gate.task(gate), layer.up.task(up)};
+  const LinearTask gate_up[] = {layer.gate.task(gate, "linear.gate_up"), layer.up.task(up)};
   backend_->linear(normed, gate_up);
   backend_->swiglu(gate, up, gate);
-  const LinearTask down[] = {layer.down.task(update)};
+  const LinearTask down[] = {layer.down.task(update, "linear.down")};
   backend_->linear(gate, down);
   backend_->add(w.x_.first_rows(rows), update);
 }
@@ -124,7 +128,7 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
   }
   start(batch, run, w);
 
-  const AttentionBatch attention = batch.attention(kv_layout());
+  const AttentionBatch attention = batch.attention();
   for (const int32_t i : run.layers) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     attention_block(layer, i, attention, rows, w);
@@ -135,7 +139,7 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
   if (logit_rows > 0) {
     backend_->gather_rows(w.x_.first_rows(rows), batch.logit_row(), hidden);
     backend_->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
-    const LinearTask head[] = {head_.task(logits)};
+    const LinearTask head[] = {head_.task(logits, "linear.head")};
     backend_->linear(hidden, head);
   }
   return {logits, hidden, w.x_.first_rows(rows)};

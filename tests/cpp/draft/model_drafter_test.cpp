@@ -65,7 +65,7 @@ int32_t depth_along(const DraftTree& tree, const std::vector<int32_t>& tokens) {
 }
 
 TEST(ModelDrafter, KeepsTheContractOfDraftersForEveryPolicyAndTemperature) {
-  for (const char* policy : {"chain", "static", "dynamic"}) {
+  for (const char* policy : {"chain", "static", "auto"}) {
     for (const float temperature : {0.0F, 0.8F}) {
       test::DrafterContract contract;
       contract.vocab = kVocab;
@@ -107,7 +107,7 @@ TEST(ModelDrafter, WithTheTargetsNoiseItGuessesWhatTheTargetDraws) {
 
 TEST(ModelDrafter, ADynamicTreeHoldsTheGreedyTextDeeperThanItsWidth) {
   const std::vector<int32_t> prompt = {1, 2, 3, 4};
-  const auto drafter = drafter_with("dynamic");
+  const auto drafter = drafter_with("auto");
   const DraftTree tree = proposed(*drafter, prompt, 16, {});
   EXPECT_EQ(tree.drafted(), 16);
   EXPECT_GE(depth_along(tree, continued(prompt, 6, {}, 0)), 2);

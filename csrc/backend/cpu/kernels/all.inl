@@ -9,7 +9,7 @@
 #include "backend/cpu/kernels/norm.inl"
 #include "backend/cpu/kernels/rope.inl"
 #include "backend/cpu/kernels/attention.inl"
-#include "backend/cpu/kernels/top_k.inl"
+#include "backend/cpu/kernels/vocabulary.inl"
 // clang-format on
 
 namespace forerun {
@@ -17,17 +17,18 @@ namespace {
 
 constexpr KernelTable make_table(const char* name) {
   return {.name = name,
-          .q4_0 = matmul_legacy<CodesQ4_0>,
-          .q4_1 = matmul_legacy<CodesQ4_1>,
-          .q5_0 = matmul_legacy<CodesQ5_0>,
-          .q5_1 = matmul_legacy<CodesQ5_1>,
-          .q8_0 = matmul_legacy<CodesQ8_0>,
-          .q4_k = matmul_k<CodesQ4K>,
-          .q5_k = matmul_k<CodesQ5K>,
-          .q6_k = matmul_k<CodesQ6K>,
-          .f32 = matmul_float<CodesF32>,
-          .f16 = matmul_float<CodesF16>,
-          .bf16 = matmul_float<CodesBF16>,
+          .matmul = {.name = name,
+                     .q4_0 = matmul_legacy<CodesQ4_0>,
+                     .q4_1 = matmul_legacy<CodesQ4_1>,
+                     .q5_0 = matmul_legacy<CodesQ5_0>,
+                     .q5_1 = matmul_legacy<CodesQ5_1>,
+                     .q8_0 = matmul_legacy<CodesQ8_0>,
+                     .q4_k = matmul_k<CodesQ4K>,
+                     .q5_k = matmul_k<CodesQ5K>,
+                     .q6_k = matmul_k<CodesQ6K>,
+                     .f32 = matmul_float<CodesF32>,
+                     .f16 = matmul_float<CodesF16>,
+                     .bf16 = matmul_float<CodesBF16>},
           .quantize_k = quantize_k,
           .quantize_32 = quantize_32,
           .rms_norm = rms_norm,
@@ -36,12 +37,16 @@ constexpr KernelTable make_table(const char* name) {
           .add = add_rows,
           .scale = scale_row,
           .to_half = to_half,
-          .score = score,
+          .kv_f32 = {score<FloatCells>, weigh<FloatCells>},
+          .kv_f16 = {score<HalfCells>, weigh<HalfCells>},
+          .kv_q8_0 = {score_codes, weigh_codes},
           .softmax = softmax,
-          .weigh = weigh,
           .combine = combine,
           .divide = divide_row,
-          .find_above = find_above,
+          .vocabulary = {.largest = largest,
+                         .find_above = find_above,
+                         .find_contender = find_contender,
+                         .mass = mass},
           .read = read_bytes};
 }
 
