@@ -305,8 +305,8 @@ void bind_engine(py::module_& module) {
       .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5,
            unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
-      .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)
       .def("profile", [](Engine& e) { return to_list(e.profile()); })
+      .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)
       .def_property_readonly("end_tokens", &Engine::end_tokens)

@@ -34,7 +34,7 @@ void StaticPolicy::set_rates(std::span<const float> rates) {
     rates_[rank] = least = std::min(least, std::max(rates_[rank], 0.0F));
     accepted_[rank] = kPriorTries * rates_[rank];
   }
-  cut_ = -1.0;
+  planned_.clear();
 }
 
 int32_t StaticPolicy::width(const Budget& budget, int32_t) const {
@@ -59,28 +59,41 @@ double StaticPolicy::beside(const Slot& slot, double, Dice&) const {
   return rank < rates_.size() ? slot.base * rates_[rank] : Slot::kNever;
 }
 
-// The max_nodes-th largest product of rates of paths within max_depth.
-double StaticPolicy::cut(const Budget& budget) const {
-  if (cut_ >= 0.0 && cut_for_.max_nodes == budget.max_nodes &&
-      cut_for_.max_depth == budget.max_depth) {
-    return cut_;
+// The max_nodes largest products of rates of paths within max_depth.
+void StaticPolicy::plan(const Budget& budget) const {
+  if (!planned_.empty() && planned_for_.max_nodes == budget.max_nodes &&
+      planned_for_.max_depth == budget.max_depth) {
+    return;
   }
-  cut_for_ = budget;
-  reached_.assign(1, 1.0);  // the paths of a level that are among the best, root first
-  heap_.clear();            // the best products of all levels
+  planned_for_ = budget;
+  planned_.clear();
+  reached_.assign(1, 1.0);  // the paths of a level that are among the best so far
   const auto most = static_cast<size_t>(std::max(budget.max_nodes, 1));
-  for (int32_t depth = 0; depth < budget.max_depth && !reached_.empty(); ++depth) {
-    const size_t before = heap_.size();
+  for (int32_t depth = 1; depth <= budget.max_depth && !reached_.empty(); ++depth) {
     for (const double base : reached_) {
-      for (const float rate : rates_) heap_.push_back(base * rate);
+      for (const float rate : rates_) planned_.push_back({base * rate, depth});
     }
-    reached_.assign(heap_.begin() + static_cast<int64_t>(before), heap_.end());
-    std::sort(heap_.rbegin(), heap_.rend());
-    if (heap_.size() > most) heap_.resize(most);
-    const double least = heap_.size() == most ? heap_.back() : 0.0;
-    std::erase_if(reached_, [&](double value) { return value * rates_.front() <= least; });
+    std::sort(planned_.begin(), planned_.end(), [](const Planned& a, const Planned& b) {
+      return a.value != b.value ? a.value > b.value : a.depth < b.depth;
+    });
+    if (planned_.size() > most) planned_.resize(most);
+    reached_.clear();
+    for (const Planned& slot : planned_) {
+      if (slot.depth == depth) reached_.push_back(slot.value);
+    }
   }
-  return cut_ = heap_.back();
+}
+
+double StaticPolicy::cut(const Budget& budget) const {
+  plan(budget);
+  return planned_.back().value;
+}
+
+int32_t StaticPolicy::most_at_depth(const Budget& budget, int32_t depth) const {
+  plan(budget);
+  return static_cast<int32_t>(
+      std::count_if(planned_.begin(), planned_.end(),
+                    [depth](const Planned& slot) { return slot.depth == depth; }));
 }
 
 int32_t StaticPolicy::draws(const Slot& first, const Budget& budget) const {
@@ -113,7 +126,7 @@ void StaticPolicy::observe(const Observation& truth) {
   for (size_t rank = 0; rank < rates_.size(); ++rank) {
     rates_[rank] = least = std::min(least, static_cast<float>(accepted_[rank] / tried_[rank]));
   }
-  cut_ = -1.0;
+  planned_.clear();
 }
 
 ConstantPolicy::ConstantPolicy(Settings& settings) {

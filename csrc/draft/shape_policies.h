@@ -61,13 +61,20 @@ class StaticPolicy final : public TreePolicy, private SlotRules {
   double below(const Slot& slot, double share) const override;
   double beside(const Slot& slot, double share, Dice& dice) const override;
   double cut(const Budget& budget) const override;
+  int32_t most_at_depth(const Budget& budget, int32_t depth) const override;
   int32_t draws(const Slot& first, const Budget& budget) const override;
+  struct Planned {
+    double value;
+    int32_t depth;
+  };
+  void plan(const Budget& budget) const;
 
   std::vector<float> rates_;
   std::vector<double> tried_, accepted_;  // by rank, fading
-  mutable std::vector<double> heap_, reached_;
-  mutable Budget cut_for_;  // what cut_ was computed for
-  mutable double cut_ = -1.0;
+  // The best slots for the budget they were planned for, ties to the upper level; made on demand.
+  mutable std::vector<Planned> planned_;
+  mutable std::vector<double> reached_;
+  mutable Budget planned_for_;
 };
 
 // The same number of children for every node of a level, drawn without replacement (RSD-C, Jeon et

@@ -71,11 +71,17 @@ bool SlotGrower::look(const SlotRules& rules, ChildSource& source) {
   return true;
 }
 
+int32_t SlotGrower::room_below(const SlotRules& rules, const Slot& slot) const {
+  const int32_t depth = slot.depth + 1;
+  return std::min(
+      left_, rules.most_at_depth(task_->budget, depth) - at_depth_[static_cast<size_t>(depth)]);
+}
+
 int32_t SlotGrower::best_slot(const SlotRules& rules) {
   const double cut = rules.cut(task_->budget);
   std::erase_if(slots_, [&](const Slot& slot) {
     return slot.value < cut || slot.value == Slot::kNever || !(slot.left > 0.0) ||
-           at_depth_[static_cast<size_t>(slot.depth) + 1] >= rules.most_at_depth();
+           room_below(rules, slot) <= 0;
   });
   int32_t best = -1;
   for (size_t i = 0; i < slots_.size(); ++i) {
@@ -127,7 +133,7 @@ void SlotGrower::draw_next(const SlotRules& rules, size_t index, Dice& dice) {
 
 // Their number is fixed before the first, whatever repeats.
 void SlotGrower::draw_all(const SlotRules& rules, const Slot& first, Dice& dice) {
-  const int32_t count = std::min(rules.draws(first, task_->budget), left_);
+  const int32_t count = std::min(rules.draws(first, task_->budget), room_below(rules, first));
   const TokenLaw& law = laws_[static_cast<size_t>(law_of_[first.node])];
   make_law(first.node, law);
   Slot slot = first;
@@ -139,7 +145,7 @@ void SlotGrower::draw_all(const SlotRules& rules, const Slot& first, Dice& dice)
 }
 
 void SlotGrower::draw_top_and_sample(const SlotRules& rules, const Slot& first, Dice& dice) {
-  const int32_t count = std::min(rules.draws(first, task_->budget), left_);
+  const int32_t count = std::min(rules.draws(first, task_->budget), room_below(rules, first));
   const auto open = static_cast<size_t>(law_of_[first.node]);
   std::vector<double>& left = left_of_[open];
   Slot slot = first;

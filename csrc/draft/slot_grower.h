@@ -42,7 +42,11 @@ class SlotRules {
     (void)budget;
     return 0.0;
   }
-  virtual int32_t most_at_depth() const { return INT32_MAX; }  // nodes of a level
+  // Nodes of a level; depth 1 is the first.
+  virtual int32_t most_at_depth(const Budget& budget, int32_t depth) const {
+    (void)budget, (void)depth;
+    return INT32_MAX;
+  }
   // The best slot next, also if its node must be looked at first; else level after level.
   virtual bool best_first() const { return false; }
   // kIndependent: the draws of a node whose first slot this is. kTopAndSample: its children.
@@ -76,6 +80,7 @@ class SlotGrower {
     Slot first;
   };
   bool look(const SlotRules& rules, ChildSource& source);
+  int32_t room_below(const SlotRules& rules, const Slot& slot) const;  // nodes, of level and budget
   int32_t best_slot(const SlotRules& rules);
   void draw(const SlotRules& rules, size_t index, Dice& dice);
   void draw_next(const SlotRules& rules, size_t index, Dice& dice);

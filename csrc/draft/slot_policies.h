@@ -63,7 +63,7 @@ class StochasticBeamPolicy final : public TreePolicy, private SlotRules {
   double below(const Slot& slot, double) const override { return slot.value; }
   double beside(const Slot& slot, double share, Dice& dice) const override;
   double cut(const Budget&) const override { return Slot::kNever; }
-  int32_t most_at_depth() const override { return beam_; }
+  int32_t most_at_depth(const Budget&, int32_t) const override { return beam_; }
 
   int32_t beam_;
 };

@@ -70,17 +70,17 @@ Stats Engine::stats() const {
   return state_->stats;
 }
 
-void Engine::save_drafts(const std::string& path) const {
-  const std::lock_guard lock(state_->step_mutex);
-  state_->draft_shared.save(path);
-}
-
 std::vector<TraceSpan> Engine::profile() {
   if (!state_->recorder) {
     throw Error(ErrorKind::kBadArgument, "nothing is recorded: load the engine with `profile`");
   }
   const std::lock_guard lock(state_->step_mutex);
   return state_->recorder->take();
+}
+
+void Engine::save_drafts(const std::string& path) const {
+  const std::lock_guard lock(state_->step_mutex);
+  state_->draft_shared.save(path);
 }
 
 Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }

@@ -28,7 +28,7 @@ void RatioVerifier::decide(const DraftTree& tree, TargetLaws& target, Dice& dice
   run(tree, target, dice, verdict);
 }
 
-void RatioVerifier::check(const DraftTree& tree) const {
+void RatioVerifier::check(const DraftTree& tree) {
   const std::span<const Proposal> legal = proposals();
   for (int32_t node = 1; node < tree.size(); ++node) {
     const int32_t parent = tree.parent()[node];
@@ -41,9 +41,12 @@ void RatioVerifier::check(const DraftTree& tree) const {
                                                proposal_name(proposal) + ", expected " +
                                                proposal_name(legal[0]));
     }
-    if (chains_only() && parent != node - 1) {
-      throw Error(ErrorKind::kBadArgument, "verifier '" + name() + "' tests chains; node " +
-                                               std::to_string(parent) + " has several children");
+    if (!chains_only()) continue;
+    tree.draws(parent, siblings_);
+    if (siblings_.size() > 1) {
+      throw Error(ErrorKind::kBadArgument, "verifier '" + name() + "' tests chains; below node " +
+                                               std::to_string(parent) + " there are " +
+                                               std::to_string(siblings_.size()) + " draws");
     }
   }
 }

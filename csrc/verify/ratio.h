@@ -26,8 +26,9 @@ class RatioVerifier : public Verifier {
   virtual void run(const DraftTree& tree, TargetLaws& target, Dice& dice, Verdict& verdict) = 0;
 
  private:
-  void check(const DraftTree& tree) const;
+  void check(const DraftTree& tree);
 
+  std::vector<int32_t> siblings_;
   MatchVerifier match_;
   SampledLaws laws_;
 };

@@ -54,7 +54,7 @@ class Combination:
         if self.draft == "none":
             return "plain"
         pieces = (piece.partition(":") for piece in split_draft(self.draft))
-        parts = ["+".join(name + colon + Path(path).stem for name, colon, path in pieces)]
+        parts = ["+".join(name + colon + _short(Path(path).stem) for name, colon, path in pieces)]
         parts += [self.policy] if self.grown else []
         parts += [self.verify] if self.verify != "match" else []
         parts += [f"{self.budget} nodes"] if self.budget is not None else []
@@ -156,6 +156,7 @@ class Comparison:
                 "seed": options.seed,
                 "raw": options.raw,
                 "context": options.context,
+                "kv_type": options.kv_type,
                 "repeats": repeats,
                 "paired": paired,
             },
@@ -323,6 +324,10 @@ def _median(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "tps_total": statistics.median(answer["tps_total"] for answer in answers),
         "tps_spread": bench.spread(speeds),
     }
+
+
+def _short(name: str, limit: int = 20) -> str:
+    return name if len(name) <= limit else name[: limit // 2] + "\u2026" + name[1 - limit // 2 :]
 
 
 def _fingerprint(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from forerun.compare import Comparison, summarise
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#806000", "#5B3A8C")
 _GREY = "#8a8a8a"
 _MARKERS = "osD^vPX*"
+_Styles = Mapping[tuple[str, str, str], Mapping[str, str]]
 
 
 def write(comparison: Comparison, folder: Path) -> list[str]:
@@ -20,6 +21,7 @@ def write(comparison: Comparison, folder: Path) -> list[str]:
     from matplotlib import rc_context
 
     entries = summarise(comparison)
+    styles = _styles(entries)
     chosen = [entry for entry in entries if entry["combination"].budget is None]
     style = {
         "font.size": 9,
@@ -34,13 +36,14 @@ def write(comparison: Comparison, folder: Path) -> list[str]:
         figures = {
             "speed": _facets(
                 chosen,
-                "Tokens per second while decoding (over plain decoding)",
-                lambda group: group["spec_tps"],
+                styles,
+                "Speed over plain decoding (tokens/s of both)",
+                lambda group: group["ratio"],
                 _speed_text,
             ),
-            "tau": _facets(chosen, "Tokens per target forward (tau)", lambda group: group["tau"], _tau_text),
-            "acceptance": _acceptance(entries if len(chosen) < 2 else chosen),
-            "goodput": _goodput(entries),
+            "tau": _facets(chosen, styles, "Tokens per target forward (tau)", lambda group: group["tau"], _tau_text),
+            "acceptance": _acceptance(entries, styles),
+            "goodput": _goodput(entries, styles),
         }
         written = []
         for name, figure in figures.items():
@@ -61,12 +64,35 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _colour(index: int, label: str) -> str:
-    return _GREY if label == "plain" else _COLOURS[(index - 1) % len(_COLOURS)]
+def _legend_below(figure: Any, entries: int) -> None:
+    figure.set_figheight(3.4 + 0.2 * math.ceil(entries / 2))
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, str, str]:
+    """What a line or a colour stands for: a combination, whatever its budget."""
+    combination = entry["combination"]
+    return combination.draft, combination.policy, combination.verify
+
+
+def _styles(entries: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], dict[str, str]]:
+    """One colour and marker per combination, the same in all plots."""
+    keys = dict.fromkeys(_key(entry) for entry in entries if entry["label"] != "plain")
+    styles = {
+        key: {
+            "color": _COLOURS[index % len(_COLOURS)],
+            "marker": _MARKERS[index % len(_MARKERS)],
+            "linestyle": "-" if index < len(_COLOURS) else "-.",
+        }
+        for index, key in enumerate(keys)
+    }
+    return {_key(entry): {"color": _GREY} for entry in entries if entry["label"] == "plain"} | styles
 
 
 def _speed_text(group: dict[str, Any], plain: bool) -> str:
-    return f"{group['spec_tps']:.1f}" if plain else f"{group['spec_tps']:.1f}  ({group['ratio']:.2f}x)"
+    if plain:
+        return f"{group['spec_tps']:.1f}/s"
+    return f"{group['ratio']:.2f}x  ({group['plain_tps']:.1f} \u2192 {group['spec_tps']:.1f}/s)"
 
 
 def _tau_text(group: dict[str, Any], plain: bool) -> str:
@@ -75,6 +101,7 @@ def _tau_text(group: dict[str, Any], plain: bool) -> str:
 
 def _facets(
     entries: Sequence[dict[str, Any]],
+    styles: _Styles,
     title: str,
     value: Callable[[dict[str, Any]], float],
     text: Callable[[dict[str, Any], bool], str],
@@ -94,7 +121,7 @@ def _facets(
         name = names[place]
         found = [entry["groups"].get(name) for entry in entries]
         values = [value(group) if group else 0.0 for group in found]
-        bars = axis.barh(range(len(entries)), values, color=[_colour(i, label) for i, label in enumerate(labels)])
+        bars = axis.barh(range(len(entries)), values, color=[styles[_key(entry)]["color"] for entry in entries])
         for index, (bar, group) in enumerate(zip(bars, found, strict=True)):
             if group:
                 axis.annotate(
@@ -109,7 +136,7 @@ def _facets(
         axis.set_title("all prompts" if name == "overall" else f"{name} ({prompts})", loc="left")
         axis.set_yticks(range(len(entries)), labels if place % columns == 0 else [""] * len(entries))
         axis.invert_yaxis()
-        axis.set_xlim(0, 1.55 * longest)
+        axis.set_xlim(0, 1.75 * longest)
         axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_color("#cccccc")
         axis.set_xticks([])
@@ -118,63 +145,56 @@ def _facets(
     return figure
 
 
-def _acceptance(entries: Sequence[dict[str, Any]]) -> Any:
-    """Of the steps that drafted so deep, the share that was accepted so deep."""
-    drawn = [entry for entry in entries if entry["acceptance_by_depth"]]
+def _acceptance(entries: Sequence[dict[str, Any]], styles: _Styles) -> Any:
+    """Of the steps that drafted so deep, the share that was accepted so deep; of a combination's budgets, the one
+    that shows most."""
+    deepest: dict[Any, dict[str, Any]] = {}
+    for entry in entries:
+        known = deepest.setdefault(_key(entry), entry)
+        if len(entry["acceptance_by_depth"]) > len(known["acceptance_by_depth"]):
+            deepest[_key(entry)] = entry
+    drawn = [entry for entry in deepest.values() if entry["acceptance_by_depth"]]
     if not drawn:
         return None
     figure, axes = _figure(7.2, 3.6)
     axis = axes[0][0]
-    for index, entry in enumerate(drawn, start=1):
+    for entry in drawn:
         rates = entry["acceptance_by_depth"]
-        axis.plot(
-            range(1, len(rates) + 1),
-            rates,
-            color=_COLOURS[(index - 1) % len(_COLOURS)],
-            marker=_MARKERS[(index - 1) % len(_MARKERS)],
-            markersize=4,
-            linestyle="-" if index <= len(_COLOURS) else "--",
-            label=entry["label"],
-        )
-    axis.set(xlabel="depth in the draft tree", ylabel="accepted", ylim=(0, 1.02), xlim=(0.5, None))
+        axis.plot(range(1, len(rates) + 1), rates, markersize=4, label=entry["label"], **styles[_key(entry)])
+    depths = max(4, *(len(entry["acceptance_by_depth"]) for entry in drawn))
+    axis.set(xlabel="depth in the draft tree", ylabel="accepted", ylim=(0, 1.02), xlim=(0.5, depths + 0.5))
+    axis.set_xticks(range(1, depths + 1, math.ceil(depths / 16)))
     axis.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(axis="y", color="#e4e4e4")
-    axis.set_title("Acceptance by depth, where at least 20 steps drafted so deep", loc="left")
-    figure.legend(loc="outside right upper", frameon=False)
+    figure.suptitle("Acceptance by depth, where at least 20 steps drafted so deep", x=0.01, ha="left", weight="bold")
+    _legend_below(figure, len(drawn))
     return figure
 
 
-def _goodput(entries: Sequence[dict[str, Any]]) -> Any:
+def _goodput(entries: Sequence[dict[str, Any]], styles: _Styles) -> Any:
     """Speed at fixed budgets, and what the controller reaches by choosing (dashed)."""
-    curves: dict[Any, list[tuple[int, float]]] = {}
-    chosen: dict[Any, float] = {}
+    fixed: dict[Any, list[tuple[int, float]]] = {}
     labels: dict[Any, str] = {}
-    for entry in entries:
-        combination = entry["combination"]
-        key = (combination.draft, combination.policy, combination.verify)
-        ratio = entry["groups"]["overall"]["ratio"]
-        if combination.budget is None:
-            chosen[key], labels[key] = ratio, entry["label"]
-        else:
-            curves.setdefault(key, []).append((combination.budget, ratio))
-    if not curves:
-        return None
     figure, axes = _figure(7.2, 3.6)
     axis = axes[0][0]
-    for index, (key, points) in enumerate(curves.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+    for entry in entries:
+        budget, ratio = entry["combination"].budget, entry["groups"]["overall"]["ratio"]
+        if budget is not None:
+            fixed.setdefault(_key(entry), []).append((budget, ratio))
+        elif entry["label"] != "plain":
+            labels[_key(entry)] = entry["label"]
+            axis.axhline(ratio, color=styles[_key(entry)]["color"], linestyle="--", linewidth=1)
+    if not fixed:
+        return None
+    for key, points in fixed.items():
         budgets, ratios = zip(*sorted(points), strict=True)
-        label = labels.get(key, " / ".join(key))
-        axis.plot(budgets, ratios, color=colour, marker=_MARKERS[index % len(_MARKERS)], markersize=5, label=label)
-        if key in chosen:
-            axis.axhline(chosen[key], color=colour, linestyle="--", linewidth=1)
+        axis.plot(budgets, ratios, markersize=5, label=labels.get(key, " / ".join(key)), **styles[key])
     axis.axhline(1.0, color=_GREY, linewidth=1, label="plain")
     axis.plot([], [], color="black", linestyle="--", linewidth=1, label="controller's choice")
     axis.set(xlabel="draft tokens in every step (budget)", ylabel="speed over plain decoding", ylim=(0, None))
     axis.yaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}x")
-    axis.set_xticks(sorted({budget for points in curves.values() for budget, _ in points}))
+    axis.set_xticks(sorted({budget for points in fixed.values() for budget, _ in points}))
     axis.grid(axis="y", color="#e4e4e4")
-    axis.set_title("Goodput against budget, geometric mean over all prompts", loc="left")
-    figure.legend(loc="outside right upper", frameon=False)
+    figure.suptitle("Goodput against budget, geometric mean over all prompts", x=0.01, ha="left", weight="bold")
+    _legend_below(figure, len(fixed) + 2)
     return figure

@@ -54,7 +54,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def _overall(entries: Sequence[dict[str, Any]], prompts: int) -> Table:
-    columns = ["combination", "prompts", "tokens/s", "ratio", "slowest", "tau", "same text"]
+    columns = ["combination", "prompts", "plain", "tokens/s", "ratio", "slowest", "tau", "same text"]
     rows = []
     for entry in entries:
         total = entry["groups"]["overall"]
@@ -64,6 +64,7 @@ def _overall(entries: Sequence[dict[str, Any]], prompts: int) -> Table:
             [
                 entry["label"],
                 str(count) if count == prompts else f"{count} of {prompts}",
+                f"{total['plain_tps']:.1f}",
                 f"{total['spec_tps']:.1f}",
                 f"{total['ratio']:.2f}x",
                 "" if plain else f"{total['slowest_ratio']:.2f}x {entry['slowest_prompt']}",

@@ -60,7 +60,7 @@ def test_plain_decoding_comes_first_and_every_run_is_a_line(compared, fake, tmp_
     assert line["identical"] is True
     assert "2.00x" in out
     summary = (tmp_path / "out" / "summary.md").read_text()
-    assert "| ngram+recycle | 3 | 52.0 | 2.00x | 2.00x a/1 | 2.00 | yes |" in summary
+    assert "| ngram+recycle | 3 | 26.0 | 52.0 | 2.00x | 2.00x a/1 | 2.00 | yes |" in summary
     assert "| ngram | 2.00x | 2.00x | 2.00x |" in summary
 
 
@@ -110,9 +110,25 @@ def test_repeats_are_passes_with_engines_of_their_own_and_give_the_median(fake, 
     assert row["tps_spread"] == {"min": 1.25, "median": 2.5, "max": 5.0, "repeats": 3}
 
 
-def test_paired_runs_answer_plainly_beside_every_combination(fake, model_file, tmp_path):
+def test_paired_runs_answer_plainly_beside_every_combination(fake, model_file, tmp_path, monkeypatch):
+    order = []
+    original = fake.generate
+
+    def generate(self, *arguments, **options):
+        result = original(self, *arguments, **options)
+        order.append(self.draft)
+        # The machine is slower in every engine's run than in the one before it.
+        result["stats"]["decode_seconds"] *= fake.made.index(self) + 1
+        return result
+
+    monkeypatch.setattr(fake, "generate", generate)
     made = comparison(model_file, tmp_path / "out", paired=True)
     made.run(grid(["ngram", "recycle"]))
+    first, second, third = order[6:8], order[8:10], order[10:12]  # after four plain runs and two warm-ups
+    assert set(first) == {"none", "ngram"}
+    assert first == second[::-1] == third  # who goes first alternates
+    row = made.rows()[Combination("recycle")][0]
+    assert row["plain_tps"] == pytest.approx(1.0)  # 5 tokens in 5 times a second: the engine beside it
     assert [engine.draft for engine in fake.made] == ["none", "ngram", "none", "recycle", "none"]
     assert all(len(engine.calls) == 1 + len(PROMPTS) for engine in fake.made)
 

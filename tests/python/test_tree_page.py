@@ -115,7 +115,8 @@ def random_step(size, seed):
     path = [0]
     while path[-1] in children and len(path) < 6:
         path.append(rng.choice(children[path[-1]]))
-    return step_of(nodes, path, 999)
+    texts = {i: "x" * rng.choice([1, 3, 12, 40]) for i in range(size)}
+    return step_of(nodes, path, 999, texts)
 
 
 def test_every_node_is_drawn_once_with_what_became_of_it():

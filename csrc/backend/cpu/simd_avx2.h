@@ -273,8 +273,12 @@ FORERUN_INLINE B64 pair_products(B64 code, const int8_t* four) {
   const __m256i x = splat_four(four);
   return {_mm256_maddubs_epi16(code.a, x), _mm256_maddubs_epi16(code.b, x)};
 }
+// The barrier makes each product join the sum at once: in the order that the compiler would choose,
+// all products of a group wait on the stack.
 FORERUN_INLINE B64 add_pairs(B64 x, B64 y) {
-  return {_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
+  B64 sum = {_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
+  __asm__("" : "+x"(sum.a), "+x"(sum.b));
+  return sum;
 }
 FORERUN_INLINE I32x16 add_scaled(I32x16 sum, B64 pairs, B64 scale) {
   return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(pairs.a, scale.a)),

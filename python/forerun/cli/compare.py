@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich import table as rich_table
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -42,6 +42,7 @@ def compare(
     device: common.Device = "cpu",
     threads: common.Threads = None,
     context: common.Context = None,
+    kv_type: common.KvType = "f16",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs that the folder holds.")] = False,
 ) -> int:
     """Measure combinations of methods against plain decoding, on the same prompts."""
@@ -59,6 +60,7 @@ def compare(
         device=device,
         threads=threads,
         context=context,
+        kv_type=kv_type,
         tokens=tokens,
         sampling=Sampling(temperature=temperature),
         seed=seed,
@@ -118,10 +120,20 @@ def _show(comparison: Comparison, out: Path) -> list[str]:
 
 
 def _table(table: report.Table) -> rich_table.Table:
-    shown = rich_table.Table(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # No lines: a table by prompt group is wide.
+    shown = rich_table.Table(title=Text(table.title), title_justify="left", box=None, padding=(0, 1, 0, 0))
+    narrowest = min(18, max((len(row[0]) for row in table.rows), default=0))
     for index, name in enumerate(table.columns):
         justify = "left" if index == 0 or len(table.columns) == 2 else "right"
-        shown.add_column(name, justify=justify, overflow="fold", no_wrap=index == 0)
+        # A heading may be broken, a figure must not be.
+        heading = "\n".join(textwrap.wrap(name.replace("_", " "), 8)) if justify == "right" else name
+        shown.add_column(
+            heading,
+            justify=justify,
+            overflow="fold",
+            no_wrap=justify == "right",
+            min_width=None if index else narrowest,
+        )
     for row in table.rows:
         bad = any(cell.startswith("NO") for cell in row)
         shown.add_row(*map(Text, row), style="bold red" if bad else None)

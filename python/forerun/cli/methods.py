@@ -30,8 +30,8 @@ def _table(title: str, found: list[Method], width: int) -> Table:
     table.add_column("name", style="bold", min_width=width, no_wrap=True)
     table.add_column("what it does", ratio=1)
     table.add_column("paper")
-    table.add_column("text", no_wrap=True)
+    table.add_column("lossless", no_wrap=True)
     for method in found:
-        kept = Text("same") if method.lossless else Text("may change", style="yellow")
-        table.add_row(method.name, Text(method.summary), Text(method.paper), kept)
+        lossless = Text("yes") if method.lossless else Text("no", style="yellow")
+        table.add_row(method.name, Text(method.summary), Text(method.paper), lossless)
     return table
