@@ -237,7 +237,7 @@ void bind_engine(py::module_& module) {
   py::class_<Engine>(module, "Engine")
       .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(),
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
-           "policy"_a = "dynamic", "verify"_a = "match",
+           "policy"_a = "auto", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
            "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "kv_type"_a = "f16",
            "profile"_a = false,

@@ -9,6 +9,7 @@
 #include "io/checkpoint.h"
 #include "model/config.h"
 #include "text/tokenizer.h"
+#include "verify/optimal_acceptance.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -110,6 +111,12 @@ void bind_tools(py::module_& module) {
   module.def("inspect", &inspect, "path"_a);
   module.def("dequantize", &dequantize_bytes, "dtype"_a, "data"_a, "elements"_a);
   module.def("cpu_info", &cpu_info);
+  module.def(
+      "optimal_acceptance",
+      [](const std::vector<double>& p, const std::vector<double>& q, int32_t n, bool replacement) {
+        return optimal_acceptance(p, q, n, replacement);
+      },
+      "p"_a, "q"_a, "n"_a, "replacement"_a, py::call_guard<py::gil_scoped_release>());
   module.def(
       "read_bandwidth",
       [](int threads, int mib) { return measure_read_bandwidth(threads, int64_t{mib} << 20); },

@@ -6,11 +6,17 @@
 
 namespace forerun {
 
+namespace {
+constexpr int32_t kRoom = 256;  // nodes of a fused tree that need no allocation
+}
+
 CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters)
     : drafters_(std::move(drafters)) {
   if (drafters_.empty()) {
     throw Error(ErrorKind::kBadArgument, "combined drafter: no drafters were given");
   }
+  part_.reserve(kRoom);
+  pruner_.reserve(kRoom);
 }
 
 std::string CombinedDrafter::name() const {

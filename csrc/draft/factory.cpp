@@ -61,13 +61,14 @@ std::unique_ptr<Drafter> make_recycle(const DraftResources& resources, const std
 }
 
 void prepare_model(DraftPart&, DraftResources& resources) {
-  make_policy(resources.policy, resources.top_k);  // refuses an unknown one early
+  make_policy(resources.policy, resources.top_k, resources.policy_options);
 }
 
 std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {
   if (!resources.model) miss("model", "model");
   return std::make_unique<ModelDrafter>(
-      resources.model, make_policy(resources.policy, resources.top_k), resources.context);
+      resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.context);
 }
 
 constexpr Entry kEntries[] = {

@@ -44,9 +44,10 @@ struct DraftResources {
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;
   int32_t vocab = 0;
-  int32_t context = 0;             // positions of a sequence
-  std::string policy = "dynamic";  // of "model": a name of policy_methods()
-  int32_t top_k = 8;               // of the dynamic policy
+  int32_t context = 0;           // positions of a sequence
+  std::string policy = "auto";   // of "model": a name of policy_methods()
+  MethodOptions policy_options;  // "POLICY.key" -> value
+  int32_t top_k = 8;             // children of a node, where the policy has no such option
 
   // Makes what the plan needs and reads its options; Error(kBadArgument) for a wrong one.
   void prepare(DraftPlan& plan);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "draft/drafter.h"
-#include "draft/tree_policy.h"
+#include "draft/shape_policies.h"
 
 namespace forerun {
 

@@ -46,6 +46,7 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
   engine.costs.observe(engine.batch.rows(), verify_ms);
 
   std::vector<StepResult> results;
+  results.reserve(sessions.size());
   int32_t row = 0;
   for (SessionState* session : sessions) {
     results.push_back(session->settle(out, row, verify_ms));
@@ -69,7 +70,8 @@ const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
       const Budget budget{std::min(allowed.max_nodes, row_limit - 1),
                           std::min(allowed.max_depth, longest), allowed.min_value,
                           allowed.tokens_per_ms};
-      const DraftNoise noise{sampler.seed(), sampler.sampling().temperature};
+      const DraftNoise noise{sampler.seed(), sampler.sampling().temperature,
+                             sampler.greedy() ? DrawNeed{} : engine->need, &sampler.sampling()};
       drafter->propose(tokens, budget, noise, tree);
       controller.fit(engine->costs, milliseconds_since(start), tree);
     }
@@ -117,6 +119,7 @@ void SessionState::cut_at_end_token() {
 
 void SessionState::emit(const NodeLogits& logits, StepResult& result) {
   const TraceScope stage = engine->stage("emit");
+  result.tokens.reserve(verdict.path.size());
   for (size_t i = 0; i < verdict.path.size(); ++i) {
     const bool last = i + 1 == verdict.path.size();
     const int32_t token =

@@ -5,6 +5,8 @@
 
 #include "backend/profiler.h"
 
+#include "engine/draw_need.h"
+
 namespace forerun {
 namespace {
 
@@ -91,6 +93,7 @@ void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
   draft_shared.context = context;
   draft_shared.policy = options.policy;
+  draft_shared.policy_options = options.method_options;
   if (const DraftPart* part = draft_plan.find("model")) {
     const auto file = open_checkpoint(part->path);
     const auto draft_tokenizer = load_tokenizer(*file);
@@ -101,6 +104,8 @@ void EngineState::load_draft() {
     draft_shared.model = Model::load(file, backend);
   }
   draft_shared.prepare(draft_plan);
+  need = agree_on_draws(*make_verifier(options.verify, options.method_options),
+                        *make_drafter(draft_plan, draft_shared), options.draft, options.policy);
 }
 
 Forward EngineState::forward() {

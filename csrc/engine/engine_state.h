@@ -43,6 +43,7 @@ struct EngineState {
   int32_t context = 0;
   DraftPlan draft_plan;         // which drafters a session gets
   DraftResources draft_shared;  // what they share
+  DrawNeed need;                // of the verifier, at temperatures above 0
   std::unique_ptr<PrefixStore> prefixes;
 
   std::mutex step_mutex;

@@ -23,8 +23,8 @@ struct EngineOptions {
   int32_t max_draft = 48;      // most drafted nodes a step, 0..127
   int32_t fixed_draft =
       -1;  // >= 0: that many nodes every step, whatever the costs say (tests, benches)
-  std::string policy = "dynamic";  // how a draft model's tree grows: a name of methods().policies
-  std::string verify = "match";    // which branch is kept: a name of methods().verifiers
+  std::string policy = "auto";   // how a draft model's tree grows: a name of methods().policies
+  std::string verify = "match";  // which branch is kept: a name of methods().verifiers
   std::map<std::string, std::string> method_options;  // "NAME.option" -> value, of those in use
   // How keys and values are kept: "f16", "f32" or "q8_0" (8-bit codes: half of f16's memory, and
   // less to read of a long context). Unlike the options above it may change the text; within one

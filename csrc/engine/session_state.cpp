@@ -16,6 +16,8 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
       controller(engine->controller),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
+  stats.lossy = !verifier->lossless();
+  controller.reserve();
 }
 
 SessionState::SessionState(const SessionState& other)

@@ -25,9 +25,14 @@ Controller::Controller(Limits limits) : limits_(limits) {
   double value = 1.0;
   profile_.resize(static_cast<size_t>(limits_.max_nodes));
   for (double& entry : profile_) entry = value *= kProfilePrior;
+  reserve();
+}
+
+void Controller::reserve() {
   const size_t nodes = static_cast<size_t>(CostModel::kMaxRows);
   values_.reserve(nodes);
   ranked_.reserve(nodes);
+  pruner_.reserve(CostModel::kMaxRows);
 }
 
 int Controller::bin_of(float score) {
@@ -130,6 +135,7 @@ void Controller::fit(const CostModel& costs, double draft_ms, DraftTree& tree) {
   }
   calibrated_values(tree);
   if (draft_ms > 0.0) learn_profile(tree.drafted());
+  if (tree.sampled()) return;  // its size was decided before its nodes were drawn
   const DraftMs spent = [draft_ms](int32_t) { return draft_ms; };
   const int32_t most = affordable(costs, spent, std::min(tree.drafted(), limits_.max_nodes));
   int32_t nodes = 0;

@@ -7,6 +7,15 @@
 
 namespace forerun {
 
+void TreePruner::reserve(int32_t nodes) {
+  const auto count = static_cast<size_t>(nodes);
+  value_.reserve(count);
+  capped_.reserve(count);
+  order_.reserve(count);
+  node_of_.reserve(count);
+  keep_.reserve(count);
+}
+
 std::span<const float> TreePruner::path_values(const DraftTree& tree) {
   value_.resize(static_cast<size_t>(tree.size()));
   value_[DraftTree::kRoot] = 1.0F;
@@ -45,6 +54,11 @@ void TreePruner::fuse(const DraftTree& other, DraftTree& tree) {
                                              std::to_string(other.token()[DraftTree::kRoot]) +
                                              " into one with root token " +
                                              std::to_string(tree.token()[DraftTree::kRoot]));
+  }
+  if (other.sampled() || tree.sampled()) {
+    throw Error(ErrorKind::kBadArgument,
+                "draft tree: a tree whose nodes are draws cannot be fused with another; the order "
+                "and the law of its draws would be lost");
   }
   node_of_.resize(static_cast<size_t>(other.size()));
   node_of_[DraftTree::kRoot] = DraftTree::kRoot;

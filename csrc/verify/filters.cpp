@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
+#include "backend/vocabulary.h"
 #include "base/math.h"
 
 namespace forerun {
@@ -41,15 +43,8 @@ int64_t prefix_with_mass(std::span<const float> logits, std::span<const int32_t>
 }  // namespace
 
 int32_t best_token(std::span<const float> logits) {
-  int32_t best = 0;
-  float value = kMinusInfinity;
-  for (size_t id = 0; id < logits.size(); ++id) {
-    if (logits[id] > value) {
-      value = logits[id];
-      best = static_cast<int32_t>(id);
-    }
-  }
-  return best;
+  const auto count = static_cast<int64_t>(logits.size());
+  return static_cast<int32_t>(vocabulary_kernels().largest(logits.data(), count));
 }
 
 void keep_top_k(std::span<const float> logits, int32_t k, std::vector<int32_t>& kept) {
@@ -58,10 +53,13 @@ void keep_top_k(std::span<const float> logits, int32_t k, std::vector<int32_t>& 
   const size_t room = std::min(logits.size(), 2 * count + 64);
   kept.clear();
   kept.reserve(room);
+  const VocabularyKernels& kernels = vocabulary_kernels();
   float threshold =
       kMinusInfinity;  // a token must be above it, or equal it before `count` are kept
-  for (size_t id = 0; id < logits.size(); ++id) {
-    if (!(logits[id] > threshold)) continue;
+  const auto size = static_cast<int64_t>(logits.size());
+  for (int64_t id = 0; id < size; ++id) {
+    id = kernels.find_above(logits.data(), id, size, threshold);
+    if (id == size) break;
     kept.push_back(static_cast<int32_t>(id));
     if (kept.size() < room || room == logits.size()) continue;
     // Later tokens have higher ids, so that one equal to the worst kept token ranks below it.
@@ -118,6 +116,23 @@ void keep_top_p(std::span<const float> logits, float temperature, double p,
   if (kept.empty()) return;
   const int64_t length = prefix_with_mass(logits, kept, temperature, p * total);
   if (length > 0) kept.resize(static_cast<size_t>(length));
+}
+
+bool in_top_p(std::span<const float> logits, int32_t best, float temperature, double p,
+              int32_t token) {
+  if (token == best || p >= 1.0) return true;
+  const VocabularyKernels& kernels = vocabulary_kernels();
+  const auto count = static_cast<int64_t>(logits.size());
+  NoiseScan scan;
+  scan.logits = logits.data();
+  scan.count = count;
+  scan.best = logits[best];
+  scan.temperature = temperature;
+  const float least = logits[token];  // equal logits rank by their ids
+  const Mass before = kernels.mass(scan, 0, token, least);
+  const Mass after = kernels.mass(scan, token, count,
+                                  std::nextafter(least, std::numeric_limits<float>::infinity()));
+  return before.above + after.above < p * (before.total + after.total);
 }
 
 bool passes_min_p(float logit, float best, float temperature, double log_min_p) {

@@ -26,6 +26,11 @@ void cut_top_p(std::span<const float> logits, float temperature, double p,
 void keep_top_p(std::span<const float> logits, float temperature, double p,
                 std::vector<int32_t>& kept);
 
+// Whether top-p over the whole vocabulary keeps `token`: the tokens ranked before it do not reach p
+// without it. `best` is the token of the largest logit.
+bool in_top_p(std::span<const float> logits, int32_t best, float temperature, double p,
+              int32_t token);
+
 // Whether min-p keeps a token: probability at least min_p times that of the best.
 bool passes_min_p(float logit, float best, float temperature, double log_min_p);
 

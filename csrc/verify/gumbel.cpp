@@ -1,7 +1,10 @@
 #include "verify/gumbel.h"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 
+#include "backend/vocabulary.h"
 #include "base/random.h"
 #include "verify/filters.h"
 
@@ -29,6 +32,7 @@ class Race {
   }
 
   int32_t winner() const { return token_; }
+  float score() const { return score_; }
 
  private:
   const GumbelDraw& draw_;
@@ -44,9 +48,24 @@ float gumbel_bound(uint32_t bits) {
   return static_cast<float>(std::countl_one(bits) + 1) * kLog2 + 1e-5F;
 }
 
-int32_t GumbelDraw::among_all(std::span<const float> logits, int32_t best) const {
+int32_t GumbelDraw::among_all(std::span<const float> logits, int32_t best, float least_scaled,
+                              int32_t before) const {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const VocabularyKernels& kernels = vocabulary_kernels();
+  const auto count = static_cast<int64_t>(logits.size());
+  const NoiseScan scan{logits.data(), count, logits[best], temperature,
+                       least_scaled,  seed,  position};
   Race race(*this, logits[best], best);
-  for (size_t id = 0; id < logits.size(); ++id) race.enter(static_cast<int32_t>(id), logits[id]);
+  const auto run = [&](int64_t begin, int64_t end, float least) {
+    for (int64_t id = begin; id < end; ++id) {
+      id = kernels.find_contender(scan, id, end, least, race.score());
+      if (id < end) race.enter(static_cast<int32_t>(id), logits[id]);
+    }
+  };
+  // Equal logits rank by their ids.
+  const float least = before < 0 ? -kInfinity : logits[before];
+  run(0, std::max(before, 0), least);
+  run(std::max(before, 0), count, before < 0 ? least : std::nextafter(least, kInfinity));
   return race.winner();
 }
 

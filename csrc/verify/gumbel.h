@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 
 namespace forerun {
@@ -14,7 +15,11 @@ struct GumbelDraw {
   uint64_t seed = 0;
   int64_t position = 0;
 
-  int32_t among_all(std::span<const float> logits, int32_t best) const;
+  // Among the tokens whose scaled logit is at least `least_scaled` and, when `before` is given,
+  // that rank before that token (verify/filters.h).
+  int32_t among_all(std::span<const float> logits, int32_t best,
+                    float least_scaled = -std::numeric_limits<float>::infinity(),
+                    int32_t before = -1) const;
   int32_t among(std::span<const float> logits, std::span<const int32_t> kept, int32_t best) const;
 };
 

@@ -6,7 +6,7 @@ forward pass and keeps only what it would have written itself. `Engine` is the w
 
 from forerun._core import ModelFileError, __version__
 from forerun.engine import Engine
-from forerun.methods import Method, drafters, policies, verifiers
+from forerun.methods import Method, drafters, optimal_acceptance, policies, verifiers
 from forerun.models import PullError
 from forerun.profile import Profile
 from forerun.session import Session
@@ -29,6 +29,7 @@ __all__ = [
     "TreeNode",
     "__version__",
     "drafters",
+    "optimal_acceptance",
     "policies",
     "verifiers",
 ]

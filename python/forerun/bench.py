@@ -46,7 +46,7 @@ class BenchOptions:
     repeats: of each verify and prefill timing. raw: prompts go in as they are, without the chat template."""
 
     draft: str = "auto"
-    policy: str = "dynamic"
+    policy: str = "auto"
     verify: str = "match"
     method_options: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"

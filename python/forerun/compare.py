@@ -32,7 +32,7 @@ class Combination:
     """budget: draft tokens in every step; None lets the controller decide."""
 
     draft: str
-    policy: str = "dynamic"
+    policy: str = "auto"
     verify: str = "match"
     budget: int | None = None
     method_options: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -74,7 +74,7 @@ PLAIN = Combination("none")
 
 def grid(
     drafts: Sequence[str],
-    policies: Sequence[str] = ("dynamic",),
+    policies: Sequence[str] = ("auto",),
     verifiers: Sequence[str] = ("match",),
     budgets: Sequence[int] = (),
     method_options: Mapping[str, str] | None = None,

@@ -26,13 +26,14 @@ class Engine:
         pulled model.
     draft: "none", "auto" (what the measured costs favour), or names of `forerun.drafters()` joined by "+",
         such as "ngram+recycle" or "model:PATH-or-name" (a small model with the same vocabulary).
-        It changes the speed, never the text.
+        With verify "match" it changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
     context: longest sequence in tokens; None takes what the model was trained for.
     max_draft: most draft tokens checked in one step, 0 to 127.
     fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
     policy: how a draft model's tree grows, a name of `forerun.policies()`.
-    verify: which branch of the tree is kept, a name of `forerun.verifiers()`.
+    verify: which branch of the tree is kept, a name of `forerun.verifiers()`. "match" keeps the text of plain
+        decoding; those that test p / q keep its distribution and need draws (docs/methods.md); lossy ones say so.
     method_options: options of the methods in use, {"NAME.option": value}.
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
     kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
@@ -56,7 +57,7 @@ class Engine:
         context: int | None = None,
         max_draft: int = 48,
         fixed_draft: int | None = None,
-        policy: str = "dynamic",
+        policy: str = "auto",
         verify: str = "match",
         method_options: Mapping[str, Any] | None = None,
         prefix_cache_bytes: int = 512 << 20,

@@ -58,7 +58,7 @@ def test_methods_are_for_the_speculative_side_only(fake, model_file, prompts):
     assert (plain.draft, speculative.draft) == ("none", "ngram")
     assert "method_options" not in plain.options or plain.options["method_options"] == {}
     assert speculative.options["method_options"] == {"ngram.x": "1"}
-    assert (plain.options["policy"], speculative.options["policy"]) == ("dynamic", "chain")
+    assert (plain.options["policy"], speculative.options["policy"]) == ("auto", "chain")
     assert {engine.options["device"] for engine in fake.made} == {"cuda"}
 
 

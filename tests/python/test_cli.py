@@ -43,7 +43,7 @@ def test_generate_passes_every_option_on(cli, model_file, fake):
         *("generate", model_file, "x", "--system", "Be brief.", "--draft", "ngram", "--json"),
         *("--threads", 1, "--temperature", 0.5, "--top-k", 3, "--top-p", 0.9, "--min-p", 0.1),
         *("--repetition-penalty", 1.1, "--frequency-penalty", 0.2, "--presence-penalty", 0.3),
-        *("--seed", 7, "--stop", "p", "--stop", "q", "-n", 3),
+        *("--seed", 7, "--stop", "p", "--stop", "q", "-n", 3, "--kv-type", "q8_0"),
     )
     assert code == 0
     assert json.loads(out)["text"] == "abc"
@@ -62,6 +62,7 @@ def test_generate_passes_every_option_on(cli, model_file, fake):
     }
     assert fake.made[-1].draft == "ngram"
     assert fake.made[-1].info["threads"] == 1
+    assert fake.made[-1].options["kv_type"] == "q8_0"
 
 
 ENGINE = ("--draft", "recycle", "--policy", "chain", "--verify", "rejection", "--device", "cuda")

@@ -230,13 +230,13 @@ def test_the_grid_gives_each_combination_its_own_options():
 
 
 def test_only_drafters_that_grow_by_a_policy_are_run_with_each():
-    found = grid(["ngram", "ngram+model:a+b.gguf"], policies=["chain", "dynamic"])
+    found = grid(["ngram", "ngram+model:a+b.gguf"], policies=["chain", "eagle2"])
     assert [(c.draft, c.policy) for c in found] == [
         ("ngram", "chain"),
         ("ngram+model:a+b.gguf", "chain"),
-        ("ngram+model:a+b.gguf", "dynamic"),
+        ("ngram+model:a+b.gguf", "eagle2"),
     ]
-    assert found[2].label == "ngram+model:a+b / dynamic"
+    assert found[2].label == "ngram+model:a+b / eagle2"
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float 
   call.scale = scale;
   call.head_dim = layout.head_dim;
   call.group = heads / layout.kv_heads;
-  call.queries = std::max(1, kTileQueries / call.group) * call.group;
+  call.queries = std::clamp(kTileQueries / call.group, 1, q.rows) * call.group;
   make_tiles(call);
   const int64_t floats =
       int64_t{call.queries} * (3 * call.head_dim + code_floats(call.head_dim) + kSlots + 4) +

@@ -229,12 +229,12 @@ void CpuBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<fl
       heap[i] = {value[i] == value[i] ? value[i] : -std::numeric_limits<float>::infinity(), i};
     }
     std::make_heap(heap, heap + k, before);
-    int64_t at = kernels_.find_above(value, k, x.cols, heap[0].value);
+    int64_t at = kernels_.vocabulary.find_above(value, k, x.cols, heap[0].value);
     while (at < x.cols) {
       std::pop_heap(heap, heap + k, before);
       heap[k - 1] = {value[at], static_cast<int32_t>(at)};
       std::push_heap(heap, heap + k, before);
-      at = kernels_.find_above(value, at + 1, x.cols, heap[0].value);
+      at = kernels_.vocabulary.find_above(value, at + 1, x.cols, heap[0].value);
     }
     std::sort_heap(heap, heap + k, before);
     for (int32_t i = 0; i < k; ++i) {
@@ -243,6 +243,8 @@ void CpuBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<fl
     }
   });
 }
+
+const VocabularyKernels& vocabulary_kernels() { return kernels_of(selected_isa()).table.vocabulary; }
 
 std::unique_ptr<Backend> make_cpu_backend(int threads) {
   const CpuFeatures& cpu = cpu_features();

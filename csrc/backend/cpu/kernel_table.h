@@ -5,6 +5,7 @@
 
 #include "backend/cpu/matmul_table.h"
 #include "backend/cpu/packed.h"
+#include "backend/vocabulary.h"
 
 namespace forerun {
 
@@ -68,9 +69,7 @@ struct KernelTable {
                   int32_t head_dim);
   void (*divide)(const float* x, float divisor, int64_t count, float* out);
 
-  // The first index >= begin with x[index] > threshold, else count. Where threshold is -inf, NaN
-  // never counts.
-  int64_t (*find_above)(const float* x, int64_t begin, int64_t count, float threshold);
+  VocabularyKernels vocabulary;
   uint64_t (*read)(const void* data, int64_t bytes);  // touches every byte, 512 at a time
 };
 

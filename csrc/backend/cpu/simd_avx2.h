@@ -20,9 +20,8 @@ struct I32x16 {
 using B64 = I32x16;
 
 constexpr int kRowBlock = 4;
-constexpr int kQueryBlock = 6;
-constexpr int kCellVectors = 1;
-constexpr int kCodeVectors = 1;
+constexpr int kCellQueries = 6, kCellVectors = 1;
+constexpr int kCodeQueries = 4, kCodeVectors = 1;
 
 FORERUN_INLINE F32x16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 FORERUN_INLINE F32x16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -118,6 +117,33 @@ FORERUN_INLINE I32x16 mul_int(I32x16 x, I32x16 y) {
 }
 FORERUN_INLINE I32x16 max_int(I32x16 x, I32x16 y) {
   return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)};
+}
+FORERUN_INLINE I32x16 xor_int(I32x16 x, I32x16 y) {
+  return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)};
+}
+FORERUN_INLINE I32x16 lane_numbers() {
+  return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+          _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
+}
+template <int kBits>
+FORERUN_INLINE I32x16 shift_right(I32x16 x) {
+  return {_mm256_srli_epi32(x.a, kBits), _mm256_srli_epi32(x.b, kBits)};
+}
+struct Product {
+  I32x16 high, low;
+};
+FORERUN_INLINE void multiply_half(__m256i x, __m256i factor, __m256i& high, __m256i& low) {
+  const __m256i even = _mm256_mul_epu32(x, factor);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), factor);
+  high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+  low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+}
+FORERUN_INLINE Product multiply_wide(I32x16 x, uint32_t y) {
+  const __m256i factor = _mm256_set1_epi32(static_cast<int32_t>(y));
+  Product product;
+  multiply_half(x.a, factor, product.high.a, product.low.a);
+  multiply_half(x.b, factor, product.high.b, product.low.b);
+  return product;
 }
 FORERUN_INLINE F32x16 to_float(I32x16 x) {
   return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
@@ -247,8 +273,12 @@ FORERUN_INLINE B64 pair_products(B64 code, const int8_t* four) {
   const __m256i x = splat_four(four);
   return {_mm256_maddubs_epi16(code.a, x), _mm256_maddubs_epi16(code.b, x)};
 }
+// The barrier makes each product join the sum at once: in the order that the compiler would choose,
+// all products of a group wait on the stack.
 FORERUN_INLINE B64 add_pairs(B64 x, B64 y) {
-  return {_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
+  B64 sum = {_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
+  __asm__("" : "+x"(sum.a), "+x"(sum.b));
+  return sum;
 }
 FORERUN_INLINE I32x16 add_scaled(I32x16 sum, B64 pairs, B64 scale) {
   return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(pairs.a, scale.a)),

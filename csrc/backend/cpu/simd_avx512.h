@@ -18,10 +18,11 @@ using F32x16 = __m512;   // fp32 lanes
 using I32x16 = __m512i;  // int32 lanes
 using B64 = __m512i;     // 64 bytes, 4 (or 2 int16) to a lane
 
-constexpr int kRowBlock = 8;     // rows that share one decoding of a weight vector
-constexpr int kQueryBlock = 6;   // queries that share one conversion of keys or values,
-constexpr int kCellVectors = 4;  // so many vectors of them at a time,
-constexpr int kCodeVectors = 2;  // and of quantised ones (1 or 2)
+constexpr int kRowBlock = 8;  // rows that share one decoding of a weight vector
+// Queries that share one reading of keys or values, and vectors of those at a time: of floats and
+// of codes (1 or 2 vectors).
+constexpr int kCellQueries = 6, kCellVectors = 4;
+constexpr int kCodeQueries = 6, kCodeVectors = 2;
 
 FORERUN_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1U << n) - 1); }
 
@@ -86,6 +87,25 @@ FORERUN_INLINE I32x16 splat_int(int32_t x) { return _mm512_set1_epi32(x); }
 FORERUN_INLINE I32x16 add_int(I32x16 a, I32x16 b) { return _mm512_add_epi32(a, b); }
 FORERUN_INLINE I32x16 mul_int(I32x16 a, I32x16 b) { return _mm512_mullo_epi32(a, b); }
 FORERUN_INLINE I32x16 max_int(I32x16 a, I32x16 b) { return _mm512_max_epi32(a, b); }
+FORERUN_INLINE I32x16 xor_int(I32x16 a, I32x16 b) { return _mm512_xor_si512(a, b); }
+FORERUN_INLINE I32x16 lane_numbers() {
+  return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+template <int kBits>
+FORERUN_INLINE I32x16 shift_right(I32x16 x) {  // unsigned
+  return _mm512_srli_epi32(x, kBits);
+}
+// The 64 bits of unsigned products
+struct Product {
+  I32x16 high, low;
+};
+FORERUN_INLINE Product multiply_wide(I32x16 a, uint32_t b) {
+  const __m512i factor = _mm512_set1_epi32(static_cast<int32_t>(b));
+  const __m512i even = _mm512_mul_epu32(a, factor);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), factor);
+  return {_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd),
+          _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32))};
+}
 FORERUN_INLINE F32x16 to_float(I32x16 x) { return _mm512_cvtepi32_ps(x); }
 FORERUN_INLINE I32x16 round_to_int(F32x16 x) {
   return _mm512_cvtps_epi32(x);

@@ -23,9 +23,8 @@ struct B64 {
 };
 
 constexpr int kRowBlock = 2;
-constexpr int kQueryBlock = 1;
-constexpr int kCellVectors = 1;
-constexpr int kCodeVectors = 1;
+constexpr int kCellQueries = 1, kCellVectors = 1;
+constexpr int kCodeQueries = 1, kCodeVectors = 1;
 
 template <typename To, typename From>
 FORERUN_INLINE To bits_as(From from) {
@@ -167,6 +166,29 @@ FORERUN_INLINE I32x16 mul_int(const I32x16& a, const I32x16& b) {
 }
 FORERUN_INLINE I32x16 max_int(const I32x16& a, const I32x16& b) {
   return int_lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+FORERUN_INLINE I32x16 xor_int(const I32x16& a, const I32x16& b) {
+  return int_lanes([&](int i) { return a.v[i] ^ b.v[i]; });
+}
+FORERUN_INLINE I32x16 lane_numbers() {
+  return int_lanes([](int i) { return i; });
+}
+template <int kBits>
+FORERUN_INLINE I32x16 shift_right(const I32x16& x) {
+  return int_lanes(
+      [&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(x.v[i]) >> kBits); });
+}
+struct Product {
+  I32x16 high, low;
+};
+FORERUN_INLINE Product multiply_wide(const I32x16& a, uint32_t b) {
+  Product product;
+  for (int i = 0; i < 16; ++i) {
+    const uint64_t wide = uint64_t{static_cast<uint32_t>(a.v[i])} * b;
+    product.high.v[i] = static_cast<int32_t>(wide >> 32);
+    product.low.v[i] = static_cast<int32_t>(static_cast<uint32_t>(wide));
+  }
+  return product;
 }
 FORERUN_INLINE F32x16 to_float(const I32x16& x) {
   return lanes([&](int i) { return static_cast<float>(x.v[i]); });

@@ -109,7 +109,7 @@ def method_options(pairs: Sequence[str] | None) -> dict[str, str]:
 
 def engine_options(
     draft: Draft = "auto",
-    policy: Policy = "dynamic",
+    policy: Policy = "auto",
     verify: Verify = "match",
     option: MethodOption = None,
     device: Device = "cpu",

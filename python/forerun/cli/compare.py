@@ -23,7 +23,7 @@ def compare(
     prompts: Annotated[Path, typer.Option(help='JSON lines of {"id", "category", "prompt"}.')],
     out: Annotated[Path, typer.Option(help="Folder for runs.jsonl, summary.md and the plots.")],
     draft: Annotated[str, typer.Option(help="Drafters, as for generate.", rich_help_panel=_GRID)] = "auto",
-    policy: Annotated[str, typer.Option(help="Policies.", rich_help_panel=_GRID)] = "dynamic",
+    policy: Annotated[str, typer.Option(help="Policies.", rich_help_panel=_GRID)] = "auto",
     verify: Annotated[str, typer.Option(help="Verifiers.", rich_help_panel=_GRID)] = "match",
     budgets: Annotated[
         str | None,

@@ -80,6 +80,33 @@ TEST(GumbelDraw, SkippingTokensNeverChangesTheWinner) {
   }
 }
 
+TEST(GumbelDraw, RunsAmongTokensThatAreLikelyEnoughOrRankBeforeAnother) {
+  std::mt19937 random(4);
+  for (int round = 0; round < 300; ++round) {
+    std::vector<float> logits(1 + random() % 500);
+    for (float& logit : logits) logit = 0.5F * static_cast<float>(random() % 20);  // ties
+    int32_t best = 0;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (logits[i] > logits[best]) best = static_cast<int32_t>(i);
+    }
+    const GumbelDraw draw{1.0F + 0.01F * static_cast<float>(random() % 100), random(), round};
+    const auto before = static_cast<int32_t>(random() % logits.size());
+    if (before == best) continue;
+    const float least = round % 3 == 0 ? -2.0F : -INFINITY;
+    std::vector<int32_t> likely, ahead;
+    for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); ++id) {
+      if ((logits[id] - logits[best]) / draw.temperature < least) continue;
+      likely.push_back(id);
+      const bool tied = logits[id] == logits[before] && id < before;
+      if (logits[id] > logits[before] || tied) ahead.push_back(id);
+    }
+    EXPECT_EQ(draw.among_all(logits, best, least),
+              full_evaluation(logits, likely, draw, logits[best]));
+    EXPECT_EQ(draw.among_all(logits, best, least, before),
+              full_evaluation(logits, ahead, draw, logits[best]));
+  }
+}
+
 TEST(GumbelDraw, AVanishingTemperatureIsTheArgmax) {
   const std::vector<float> logits = {1.0F, 3.0F, 2.0F, 3.0F};
   const GumbelDraw draw{1e-38F, 7, 3};

@@ -9,7 +9,7 @@
 #include "backend/cpu/kernels/norm.inl"
 #include "backend/cpu/kernels/rope.inl"
 #include "backend/cpu/kernels/attention.inl"
-#include "backend/cpu/kernels/top_k.inl"
+#include "backend/cpu/kernels/vocabulary.inl"
 // clang-format on
 
 namespace forerun {
@@ -43,7 +43,10 @@ constexpr KernelTable make_table(const char* name) {
           .softmax = softmax,
           .combine = combine,
           .divide = divide_row,
-          .find_above = find_above,
+          .vocabulary = {.largest = largest,
+                         .find_above = find_above,
+                         .find_contender = find_contender,
+                         .mass = mass},
           .read = read_bytes};
 }
 

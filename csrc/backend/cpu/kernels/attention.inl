@@ -6,7 +6,7 @@
 namespace forerun {
 namespace {
 
-// Queries go through in blocks of kQueryBlock, then the rest together.
+// Queries go through in blocks of kMost, then the rest together.
 template <int kQueries, typename Body>
 FORERUN_INLINE void rest_of_queries(int32_t rest, int32_t query, Body& body) {
   if constexpr (kQueries > 0) {
@@ -17,11 +17,11 @@ FORERUN_INLINE void rest_of_queries(int32_t rest, int32_t query, Body& body) {
     }
   }
 }
-template <typename Body>
+template <int kMost, typename Body>
 FORERUN_INLINE void each_query_block(int32_t queries, Body&& body) {
   int32_t query = 0;
-  for (; query + kQueryBlock <= queries; query += kQueryBlock) body(Step<kQueryBlock>(), query);
-  rest_of_queries<kQueryBlock - 1>(queries - query, query, body);
+  for (; query + kMost <= queries; query += kMost) body(Step<kMost>(), query);
+  rest_of_queries<kMost - 1>(queries - query, query, body);
 }
 
 // How keys and values of one type are read.
@@ -77,7 +77,7 @@ FORERUN_INLINE void score_part(const ScoreArgs& args, int32_t first, int32_t slo
 
 template <typename Cells>
 void score(const ScoreArgs& args) {
-  each_query_block(
+  each_query_block<kCellQueries>(
       args.queries, [&](auto count, int32_t query) __attribute__((always_inline)) {
         for (int32_t slot = 0; slot < 64; slot += kCellVectors * 16) {
           score_part<Cells, decltype(count)::value>(args, query, slot,
@@ -129,7 +129,7 @@ FORERUN_INLINE void score_codes_part(const ScoreArgs& args, int32_t first, int32
 }
 
 void score_codes(const ScoreArgs& args) {
-  each_query_block(
+  each_query_block<kCodeQueries>(
       args.queries, [&](auto count, int32_t query) __attribute__((always_inline)) {
         for (int32_t slot = 0; slot < 64; slot += kCodeVectors * 16) {
           score_codes_part<decltype(count)::value>(args, query, slot,
@@ -202,7 +202,7 @@ FORERUN_INLINE void weigh_queries(const WeighArgs& args, int32_t query, const vo
 
 template <typename Cells>
 void weigh(const WeighArgs& args) {
-  each_query_block(
+  each_query_block<kCellQueries>(
       args.queries, [&](auto count, int32_t query) __attribute__((always_inline)) {
         weigh_queries<Cells, decltype(count)::value>(args, query, query == 0 ? args.next : nullptr);
       });
@@ -276,7 +276,7 @@ void weigh_codes(const WeighArgs& args) {
       for (int c = 0; c < 2; ++c) pairs[i][c] = pair_rows(even + c * 16, odd + c * 16);
     }
     prefetch_part(args.next, offset / 32, 64 * 34);
-    each_query_block(
+    each_query_block<kCodeQueries>(
         args.queries, [&](auto count, int32_t query) __attribute__((always_inline)) {
           weigh_codes_part<decltype(count)::value>(args, query, offset, weights, pairs);
         });
