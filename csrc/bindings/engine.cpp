@@ -114,10 +114,11 @@ GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling,
 py::dict generate(Engine& engine, const std::variant<std::string, std::vector<int32_t>>& prompt,
                   int32_t max_tokens, const py::dict& sampling, std::vector<std::string> stop,
                   uint64_t seed, std::optional<int32_t> logprobs, const py::object& on_text,
-                  bool add_special, bool parse_special) {
+                  bool add_special, bool parse_special, std::string tenant) {
   std::exception_ptr raised;
-  const GenerateOptions options = to_options(max_tokens, sampling, std::move(stop), seed, logprobs,
-                                             on_text, add_special, parse_special, raised);
+  GenerateOptions options = to_options(max_tokens, sampling, std::move(stop), seed, logprobs,
+                                       on_text, add_special, parse_special, raised);
+  options.tenant = std::move(tenant);
   Completion c;
   {
     const py::gil_scoped_release unlocked;
@@ -244,7 +245,8 @@ void bind_engine(py::module_& module) {
            "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
-           "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)
+           "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true,
+           "tenant"_a = "")
       .def(
           "complete_many",
           [](Engine& e, const std::string& prompt, int32_t count, int32_t max_tokens,
@@ -271,10 +273,11 @@ void bind_engine(py::module_& module) {
           "stop"_a = std::vector<std::string>())
       .def(
           "session",
-          [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs) {
-            return e.session(to_sampling(sampling), seed, logprobs.value_or(-1));
+          [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs,
+             const std::string& tenant) {
+            return e.session(to_sampling(sampling), seed, logprobs.value_or(-1), tenant);
           },
-          "sampling"_a = py::dict(), "seed"_a = 0, "logprobs"_a = py::none(),
+          "sampling"_a = py::dict(), "seed"_a = 0, "logprobs"_a = py::none(), "tenant"_a = "",
           py::keep_alive<0, 1>())
       .def(
           "step",
@@ -303,6 +306,7 @@ void bind_engine(py::module_& module) {
            unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
       .def("profile", [](Engine& e) { return to_list(e.profile()); })
+      .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)
       .def_property_readonly("end_tokens", &Engine::end_tokens)

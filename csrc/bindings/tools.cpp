@@ -6,6 +6,7 @@
 #include "base/cpu_features.h"
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "draft/datastore.h"
 #include "io/checkpoint.h"
 #include "model/config.h"
 #include "text/tokenizer.h"
@@ -125,6 +126,14 @@ void bind_tools(py::module_& module) {
     const CudaStatus status = cuda_status();
     return py::dict("available"_a = status.available, "reason"_a = status.text);
   });
+
+  module.def(
+      "build_datastore",
+      [](const std::string& path, const Tokenizer& tokenizer,
+         const std::vector<std::vector<int32_t>>& texts) {
+        build_datastore(path, texts, tokenizer.vocab_size(), tokenizer.fingerprint());
+      },
+      "path"_a, "tokenizer"_a, "texts"_a, py::call_guard<py::gil_scoped_release>());
 
   py::class_<Tokenizer, std::shared_ptr<Tokenizer>>(module, "Tokenizer")
       .def(py::init([](const std::string& path) {

@@ -18,6 +18,17 @@ struct Entry {
   std::unique_ptr<Drafter> (*make)(const DraftResources& resources, const std::string& tenant);
 };
 
+uint64_t fingerprint_of(const DraftResources& resources) {
+  return resources.tokenizer ? resources.tokenizer->fingerprint() : 0;
+}
+
+// Hands the drafter's section of the file that its option `state` names to `load`.
+template <typename Load>
+void read_state(DraftPart& part, const DraftResources& resources, Load&& load) {
+  const std::string path = part.settings.text("state", "");
+  if (!path.empty()) load(StateReader(path, fingerprint_of(resources)).section(part.name));
+}
+
 [[noreturn]] void miss(const char* name, const char* what) {
   throw Error(ErrorKind::kBadArgument,
               std::string("drafter '") + name + "' has no " + what + "; prepare() makes it");
@@ -44,6 +55,7 @@ void prepare_suffix(DraftPart& part, DraftResources& resources) {
   resources.suffix.prompts = part.settings.integer("prompts", 0, 0, 1) != 0;
   const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
   if (!resources.texts) resources.texts = std::make_shared<SharedTexts>(bytes);
+  read_state(part, resources, [&](ByteCursor in) { resources.texts->load(in, resources.vocab); });
 }
 
 std::unique_ptr<Drafter> make_suffix(const DraftResources& resources, const std::string& tenant) {
@@ -51,13 +63,46 @@ std::unique_ptr<Drafter> make_suffix(const DraftResources& resources, const std:
   return std::make_unique<LookupDrafter>(resources.suffix, resources.texts, tenant);
 }
 
-void prepare_recycle(DraftPart&, DraftResources& resources) {
+void prepare_recycle(DraftPart& part, DraftResources& resources) {
   if (!resources.table) resources.table = std::make_shared<RecycleTable>(resources.vocab);
+  read_state(part, resources, [&](ByteCursor in) { resources.table->load(in); });
 }
 
 std::unique_ptr<Drafter> make_recycle(const DraftResources& resources, const std::string&) {
   if (!resources.table) miss("recycle", "table");
   return std::make_unique<RecycleDrafter>(resources.table);
+}
+
+void prepare_trigram(DraftPart& part, DraftResources& resources) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  resources.trigram_explore =
+      static_cast<float>(part.settings.real("explore", TrigramDrafter::kExplore, 0.1, 4.0));
+  const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
+  if (!resources.trigrams) resources.trigrams = std::make_shared<TrigramTable>(bytes);
+  read_state(part, resources,
+             [&](ByteCursor in) { resources.trigrams->load(in, resources.vocab); });
+  if (const std::string corpus = part.settings.text("corpus", ""); !corpus.empty()) {
+    const auto store = Datastore::open(corpus, resources.vocab, fingerprint_of(resources));
+    store->check();
+    resources.trigrams->read_corpus(*store, store->size());
+  }
+}
+
+std::unique_ptr<Drafter> make_trigram(const DraftResources& resources, const std::string& tenant) {
+  if (!resources.trigrams) miss("trigram", "table");
+  return std::make_unique<TrigramDrafter>(resources.trigrams, resources.trigram_explore, tenant);
+}
+
+void prepare_retrieval(DraftPart& part, DraftResources& resources) {
+  const bool check = part.settings.integer("check", 1, 0, 1) != 0;
+  if (resources.datastore) return;
+  resources.datastore = Datastore::open(part.path, resources.vocab, fingerprint_of(resources));
+  if (check) resources.datastore->check();
+}
+
+std::unique_ptr<Drafter> make_retrieval(const DraftResources& resources, const std::string&) {
+  if (!resources.datastore) miss("retrieval", "datastore");
+  return std::make_unique<RetrievalDrafter>(resources.datastore);
 }
 
 void prepare_model(DraftPart&, DraftResources& resources) {
@@ -87,13 +132,23 @@ constexpr Entry kEntries[] = {
      false,
      prepare_recycle,
      make_recycle},
+    {{"trigram", "walks what followed the last two tokens, learnt from texts and rankings (ADED)",
+      "arXiv 2407.12021"},
+     false,
+     prepare_trigram,
+     make_trigram},
+    {{"retrieval", "what follows the last tokens in a datastore of texts: retrieval:PATH (REST)",
+      "arXiv 2311.08252"},
+     true,
+     prepare_retrieval,
+     make_retrieval},
     {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192", true,
       true},
      true,
      prepare_model,
      make_model},
 };
-constexpr const char* kAuto[] = {"suffix", "recycle"};
+constexpr const char* kAuto[] = {"suffix", "trigram"};
 
 constexpr auto kMethods = [] {
   std::array<Method, std::size(kEntries)> methods{};
@@ -197,6 +252,24 @@ void DraftResources::prepare(DraftPlan& plan) {
     entry->prepare(part, *this);
     part.settings.done();
   }
+}
+
+void DraftResources::save(const std::string& path) const {
+  if (!texts && !table && !trigrams) {
+    throw Error(
+        ErrorKind::kBadArgument,
+        "no drafter in use learns anything that could be saved; suffix, recycle and trigram do");
+  }
+  StateWriter out(fingerprint_of(*this));
+  const auto section = [&out](const char* name, const auto& learnt) {
+    if (!learnt) return;
+    out.begin_section(name);
+    learnt->save(out);
+  };
+  section("suffix", texts);
+  section("recycle", table);
+  section("trigram", trigrams);
+  out.write(path);
 }
 
 std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources,

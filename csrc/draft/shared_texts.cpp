@@ -1,6 +1,7 @@
 #include "draft/shared_texts.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/error.h"
 
@@ -57,6 +58,43 @@ void SharedTexts::add(const std::string& name, std::span<const int32_t> text) {
   for (const int32_t token : text) texts_.append(token, from.owner);
   texts_.append(TokenText::kEnd, from.owner);
   from.last = texts_.length();
+}
+
+void SharedTexts::save(StateWriter& out) const {
+  std::map<uint32_t, const std::string*> names;
+  for (const auto& [name, tenant] : tenants_) names[tenant.owner] = &name;
+  std::vector<int32_t> text;
+  for (uint64_t at = texts_.begin(); at < texts_.length(); ++at) {
+    const int32_t token = texts_.token(at);
+    if (token != TokenText::kEnd) {
+      text.push_back(token);
+      continue;
+    }
+    const auto name = names.find(texts_.owner(at));
+    if (name != names.end() && !text.empty()) {  // of a tenant that is not forgotten
+      out.put_text(*name->second);
+      out.put(static_cast<uint64_t>(text.size()));
+      out.put_all(std::span<const int32_t>(text));
+    }
+    text.clear();
+  }
+}
+
+void SharedTexts::load(ByteCursor in, int32_t vocab) {
+  std::vector<int32_t> text;
+  while (in.remaining() > 0) {
+    const std::string name(in.take_string(kLongestName, "tenant"));
+    const auto count = in.read<uint64_t>("tokens");
+    in.check_count(count, sizeof(int32_t), "tokens");
+    text.resize(count);
+    for (int32_t& token : text) {
+      token = in.read<int32_t>("token");
+      if (token < 0 || token >= vocab) {
+        in.fail("token " + std::to_string(token) + " is not in the vocabulary");
+      }
+    }
+    add(name, text);
+  }
 }
 
 }  // namespace forerun

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "draft/state_file.h"
 #include "draft/text_index.h"
 
 namespace forerun {
@@ -27,6 +28,10 @@ class SharedTexts {
   uint32_t owner(const std::string& tenant) const;
   const TextIndex& texts() const { return texts_; }
   uint64_t bytes() const;
+
+  void save(StateWriter& out) const;  // texts with their tenants, oldest first
+  // Adds the saved texts. Error(kBadFile) for tokens outside the vocabulary and what else is wrong.
+  void load(ByteCursor in, int32_t vocab);
 
  private:
   static constexpr uint64_t kTenantBytes = 384;  // of a map entry with its name, at most

@@ -3,16 +3,9 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/hash.h"
+
 namespace forerun {
-namespace {
-
-uint64_t mixed(uint64_t hash) {  // finaliser of splitmix64
-  hash = (hash ^ (hash >> 30)) * 0xBF58476D1CE4E5B9U;
-  hash = (hash ^ (hash >> 27)) * 0x94D049BB133111EBU;
-  return hash ^ (hash >> 31);
-}
-
-}  // namespace
 
 uint64_t TextIndex::bytes() const {
   uint64_t words = tokens_.capacity() + owners_.capacity();
@@ -33,13 +26,13 @@ std::array<int64_t, TextIndex::kLengths.size()> TextIndex::buckets(Back&& back,
                                                                    uint32_t owner) const {
   std::array<int64_t, kLengths.size()> out;
   out.fill(-1);
-  uint64_t hash = mixed(owner + 0x9E3779B97F4A7C15U);
+  uint64_t hash = mix64(owner + 0x9E3779B97F4A7C15U);
   int32_t taken = 0;
   for (size_t i = 0; i < kLengths.size(); ++i) {
     for (; taken < kLengths[i]; ++taken) {
       const int32_t token = back(taken);
       if (token == kEnd) return out;
-      hash = mixed(hash + static_cast<uint32_t>(token) + 0x9E3779B97F4A7C15U);
+      hash = mix64(hash + static_cast<uint32_t>(token) + 0x9E3779B97F4A7C15U);
     }
     out[i] = static_cast<int64_t>(hash & bucket_mask_);
   }

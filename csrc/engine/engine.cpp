@@ -78,6 +78,11 @@ std::vector<TraceSpan> Engine::profile() {
   return state_->recorder->take();
 }
 
+void Engine::save_drafts(const std::string& path) const {
+  const std::lock_guard lock(state_->step_mutex);
+  state_->draft_shared.save(path);
+}
+
 Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }
 
 const char* version() { return FORERUN_VERSION; }

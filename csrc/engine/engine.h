@@ -78,6 +78,10 @@ class FORERUN_API Engine {
   EngineInfo info() const;
   Stats stats() const;  // of all requests so far
 
+  // What the drafters have learnt so far, for their option `state` (suffix, recycle, trigram). The
+  // file holds text of earlier requests. Error(kBadArgument) when nothing could be saved.
+  void save_drafts(const std::string& path) const;
+
   // Milliseconds of target forwards of `rows` tree rows after `context` tokens; of the prefill of
   // `tokens` tokens.
   std::vector<double> measure_verify(int32_t rows, int32_t context, int32_t repeats);

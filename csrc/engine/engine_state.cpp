@@ -91,6 +91,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
 
 void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
+  draft_shared.tokenizer = tokenizer;
   draft_shared.context = context;
   draft_shared.policy = options.policy;
   draft_shared.policy_options = options.method_options;

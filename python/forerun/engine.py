@@ -99,6 +99,7 @@ class Engine:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         logprobs: int | None = None,
+        tenant: str = "",
     ) -> Completion:
         """Generates until an end token, a stop string, `max_tokens` or the end of the context.
 
@@ -108,6 +109,7 @@ class Engine:
         stop: strings that end the text; they are not part of it.
         seed: with temperature above 0, picks the text: one seed, one text.
         logprobs: None, or how many alternatives to report per token (0: only the token's own).
+        tenant: drafters make use of earlier requests of the same tenant only.
 
         Ctrl-C interrupts it at the next step with KeyboardInterrupt.
         """
@@ -118,6 +120,7 @@ class Engine:
             stop=stop,
             seed=seed,
             logprobs=logprobs,
+            tenant=tenant,
         )
         with stream:
             for _ in stream:
@@ -134,6 +137,7 @@ class Engine:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         logprobs: int | None = None,
+        tenant: str = "",
     ) -> Stream:
         """Like `generate`, but returns an iterator over pieces of text as they come.
 
@@ -161,6 +165,7 @@ class Engine:
                 seed=seed,
                 logprobs=logprobs,
                 on_text=on_text,
+                tenant=tenant,
             )
 
         return Stream(work, flag)
@@ -203,13 +208,22 @@ class Engine:
         sampling: Sampling | Mapping[str, Any] | None = None,
         seed: int = 0,
         logprobs: int | None = None,
+        tenant: str = "",
     ) -> Session:
         """A timeline under the caller's control: append, step, rewind, fork."""
         native = self._open()
         _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
         _check_count("logprobs", logprobs, low=0)
         settings = Sampling.of(sampling).to_dict()
-        return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs))
+        return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs, tenant=tenant))
+
+    def save_drafts(self, path: str | os.PathLike[str]) -> None:
+        """Writes what the drafters have learnt so far, for a later engine's `method_options`:
+        {"suffix.state": path, "trigram.state": path}. The file holds texts of earlier requests.
+
+        Raises ValueError when no drafter in use learns (suffix, recycle and trigram do).
+        """
+        self._open().save_drafts(os.fspath(path))
 
     def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt that the model's chat template makes of `messages`, as text.

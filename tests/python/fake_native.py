@@ -49,7 +49,7 @@ class Engine:
         if progress is not None:
             progress(1.0)
 
-    def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text):
+    def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text, tenant=""):
         self.calls.append({"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens})
         with self.lock:
             self.running += 1

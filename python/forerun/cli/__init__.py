@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import forerun
-from forerun.cli import bench, chat, compare, doctor, generate, inspect, methods, pull, tree
+from forerun.cli import bench, chat, compare, datastore, doctor, generate, inspect, methods, pull, tree
 from forerun.cli.common import fail
 
 # typer hands out click's exceptions only through its own subclasses of them.
@@ -38,6 +38,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(datastore.app)
 
 
 def _show_version(wanted: bool) -> None:
