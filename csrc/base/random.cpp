@@ -22,19 +22,30 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint32_t key0, u
   return counter;
 }
 
-}  // namespace
-
 // A position has 64 bits in the interface; its high half takes the counter's last word, 0 for any
 // real text.
-uint32_t random_bits(uint64_t seed, int64_t position, int32_t token, NoiseStream stream) {
+std::array<uint32_t, 4> random_block(uint64_t seed, int64_t position, int32_t token,
+                                     NoiseStream stream) {
   const auto where = static_cast<uint64_t>(position);
   return philox({static_cast<uint32_t>(where), static_cast<uint32_t>(token),
                  static_cast<uint32_t>(stream), static_cast<uint32_t>(where >> 32)},
-                static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32))[0];
+                static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+}
+
+}  // namespace
+
+uint32_t random_bits(uint64_t seed, int64_t position, int32_t token, NoiseStream stream) {
+  return random_block(seed, position, token, stream)[0];
 }
 
 double random_uniform(uint64_t seed, int64_t position, int32_t token, NoiseStream stream) {
   return (random_bits(seed, position, token, stream) + 0.5) * 0x1p-32;
+}
+
+double random_unit(uint64_t seed, int64_t position, int32_t index, NoiseStream stream) {
+  const std::array<uint32_t, 4> block = random_block(seed, position, index, stream);
+  const uint64_t bits = (static_cast<uint64_t>(block[1]) << 32 | block[2]) >> 11;
+  return static_cast<double>(bits) * 0x1p-53;
 }
 
 float gumbel_noise(uint64_t seed, int64_t position, int32_t token) {

@@ -6,9 +6,11 @@
 #include "base/cpu_features.h"
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "draft/datastore.h"
 #include "io/checkpoint.h"
 #include "model/config.h"
 #include "text/tokenizer.h"
+#include "verify/optimal_acceptance.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -99,6 +101,7 @@ py::dict cpu_info() {
   add(cpu.amx_bf16, "amx_bf16");
   if (cpu.avx2 && cpu.fma && cpu.f16c) available.emplace_back("avx2");
   if (cpu.avx512 && cpu.avx512_vnni) available.emplace_back("avx512");
+  if (cpu.avx512 && cpu.avx512_vnni && cpu.amx_int8) available.emplace_back("amx");
   return py::dict("model"_a = cpu.model, "cores"_a = cpu.cores, "isa"_a = isa_name(selected_isa()),
                   "features"_a = features, "isas_available"_a = available);
 }
@@ -110,6 +113,12 @@ void bind_tools(py::module_& module) {
   module.def("dequantize", &dequantize_bytes, "dtype"_a, "data"_a, "elements"_a);
   module.def("cpu_info", &cpu_info);
   module.def(
+      "optimal_acceptance",
+      [](const std::vector<double>& p, const std::vector<double>& q, int32_t n, bool replacement) {
+        return optimal_acceptance(p, q, n, replacement);
+      },
+      "p"_a, "q"_a, "n"_a, "replacement"_a, py::call_guard<py::gil_scoped_release>());
+  module.def(
       "read_bandwidth",
       [](int threads, int mib) { return measure_read_bandwidth(threads, int64_t{mib} << 20); },
       "threads"_a, "mib"_a = 256, py::call_guard<py::gil_scoped_release>());
@@ -117,6 +126,14 @@ void bind_tools(py::module_& module) {
     const CudaStatus status = cuda_status();
     return py::dict("available"_a = status.available, "reason"_a = status.text);
   });
+
+  module.def(
+      "build_datastore",
+      [](const std::string& path, const Tokenizer& tokenizer,
+         const std::vector<std::vector<int32_t>>& texts) {
+        build_datastore(path, texts, tokenizer.vocab_size(), tokenizer.fingerprint());
+      },
+      "path"_a, "tokenizer"_a, "texts"_a, py::call_guard<py::gil_scoped_release>());
 
   py::class_<Tokenizer, std::shared_ptr<Tokenizer>>(module, "Tokenizer")
       .def(py::init([](const std::string& path) {

@@ -5,70 +5,159 @@
 #include "base/error.h"
 
 namespace forerun {
-
 namespace {
-constexpr int32_t kRoom = 256;  // nodes of a fused tree that need no allocation
+
+constexpr int32_t kRoom = 256;      // nodes of a fused tree that need no allocation
+constexpr double kFirstGain = 1.0;  // accepted tokens that a drafter is believed to add, untried
+constexpr double kMove = 0.1;
+
+// Accepted tokens that a tree promises, by powers of two: < 0.5, < 1, < 2, < 4, < 8, more.
+size_t promise_of(std::span<const float> values, size_t classes) {
+  double promised = 0.0;
+  for (size_t node = 1; node < values.size(); ++node) promised += static_cast<double>(values[node]);
+  size_t found = 0;
+  for (double edge = 0.5; promised >= edge && found + 1 < classes; edge *= 2.0) ++found;
+  return found;
 }
 
-CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters)
-    : drafters_(std::move(drafters)) {
-  if (drafters_.empty()) {
+bool of_a_model(const DraftTree& tree) {
+  if (tree.drafted() == 0) return false;
+  const DraftSource source = tree.source()[1];
+  return source == DraftSource::kModel || source == DraftSource::kEarlyExit ||
+         source == DraftSource::kHead;
+}
+
+}  // namespace
+
+CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters) {
+  if (drafters.empty()) {
     throw Error(ErrorKind::kBadArgument, "combined drafter: no drafters were given");
   }
+  for (auto& drafter : drafters) {
+    members_.emplace_back().drafter = std::move(drafter);
+    members_.back().gain.fill(kFirstGain);
+    members_.back().without.reserve(kRoom);
+  }
   part_.reserve(kRoom);
+  limited_.reserve(kRoom);
   pruner_.reserve(kRoom);
 }
 
 std::string CombinedDrafter::name() const {
   std::string joined;
-  for (const auto& drafter : drafters_) {
+  for (const Member& member : members_) {
     if (!joined.empty()) joined += '+';
-    joined += drafter->name();
+    joined += member.drafter->name();
   }
   return joined;
 }
 
 void CombinedDrafter::begin(std::span<const int32_t> context) {
-  for (const auto& drafter : drafters_) drafter->begin(context);
+  for (Member& member : members_) member.drafter->begin(context);
+}
+
+bool CombinedDrafter::pays(Member& member, const DraftTree& tree, const Budget& budget) {
+  const double ms = member.drafter->expected_ms(budget.max_nodes);
+  member.asked = false;
+  if (ms <= 0.0 || budget.tokens_per_ms <= 0.0) return true;
+  member.promise = promise_of(pruner_.path_values(tree), kPromises);
+  const bool ask =
+      member.gain[member.promise] >= ms * budget.tokens_per_ms || ++member.skipped >= kAskAgain;
+  member.share += kMove * ((ask ? 1.0 : 0.0) - member.share);
+  if (!ask) return false;
+  member.skipped = 0;
+  member.asked = true;
+  member.without = tree;
+  return true;
 }
 
 void CombinedDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                               const DraftNoise& noise, DraftTree& tree) {
-  for (const auto& drafter : drafters_) {
-    double promised = 0.0;
-    const std::span<const float> values = pruner_.path_values(tree);
-    for (size_t node = 1; node < values.size(); ++node) promised += values[node];
-    if (promised >= kEnough && drafter->expected_ms(budget.max_nodes) > 0.0) continue;
+  for (Member& member : members_) {
+    if (!pays(member, tree, budget)) continue;
     part_.reset(tree.token()[DraftTree::kRoot]);
-    drafter->propose(context, budget, noise, part_);
+    member.drafter->propose(context, budget, noise, part_);
+    if (of_a_model(part_)) limit_by(part_, tree);
     pruner_.fuse(part_, tree);
   }
   pruner_.keep_best(tree, std::max(budget.max_nodes, 0));
 }
 
+// Rebuilds `tree` with the scores of branches that leave the model's tree cut.
+void CombinedDrafter::limit_by(const DraftTree& model, DraftTree& tree) {
+  left_over_.assign(static_cast<size_t>(model.size()), 1.0F);
+  for (int32_t node = 1; node < model.size(); ++node) {
+    float& left = left_over_[model.parent()[node]];
+    left = std::max(left - model.score()[node], 0.0F);
+  }
+  in_model_.assign(static_cast<size_t>(tree.size()), -1);
+  in_model_[DraftTree::kRoot] = DraftTree::kRoot;
+  limited_.reset(tree.token()[DraftTree::kRoot]);
+  for (int32_t node = 1; node < tree.size(); ++node) {
+    const int32_t parent = in_model_[tree.parent()[node]];
+    float score = tree.score()[node];
+    if (parent >= 0) {
+      in_model_[node] = model.child_with(parent, tree.token()[node]);
+      if (in_model_[node] < 0) score = std::min(score, left_over_[parent]);
+    }
+    limited_.add(tree.parent()[node], tree.token()[node], score, tree.source()[node]);
+  }
+  std::swap(tree, limited_);
+}
+
+void CombinedDrafter::learn(Member& member, const Observation& truth) const {
+  if (!member.asked) return;
+  const DraftTree& with = *truth.tree;
+  int32_t node = DraftTree::kRoot;
+  size_t reached = 0;
+  for (; reached + 1 < truth.path.size(); ++reached) {
+    node = member.without.child_with(node, with.token()[truth.path[reached + 1]]);
+    if (node < 0) break;
+  }
+  const double more = static_cast<double>(truth.path.size() - 1 - reached);
+  double& gain = member.gain[member.promise];
+  gain += kMove * (more - gain);
+  member.asked = false;
+}
+
 void CombinedDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
-  for (const auto& drafter : drafters_) drafter->observe(context, truth);
+  for (Member& member : members_) {
+    learn(member, truth);
+    member.drafter->observe(context, truth);
+  }
 }
 
 void CombinedDrafter::rewind(std::span<const int32_t> context) {
-  for (const auto& drafter : drafters_) drafter->rewind(context);
+  for (Member& member : members_) {
+    member.asked = false;
+    member.drafter->rewind(context);
+  }
 }
 
 std::unique_ptr<Drafter> CombinedDrafter::fork() const {
-  std::vector<std::unique_ptr<Drafter>> copies;
-  for (const auto& drafter : drafters_) copies.push_back(drafter->fork());
-  return std::make_unique<CombinedDrafter>(std::move(copies));
+  std::unique_ptr<CombinedDrafter> copy(new CombinedDrafter());
+  for (const Member& member : members_) {
+    Member& twin = copy->members_.emplace_back();
+    twin.drafter = member.drafter->fork();
+    twin.gain = member.gain;
+    twin.share = member.share;
+  }
+  return copy;
+}
+
+void CombinedDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+  for (Member& member : members_) member.drafter->finish(context, emitted);
 }
 
 int32_t CombinedDrafter::wanted_topk() const {
   int32_t k = 0;
-  for (const auto& drafter : drafters_) k = std::max(k, drafter->wanted_topk());
+  for (const Member& member : members_) k = std::max(k, member.drafter->wanted_topk());
   return k;
 }
 
 double CombinedDrafter::expected_ms(int32_t nodes) const {
   double sum = 0.0;
-  for (const auto& drafter : drafters_) sum += drafter->expected_ms(nodes);
+  for (const Member& member : members_) sum += member.share * member.drafter->expected_ms(nodes);
   return sum;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,12 +11,19 @@
 
 namespace forerun {
 
-// Several drafters as one: their trees are fused in order (a node that two propose belongs to the
-// first) and the best nodes by score fill the budget. A drafter that takes time is not asked when
-// the ones before it already promise kEnough accepted tokens.
+// Several drafters as one, asked in order; their trees are fused (shared prefixes once, a node that
+// two propose belongs to the first) and the best nodes by score fill the budget.
+//
+// Tree fusion as in RASD (arXiv 2503.03434): where a model says what comes next, a branch of
+// others that it does not hold counts with at most the probability that the model leaves over.
+//
+// A cascade: a drafter that takes time is asked only where that pays. How many more tokens were
+// accepted with it than without is averaged, by how much the ones before it promised; it is asked
+// while that average is worth its milliseconds (Budget::tokens_per_ms), and now and then besides,
+// so that the average does not go stale.
 class CombinedDrafter final : public Drafter {
  public:
-  static constexpr double kEnough = 4.0;
+  static constexpr int32_t kAskAgain = 16;  // proposals after which it is asked in any case
 
   explicit CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters);
 
@@ -26,12 +34,30 @@ class CombinedDrafter final : public Drafter {
   void observe(std::span<const int32_t> context, const Observation& truth) override;
   void rewind(std::span<const int32_t> context) override;
   std::unique_ptr<Drafter> fork() const override;
+  void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) override;
   int32_t wanted_topk() const override;
   double expected_ms(int32_t nodes) const override;
 
  private:
-  std::vector<std::unique_ptr<Drafter>> drafters_;
-  DraftTree part_;
+  static constexpr size_t kPromises = 6;
+  struct Member {
+    std::unique_ptr<Drafter> drafter;
+    std::array<double, kPromises> gain{};  // accepted tokens more, by promise
+    int32_t skipped = 0;                   // proposals in a row
+    double share = 1.0;                    // of the proposals for which it is asked
+    bool asked = false;                    // in this step, and it took time
+    size_t promise = 0;                    // of the drafters before it
+    DraftTree without;                     // what they proposed
+  };
+  CombinedDrafter() = default;
+  bool pays(Member& member, const DraftTree& tree, const Budget& budget);
+  void limit_by(const DraftTree& model, DraftTree& tree);
+  void learn(Member& member, const Observation& truth) const;
+
+  std::vector<Member> members_;
+  DraftTree part_, limited_;
+  std::vector<int32_t> in_model_;
+  std::vector<float> left_over_;
   TreePruner pruner_;
 };
 

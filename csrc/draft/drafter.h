@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/sampling.h"
 #include "tree/draft_tree.h"
 
 namespace forerun {
@@ -21,11 +22,19 @@ struct Budget {
       0.0;  // what a millisecond of drafting must bring to be well spent; 0: do not care
 };
 
+// How the verifier needs children to come about; kDeterministic: any way is fine.
+struct DrawNeed {
+  Proposal proposal = Proposal::kDeterministic;
+  bool chain = false;  // at most one child per node
+};
+
 // Seed and sampling of the request, so that a drafter may guess with the target's own noise
-// (verification.md 2.4).
+// (verification.md 2.4), or draw as the verifier needs it.
 struct DraftNoise {
   uint64_t seed = 0;
-  float temperature = 0.0F;  // 0: greedy
+  float temperature = 0.0F;            // 0: greedy
+  DrawNeed need = {};                  // kDeterministic whenever the temperature is 0
+  const Sampling* sampling = nullptr;  // of the request, for draws; null: the temperature only
 };
 
 // The truth about a step, handed to the drafter after verification.
@@ -39,7 +48,8 @@ struct Observation {
 };
 
 // A cheap source of guesses for one sequence. The context is the caller's: all tokens so far, the
-// root last. Any proposal is legal, since the target's own sample decides (match verification).
+// root last. Any proposal is legal under match, since the target's own sample decides; ratio
+// verifiers need draws (DrawNeed), which only drafters with draws() can make.
 class Drafter {
  public:
   virtual ~Drafter() = default;
@@ -60,6 +70,17 @@ class Drafter {
   virtual void rewind(std::span<const int32_t> context) = 0;
 
   virtual std::unique_ptr<Drafter> fork() const = 0;
+
+  // The request is over. emitted[i] is 1 where the target wrote context[i]; a drafter may keep it
+  // for later requests.
+  virtual void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+    (void)context, (void)emitted;
+  }
+
+  // Whether children can come about as the verifier needs it.
+  virtual bool draws(const DrawNeed& need) const {
+    return need.proposal == Proposal::kDeterministic;
+  }
 
   virtual int32_t wanted_topk() const { return 0; }  // k of Observation::node_topk
 

@@ -6,54 +6,149 @@
 #include "base/error.h"
 #include "draft/combined.h"
 #include "draft/model_drafter.h"
-#include "draft/ngram.h"
 
 namespace forerun {
 namespace {
 
-using Make = std::unique_ptr<Drafter> (*)(const DraftResources& resources);
-
-// A drafter that can be named, and how one for a sequence is made.
+// A drafter that can be named: how what its sequences share is made, and one for a sequence.
 struct Entry {
   Method method;
   bool takes_path;
-  Make make;
+  void (*prepare)(DraftPart& part, DraftResources& resources);
+  std::unique_ptr<Drafter> (*make)(const DraftResources& resources, const std::string& tenant);
 };
+
+uint64_t fingerprint_of(const DraftResources& resources) {
+  return resources.tokenizer ? resources.tokenizer->fingerprint() : 0;
+}
+
+// Hands the drafter's section of the file that its option `state` names to `load`.
+template <typename Load>
+void read_state(DraftPart& part, const DraftResources& resources, Load&& load) {
+  const std::string path = part.settings.text("state", "");
+  if (!path.empty()) load(StateReader(path, fingerprint_of(resources)).section(part.name));
+}
 
 [[noreturn]] void miss(const char* name, const char* what) {
   throw Error(ErrorKind::kBadArgument,
               std::string("drafter '") + name + "' has no " + what + "; prepare() makes it");
 }
 
-std::unique_ptr<Drafter> make_ngram(const DraftResources&) {
-  return std::make_unique<NgramDrafter>();
+LookupOptions lookup_options(Settings& settings) {
+  LookupOptions options;
+  options.tree = settings.choice("mode", {"tree", "path"}) == "tree";
+  options.places = static_cast<int32_t>(settings.integer("places", options.places, 1, 1024));
+  return options;
 }
 
-std::unique_ptr<Drafter> make_recycle(const DraftResources& resources) {
+void prepare_ngram(DraftPart& part, DraftResources& resources) {
+  resources.ngram = lookup_options(part.settings);
+}
+
+std::unique_ptr<Drafter> make_ngram(const DraftResources& resources, const std::string&) {
+  return std::make_unique<LookupDrafter>(resources.ngram);
+}
+
+void prepare_suffix(DraftPart& part, DraftResources& resources) {
+  constexpr int64_t kBytes = int64_t{64} << 20;
+  resources.suffix = lookup_options(part.settings);
+  resources.suffix.prompts = part.settings.integer("prompts", 0, 0, 1) != 0;
+  const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
+  if (!resources.texts) resources.texts = std::make_shared<SharedTexts>(bytes);
+  read_state(part, resources, [&](ByteCursor in) { resources.texts->load(in, resources.vocab); });
+}
+
+std::unique_ptr<Drafter> make_suffix(const DraftResources& resources, const std::string& tenant) {
+  if (!resources.texts) miss("suffix", "shared texts");
+  return std::make_unique<LookupDrafter>(resources.suffix, resources.texts, tenant);
+}
+
+void prepare_recycle(DraftPart& part, DraftResources& resources) {
+  if (!resources.table) resources.table = std::make_shared<RecycleTable>(resources.vocab);
+  read_state(part, resources, [&](ByteCursor in) { resources.table->load(in); });
+}
+
+std::unique_ptr<Drafter> make_recycle(const DraftResources& resources, const std::string&) {
   if (!resources.table) miss("recycle", "table");
   return std::make_unique<RecycleDrafter>(resources.table);
 }
 
-std::unique_ptr<Drafter> make_model(const DraftResources& resources) {
+void prepare_trigram(DraftPart& part, DraftResources& resources) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  resources.trigram_explore =
+      static_cast<float>(part.settings.real("explore", TrigramDrafter::kExplore, 0.1, 4.0));
+  const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
+  if (!resources.trigrams) resources.trigrams = std::make_shared<TrigramTable>(bytes);
+  read_state(part, resources,
+             [&](ByteCursor in) { resources.trigrams->load(in, resources.vocab); });
+  if (const std::string corpus = part.settings.text("corpus", ""); !corpus.empty()) {
+    const auto store = Datastore::open(corpus, resources.vocab, fingerprint_of(resources));
+    store->check();
+    resources.trigrams->read_corpus(*store, store->size());
+  }
+}
+
+std::unique_ptr<Drafter> make_trigram(const DraftResources& resources, const std::string& tenant) {
+  if (!resources.trigrams) miss("trigram", "table");
+  return std::make_unique<TrigramDrafter>(resources.trigrams, resources.trigram_explore, tenant);
+}
+
+void prepare_retrieval(DraftPart& part, DraftResources& resources) {
+  const bool check = part.settings.integer("check", 1, 0, 1) != 0;
+  if (resources.datastore) return;
+  resources.datastore = Datastore::open(part.path, resources.vocab, fingerprint_of(resources));
+  if (check) resources.datastore->check();
+}
+
+std::unique_ptr<Drafter> make_retrieval(const DraftResources& resources, const std::string&) {
+  if (!resources.datastore) miss("retrieval", "datastore");
+  return std::make_unique<RetrievalDrafter>(resources.datastore);
+}
+
+void prepare_model(DraftPart&, DraftResources& resources) {
+  make_policy(resources.policy, resources.top_k, resources.policy_options);
+}
+
+std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {
   if (!resources.model) miss("model", "model");
   return std::make_unique<ModelDrafter>(
-      resources.model, make_policy(resources.policy, resources.top_k), resources.context);
+      resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.context);
 }
 
 constexpr Entry kEntries[] = {
     {{"ngram", "copies what followed the last tokens earlier in the text (prompt lookup)",
       "Prompt Lookup Decoding"},
      false,
+     prepare_ngram,
      make_ngram},
+    {{"suffix", "what followed the last tokens in this text and in earlier answers, by frequency",
+      "arXiv 2411.04975"},
+     false,
+     prepare_suffix,
+     make_suffix},
     {{"recycle", "walks the target's own earlier rankings of successors (Token Recycling)",
       "arXiv 2408.08696"},
      false,
+     prepare_recycle,
      make_recycle},
-    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192"},
+    {{"trigram", "walks what followed the last two tokens, learnt from texts and rankings (ADED)",
+      "arXiv 2407.12021"},
+     false,
+     prepare_trigram,
+     make_trigram},
+    {{"retrieval", "what follows the last tokens in a datastore of texts: retrieval:PATH (REST)",
+      "arXiv 2311.08252"},
      true,
+     prepare_retrieval,
+     make_retrieval},
+    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192", true,
+      true},
+     true,
+     prepare_model,
      make_model},
 };
-constexpr const char* kAuto[] = {"ngram", "recycle"};
+constexpr const char* kAuto[] = {"suffix", "trigram"};
 
 constexpr auto kMethods = [] {
   std::array<Method, std::size(kEntries)> methods{};
@@ -151,17 +246,39 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options) {
 }
 
 void DraftResources::prepare(DraftPlan& plan) {
-  if (plan.find("recycle") != nullptr && !table) table = std::make_shared<RecycleTable>(vocab);
-  if (plan.find("model") != nullptr) make_policy(policy, top_k);  // refuses an unknown one early
-  for (const DraftPart& part : plan.parts) part.settings.done();
+  for (DraftPart& part : plan.parts) {
+    const Entry* entry = find_entry(part.name);
+    if (entry == nullptr) fail("unknown drafter '" + part.name + "'");
+    entry->prepare(part, *this);
+    part.settings.done();
+  }
 }
 
-std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources) {
+void DraftResources::save(const std::string& path) const {
+  if (!texts && !table && !trigrams) {
+    throw Error(
+        ErrorKind::kBadArgument,
+        "no drafter in use learns anything that could be saved; suffix, recycle and trigram do");
+  }
+  StateWriter out(fingerprint_of(*this));
+  const auto section = [&out](const char* name, const auto& learnt) {
+    if (!learnt) return;
+    out.begin_section(name);
+    learnt->save(out);
+  };
+  section("suffix", texts);
+  section("recycle", table);
+  section("trigram", trigrams);
+  out.write(path);
+}
+
+std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources,
+                                      const std::string& tenant) {
   std::vector<std::unique_ptr<Drafter>> drafters;
   for (const DraftPart& part : plan.parts) {
     const Entry* entry = find_entry(part.name);
     if (entry == nullptr) fail("unknown drafter '" + part.name + "'");
-    drafters.push_back(entry->make(resources));
+    drafters.push_back(entry->make(resources, tenant));
   }
   if (drafters.empty()) return nullptr;
   if (drafters.size() == 1) return std::move(drafters.front());

@@ -9,8 +9,12 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "draft/drafter.h"
+#include "draft/lookup.h"
 #include "draft/recycle.h"
+#include "draft/retrieval.h"
+#include "draft/trigram.h"
 #include "model/model.h"
+#include "text/tokenizer.h"
 
 namespace forerun {
 
@@ -40,16 +44,30 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 struct DraftResources {
   std::shared_ptr<const Model> model;   // of "model"
   std::shared_ptr<RecycleTable> table;  // of "recycle"
+  std::shared_ptr<SharedTexts> texts;   // of "suffix"
+  LookupOptions ngram, suffix;
+  std::shared_ptr<const Datastore> datastore;  // of "retrieval"
+  std::shared_ptr<TrigramTable> trigrams;      // of "trigram"
+  float trigram_explore = TrigramDrafter::kExplore;
   int32_t vocab = 0;
-  int32_t context = 0;             // positions of a sequence
-  std::string policy = "dynamic";  // of "model": a name of policy_methods()
-  int32_t top_k = 8;               // of the dynamic policy
+  int32_t context = 0;           // positions of a sequence
+  std::string policy = "auto";   // of "model": a name of policy_methods()
+  MethodOptions policy_options;  // "POLICY.key" -> value
+  int32_t top_k = 8;             // children of a node, where the policy has no such option
 
-  // Makes what the plan needs and reads its options; Error(kBadArgument) for a wrong one.
+  std::shared_ptr<const Tokenizer> tokenizer;  // whose vocabulary saved states must have
+
+  // Makes what the plan needs and reads its options; Error(kBadArgument) for a wrong one,
+  // Error(kBadFile) for a file that does not fit.
   void prepare(DraftPlan& plan);
+  // What the drafters have learnt so far, for their option `state`. Error(kBadArgument) when none
+  // of them learns or the file cannot be written.
+  void save(const std::string& path) const;
 };
 
-// nullptr for an empty plan. Error(kBadArgument) for a resource that is missing.
-std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources);
+// nullptr for an empty plan. tenant: whose earlier texts may be used and get to know this one.
+// Error(kBadArgument) for a resource that is missing.
+std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources,
+                                      const std::string& tenant = "");
 
 }  // namespace forerun

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/dice.h"
 #include "base/math.h"
 #include "base/random.h"
 
@@ -70,8 +71,8 @@ void ModelDrafter::keep_common_prefix(std::span<const int32_t> context) {
 }
 
 void ModelDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
-  (void)truth;
   keep_true_guesses(context);
+  if (truth.tree != nullptr) policy_->observe(truth);
 }
 
 // Commits the rows of the root and of the guesses that are now part of the context before its new
@@ -108,7 +109,15 @@ void ModelDrafter::propose(std::span<const int32_t> context, const Budget& budge
   limited.max_depth = std::min(budget.max_depth, room);
 
   const Clock::time_point start = Clock::now();
-  grower_.grow(*policy_, *this, limited, kMaxLevels, DraftSource::kModel, tree);
+  if (const SlotRules* slots = policy_->slots(noise.need)) {
+    StepDice dice(noise.seed, static_cast<int64_t>(context.size()), NoiseStream::kDraft,
+                  NoiseStream::kDraft);
+    const SlotGrower::Task task{limited, kMaxLevels, noise.need.proposal, DraftSource::kModel,
+                                &policy_->stop()};
+    slot_grower_.grow(*slots, *this, task, dice, tree);
+  } else if (noise.need.proposal == Proposal::kDeterministic) {
+    grower_.grow(*policy_, *this, limited, kMaxLevels, DraftSource::kModel, tree);
+  }
   if (!prefill && tree.drafted() > 0) {
     const int32_t levels = grown_.max_depth() + 1;
     move_average(level_ms_, milliseconds_since(start) / levels);
@@ -120,6 +129,10 @@ void ModelDrafter::propose(std::span<const int32_t> context, const Budget& budge
 double ModelDrafter::expected_ms(int32_t nodes) const {
   const double levels = std::clamp(levels_per_node_ * nodes, 1.0, double{kMaxLevels});
   return nodes > 0 ? level_ms_ * levels : 0.0;
+}
+
+bool ModelDrafter::draws(const DrawNeed& need) const {
+  return need.proposal == Proposal::kDeterministic || policy_->slots(need) != nullptr;
 }
 
 bool ModelDrafter::pays(double reach, const Budget& budget) const {
@@ -179,13 +192,21 @@ void ModelDrafter::read_candidates(const Forward& out, int32_t first, int32_t ro
                           std::span(logits_).subspan(begin, count));
 }
 
+void ModelDrafter::law(std::span<const Guess> pool, int32_t node, TokenLaw& q) {
+  (void)pool;
+  const size_t count = static_cast<size_t>(candidates_);
+  const size_t row = static_cast<size_t>(grown_of_[node]) * count;
+  law_.make(std::span(ids_).subspan(row, count), std::span(logits_).subspan(row, count),
+            noise_.temperature > 0.0F ? noise_.temperature : 1.0F, noise_.sampling, q);
+}
+
 void ModelDrafter::children(std::span<const Guess> pool, int32_t node, int32_t width,
                             std::vector<Guess>& children) {
   const size_t row = static_cast<size_t>(grown_of_[node]) * static_cast<size_t>(candidates_);
   const std::span<const int32_t> ids =
       std::span(ids_).subspan(row, static_cast<size_t>(candidates_));
   const std::span<const float> logits = std::span(logits_).subspan(row, ids.size());
-  const bool noisy = noise_.temperature > 0.0F;
+  const bool warm = noise_.temperature > 0.0F, noisy = warm && policy_->shares_noise();
   const int64_t position = static_cast<int64_t>(context_.size()) + pool[node].depth;
   sums_.resize(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -193,9 +214,8 @@ void ModelDrafter::children(std::span<const Guess> pool, int32_t node, int32_t w
     sums_[i] = relative > -std::numeric_limits<float>::infinity()
                    ? relative
                    : std::numeric_limits<float>::lowest();
-    if (noisy) {
-      sums_[i] = sums_[i] / noise_.temperature + gumbel_noise(noise_.seed, position, ids[i]);
-    }
+    if (warm) sums_[i] /= noise_.temperature;
+    if (noisy) sums_[i] += gumbel_noise(noise_.seed, position, ids[i]);
   }
   order_.resize(ids.size());
   std::iota(order_.begin(), order_.end(), 0);

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "draft/draft_law.h"
 #include "draft/drafter.h"
+#include "draft/slot_grower.h"
 #include "draft/tree_policy.h"
 #include "model/batch.h"
 #include "model/kv_cache.h"
@@ -20,7 +22,8 @@ namespace forerun {
 // temperature 0 children are the most likely tokens and the score is their probability q. Above,
 // children are the best of log q / T + G with the target's own noise G of the same (seed, position,
 // token), so that the two agree more often (verification.md 2.4); the score is the softmax of the
-// leading sums. Only the kCandidates most likely tokens of a row are considered.
+// leading sums. Where the verifier needs draws, children are drawn from q with noise of their own,
+// as the policy says. Only the kCandidates most likely tokens of a row are considered.
 class ModelDrafter final : public Drafter, private ChildSource {
  public:
   static constexpr int32_t kCandidates = 64;
@@ -39,6 +42,7 @@ class ModelDrafter final : public Drafter, private ChildSource {
   void rewind(std::span<const int32_t> context) override;
   std::unique_ptr<Drafter> fork() const override;
   double expected_ms(int32_t nodes) const override;
+  bool draws(const DrawNeed& need) const override;
 
   int32_t cached() const { return cache_.length(); }  // tokens whose rows are committed
 
@@ -47,6 +51,7 @@ class ModelDrafter final : public Drafter, private ChildSource {
   void open(std::span<const Guess> pool, std::span<const int32_t> frontier) override;
   void children(std::span<const Guess> pool, int32_t node, int32_t width,
                 std::vector<Guess>& children) override;
+  void law(std::span<const Guess> pool, int32_t node, TokenLaw& q) override;
   bool pays(double reach, const Budget& budget) const override;
   int32_t most_nodes() const override { return kMaxBeam; }
 
@@ -63,6 +68,8 @@ class ModelDrafter final : public Drafter, private ChildSource {
   KvCache cache_;
   Batch batch_;
   TreeGrower grower_;
+  SlotGrower slot_grower_;
+  DraftLaw law_;
 
   std::vector<int32_t> tokens_;  // whose rows are committed
   DraftTree grown_;              // nodes whose rows lie in the scratch slots

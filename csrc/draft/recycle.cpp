@@ -73,6 +73,33 @@ std::array<float, RecycleTable::kRanks> RecycleTable::rates() const {
   return out;
 }
 
+void RecycleTable::save(StateWriter& out) const {
+  out.put(vocab_);
+  out.put(kRanks);
+  for (size_t i = 0; i < static_cast<size_t>(vocab_) * kRanks; ++i)
+    out.put(cells_[i].load(kRelaxed));
+  for (const auto& count : counts_) out.put(count.load(kRelaxed));
+}
+
+void RecycleTable::load(ByteCursor in) {
+  const auto vocab = in.read<int32_t>("vocabulary");
+  const auto ranks = in.read<int32_t>("ranks");
+  if (vocab != vocab_ || ranks != kRanks) {
+    in.fail(std::to_string(ranks) + " ranks of " + std::to_string(vocab) + " tokens, expected " +
+            std::to_string(kRanks) + " of " + std::to_string(vocab_));
+  }
+  const size_t cells = static_cast<size_t>(vocab_) * kRanks;
+  in.check_count(cells + counts_.size(), sizeof(int32_t), "cells");
+  for (size_t i = 0; i < cells; ++i) {
+    const auto id = in.read<int32_t>("cell");
+    if (id < -1 || id >= vocab_)
+      in.fail("token " + std::to_string(id) + " is not in the vocabulary");
+    cells_[i].store(id, kRelaxed);
+  }
+  for (auto& count : counts_) count.store(std::min(in.read<uint32_t>("count"), kForget), kRelaxed);
+  if (in.remaining() > 0) in.fail("bytes after the end");
+}
+
 RecycleDrafter::RecycleDrafter(std::shared_ptr<RecycleTable> table)
     : table_(std::move(table)), policy_(table_->rates()) {}
 

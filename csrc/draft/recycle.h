@@ -10,7 +10,8 @@
 #include <vector>
 
 #include "draft/drafter.h"
-#include "draft/tree_policy.h"
+#include "draft/shape_policies.h"
+#include "draft/state_file.h"
 
 namespace forerun {
 
@@ -33,6 +34,9 @@ class RecycleTable {
             int32_t successor);  // into the first free rank, unless it is there already
   void count(int32_t rank);      // the truth had this rank; kRanks: it was not in the row
   std::array<float, kRanks> rates() const;  // measured on top of a prior
+
+  void save(StateWriter& out) const;
+  void load(ByteCursor in);  // Error(kBadFile) for what no table could have saved
 
  private:
   std::atomic<int32_t>& cell(int32_t token, int32_t rank) const {

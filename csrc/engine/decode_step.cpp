@@ -70,7 +70,8 @@ const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
       const Budget budget{std::min(allowed.max_nodes, row_limit - 1),
                           std::min(allowed.max_depth, longest), allowed.min_value,
                           allowed.tokens_per_ms};
-      const DraftNoise noise{sampler.seed(), sampler.sampling().temperature};
+      const DraftNoise noise{sampler.seed(), sampler.sampling().temperature,
+                             sampler.greedy() ? DrawNeed{} : engine->need, &sampler.sampling()};
       drafter->propose(tokens, budget, noise, tree);
       controller.fit(engine->costs, milliseconds_since(start), tree);
     }

@@ -25,10 +25,20 @@ struct Completion {
   Stats stats;
 };
 
+// One of several continuations.
+struct Alternative {
+  std::string text;             // valid UTF-8
+  std::vector<int32_t> tokens;  // an end token included
+  double score = 0.0;           // sum of the shared log-probabilities; not the model's own
+  std::string finish_reason;    // "stop" or "length"
+};
+
 struct EngineInfo {
   std::string architecture, path, draft, backend;
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
   int32_t vocab = 0, context = 0, threads = 0;
+  std::string kv_type;
+  int64_t kv_bytes_per_token = 0;  // keys and values of one position
 };
 
 // Loaded models and their back ends. Thread-safe: steps of several threads take turns. Errors are
@@ -43,8 +53,14 @@ class FORERUN_API Engine {
   Completion generate(std::string_view prompt, const GenerateOptions& options = {});
   Completion generate(std::span<const int32_t> prompt, const GenerateOptions& options = {});
 
-  // A timeline of its own. `logprobs` as in GenerateOptions.
-  Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1);
+  // `count` short continuations from one pass each token, best first, for autocompletion
+  // (Superposed Decoding). Not what the model would write: the continuations share their keys and
+  // values. Error(kBadArgument) for an empty prompt or an option out of range.
+  std::vector<Alternative> complete_many(std::string_view prompt, const ManyOptions& options = {});
+
+  // A timeline of its own. `logprobs` and `tenant` as in GenerateOptions.
+  Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1,
+                  const std::string& tenant = "");
 
   // One step of several sessions in one forward; each gets what its own step() would have given.
   std::vector<StepResult> step(std::span<Session* const> sessions);
@@ -61,6 +77,10 @@ class FORERUN_API Engine {
 
   EngineInfo info() const;
   Stats stats() const;  // of all requests so far
+
+  // What the drafters have learnt so far, for their option `state` (suffix, recycle, trigram). The
+  // file holds text of earlier requests. Error(kBadArgument) when nothing could be saved.
+  void save_drafts(const std::string& path) const;
 
   // Milliseconds of target forwards of `rows` tree rows after `context` tokens; of the prefill of
   // `tokens` tokens.

@@ -5,12 +5,21 @@
 
 #include "backend/profiler.h"
 
+#include "engine/draw_need.h"
+
 namespace forerun {
 namespace {
 
 constexpr size_t kTraceSpans = 1 << 18;  // some hundred steps of a large model
 constexpr int32_t kFallbackContext =
     4096;  // when the file does not say what the model was trained for
+
+DType kv_type_of(const std::string& name) {
+  if (name == "f16") return DType::kF16;
+  if (name == "f32") return DType::kF32;
+  if (name == "q8_0") return DType::kQ8_0;
+  throw Error(ErrorKind::kBadArgument, "kv_type is '" + name + "', expected f16, f32 or q8_0");
+}
 
 void check(const EngineOptions& options) {
   const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
@@ -52,6 +61,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   make_verifier(options.verify,
                 options.method_options);  // what is wrong is refused before the load
   make_policy(options.policy, draft_shared.top_k);
+  const DType kv_type = kv_type_of(options.kv_type);
   auto device = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
   if (options.profile) {
     recorder = std::make_shared<TraceRecorder>(kTraceSpans);
@@ -67,8 +77,9 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
                     " tokens, the model only " + std::to_string(target->config().vocab) + " rows");
   }
   context = choose_context(options, *target);
-  prefixes =
-      std::make_unique<PrefixStore>(options.prefix_cache_bytes / target->kv_layout().page_bytes());
+  kv_layout = target->kv_layout(kv_type);
+  backend->check_kv(kv_layout);
+  prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
   workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows);
   controller = Controller({options.max_draft, options.fixed_draft});
   if (!draft_plan.empty()) {
@@ -80,8 +91,10 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
 
 void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
+  draft_shared.tokenizer = tokenizer;
   draft_shared.context = context;
   draft_shared.policy = options.policy;
+  draft_shared.policy_options = options.method_options;
   if (const DraftPart* part = draft_plan.find("model")) {
     const auto file = open_checkpoint(part->path);
     const auto draft_tokenizer = load_tokenizer(*file);
@@ -92,6 +105,8 @@ void EngineState::load_draft() {
     draft_shared.model = Model::load(file, backend);
   }
   draft_shared.prepare(draft_plan);
+  need = agree_on_draws(*make_verifier(options.verify, options.method_options),
+                        *make_drafter(draft_plan, draft_shared), options.draft, options.policy);
 }
 
 Forward EngineState::forward() {

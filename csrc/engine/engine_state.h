@@ -39,9 +39,11 @@ struct EngineState {
   std::shared_ptr<TraceRecorder> recorder;  // null unless the options ask for a profile
   std::shared_ptr<Backend> backend;
   std::shared_ptr<const Model> target;
+  KvLayout kv_layout;  // of the target's caches
   int32_t context = 0;
   DraftPlan draft_plan;         // which drafters a session gets
   DraftResources draft_shared;  // what they share
+  DrawNeed need;                // of the verifier, at temperatures above 0
   std::unique_ptr<PrefixStore> prefixes;
 
   std::mutex step_mutex;

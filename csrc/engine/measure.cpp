@@ -70,7 +70,7 @@ void check_range(const char* name, int32_t value, int32_t low, int32_t high) {
 }  // namespace
 
 void EngineState::measure_costs() {
-  KvCache cache(*backend, target->kv_layout(), context);
+  KvCache cache(*backend, kv_layout, context);
   fill(*this, cache, std::min(context / 2, 32));
   for (const int32_t rows : {1, 2, 4, 8, 16, 32}) {
     const DraftTree tree = filler_tree(*this, rows);
@@ -85,7 +85,7 @@ std::vector<double> Engine::measure_verify(int32_t rows, int32_t context, int32_
   check_range("context", context, 0, state_->context - rows);
   check_range("repeats", repeats, 1, 100000);
   const std::lock_guard lock(state_->step_mutex);
-  KvCache cache(*state_->backend, state_->target->kv_layout(), state_->context);
+  KvCache cache(*state_->backend, state_->kv_layout, state_->context);
   fill(*state_, cache, context);
   const DraftTree tree = filler_tree(*state_, rows);
   forward_tree_ms(*state_, cache, tree);
@@ -100,7 +100,7 @@ std::vector<double> Engine::measure_prefill(int32_t tokens, int32_t repeats) {
   const std::lock_guard lock(state_->step_mutex);
   std::vector<double> times(static_cast<size_t>(repeats));
   for (double& time : times) {
-    KvCache cache(*state_->backend, state_->target->kv_layout(), state_->context);
+    KvCache cache(*state_->backend, state_->kv_layout, state_->context);
     time = time_ms([&] { fill(*state_, cache, tokens); });
   }
   return times;

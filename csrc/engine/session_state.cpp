@@ -7,15 +7,16 @@
 namespace forerun {
 
 SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling,
-                           uint64_t seed, int32_t logprobs)
+                           uint64_t seed, int32_t logprobs, const std::string& tenant)
     : engine(std::move(shared)),
-      cache(*engine->backend, engine->target->kv_layout(), engine->context),
+      cache(*engine->backend, engine->kv_layout, engine->context),
       sampler(sampling, seed, engine->target->config().vocab),
       verifier(make_verifier(engine->options.verify, engine->options.method_options)),
-      drafter(make_drafter(engine->draft_plan, engine->draft_shared)),
+      drafter(make_drafter(engine->draft_plan, engine->draft_shared, tenant)),
       controller(engine->controller),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
+  stats.lossy = !verifier->lossless();
   controller.reserve();
 }
 
@@ -120,6 +121,7 @@ void SessionState::finish() {
   engine->prefixes->save(tokens, cache);
   engine->controller = controller;
   engine->stats.add(stats);
+  if (drafter) drafter->finish(tokens, emitted);
 }
 
 }  // namespace forerun

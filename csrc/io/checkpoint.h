@@ -64,6 +64,10 @@ class FORERUN_API Checkpoint {
 
   int64_t file_bytes() const { return file_bytes_; }
 
+  // Gives back the memory of a tensor that has been copied elsewhere; it can still be read, from
+  // the file again.
+  virtual void drop(const TensorSource&) const {}
+
  protected:
   Checkpoint(CheckpointFormat format, std::string path) : format_(format), path_(std::move(path)) {}
   void index_tensors();  // builds the name index; Error(kBadFile) on a duplicate name

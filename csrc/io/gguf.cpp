@@ -87,6 +87,8 @@ class GgufFile final : public Checkpoint {
     index_tensors();
   }
 
+  void drop(const TensorSource& tensor) const override { file_->drop(tensor.bytes); }
+
  private:
   static void read_version(ByteCursor& cursor);
   void refuse_a_part(ByteCursor& cursor) const;

@@ -157,6 +157,10 @@ class HfFolder final : public Checkpoint {
     index_tensors();
   }
 
+  void drop(const TensorSource& tensor) const override {
+    for (const auto& file : files_) file->drop(tensor.bytes);
+  }
+
  private:
   std::string in_folder(std::string_view name) const { return (path_ + "/").append(name); }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <system_error>
 
 #include "base/error.h"
@@ -66,6 +67,15 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
     ASAN_POISON_MEMORY_REGION(tail_of(bytes).data(), tail_of(bytes).size());
   }
   return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
+}
+
+void MappedFile::drop(std::span<const std::byte> part) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto start = reinterpret_cast<uintptr_t>(bytes_.data());
+  const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;
+  if (begin < start || end > start + bytes_.size() || begin >= end) return;
+  ::madvise(const_cast<std::byte*>(bytes_.data()) + (begin - start), end - begin, MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() {

@@ -21,6 +21,10 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::string& path() const { return path_; }
 
+  // Gives the memory under whole pages of `part` back to the system; they come from the file again
+  // when they are read. Does nothing for bytes of another file.
+  void drop(std::span<const std::byte> part) const;
+
  private:
   MappedFile(std::string path, std::span<const std::byte> bytes)
       : path_(std::move(path)), bytes_(bytes) {}

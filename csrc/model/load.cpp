@@ -26,12 +26,13 @@ class ModelLoader {
     for (const TensorSource& tensor : model_->checkpoint_->tensors()) {
       total_bytes_ += static_cast<int64_t>(tensor.bytes.size());
     }
+    // the largest matrix first: while it is packed, its pages of the file are in memory too
+    model_->head_ = linear(c.tied_head ? "token_embd" : "output", c.vocab, c.width);
     model_->layers_.resize(static_cast<size_t>(c.layers));
     model_->all_layers_.resize(model_->layers_.size());
     std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
     for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
     model_->final_norm_ = vector("output_norm.weight", c.width);
-    model_->head_ = linear(c.tied_head ? "token_embd" : "output", c.vocab, c.width);
     if (progress_) progress_(1.0);
     return std::shared_ptr<const Model>(std::move(model_));
   }
@@ -132,6 +133,7 @@ class ModelLoader {
 
   void report(const TensorSource& tensor) {
     done_bytes_ += static_cast<int64_t>(tensor.bytes.size());
+    model_->checkpoint_->drop(tensor);  // or the model would be in memory twice
     if (progress_) progress_(static_cast<double>(done_bytes_) / static_cast<double>(total_bytes_));
   }
 

@@ -128,7 +128,7 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
   }
   start(batch, run, w);
 
-  const AttentionBatch attention = batch.attention(kv_layout());
+  const AttentionBatch attention = batch.attention();
   for (const int32_t i : run.layers) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     attention_block(layer, i, attention, rows, w);

@@ -59,7 +59,9 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   Backend& backend() const { return *backend_; }
-  KvLayout kv_layout() const { return {config_.layers, config_.kv_heads, config_.head_dim}; }
+  KvLayout kv_layout(DType type = DType::kF16) const {
+    return {config_.layers, config_.kv_heads, config_.head_dim, type};
+  }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
   int64_t parameters() const { return parameters_; }
 
@@ -67,6 +69,9 @@ class Model {
   // kBadArgument for a token outside the vocabulary or more rows than the workspace holds.
   Forward forward(const Batch& batch, Workspace& workspace) const {
     return forward(batch, workspace, {all_layers_, nullptr});
+  }
+  Forward forward_from(const Tensor& start, const Batch& batch, Workspace& workspace) const {
+    return forward(batch, workspace, {all_layers_, &start});
   }
   Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
 

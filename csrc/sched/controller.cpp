@@ -135,6 +135,7 @@ void Controller::fit(const CostModel& costs, double draft_ms, DraftTree& tree) {
   }
   calibrated_values(tree);
   if (draft_ms > 0.0) learn_profile(tree.drafted());
+  if (tree.sampled()) return;  // its size was decided before its nodes were drawn
   const DraftMs spent = [draft_ms](int32_t) { return draft_ms; };
   const int32_t most = affordable(costs, spent, std::min(tree.drafted(), limits_.max_nodes));
   int32_t nodes = 0;

@@ -53,8 +53,9 @@ class Controller {
   void reserve();  // scratch, which copies do not inherit, so that steps do not allocate
 
   Allowance allowance(const CostModel& costs, int32_t room,
-                      const DraftMs& draft_ms);                        // room: longest useful path
-  void fit(const CostModel& costs, double draft_ms, DraftTree& tree);  // prunes to the best n
+                      const DraftMs& draft_ms);  // room: longest useful path
+  void fit(const CostModel& costs, double draft_ms,
+           DraftTree& tree);  // prunes to the best n, not draws
   // After every step, plain ones too: the tree that was verified and its accepted path.
   void observe(const CostModel& costs, const DraftTree& tree, std::span<const int32_t> path,
                double draft_ms);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "io/file_error.h"
 #include "text/bpe_tokenizer.h"
 #include "text/vocabulary.h"
@@ -43,6 +44,16 @@ bool Tokenizer::is_special(int32_t token) const {
 
 bool Tokenizer::is_end(int32_t token) const {
   return std::binary_search(end_tokens_.begin(), end_tokens_.end(), token);
+}
+
+uint64_t Tokenizer::fingerprint() const {
+  size_t rows = special_.size();
+  while (rows > 0 && special_[rows - 1] == kPadding) --rows;
+  uint64_t hash = rows;
+  for (size_t token = 0; token < rows; ++token) {
+    hash = hash_bytes(token_bytes(static_cast<int32_t>(token), true), hash);
+  }
+  return hash;
 }
 
 std::string Tokenizer::difference(const Tokenizer& other) const {

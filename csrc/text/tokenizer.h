@@ -55,6 +55,9 @@ class FORERUN_API Tokenizer {
   // reason why not. Padding rows at the end of either vocabulary do not count.
   std::string difference(const Tokenizer& other) const;
 
+  // Equal for vocabularies without a difference(); files that hold token ids carry it.
+  uint64_t fingerprint() const;
+
   virtual bool strips_leading_space() const { return false; }
 
  protected:

@@ -20,6 +20,10 @@ void DraftTree::reset(int32_t root_token) {
   depth_.assign(1, 0);
   score_.assign(1, 1.0F);
   source_.assign(1, DraftSource::kRoot);
+  laws_.clear();
+  law_tokens_.clear();
+  law_q_.clear();
+  draws_.clear();
 }
 
 void DraftTree::reserve(int32_t nodes) {
@@ -32,12 +36,14 @@ void DraftTree::reserve(int32_t nodes) {
   renumbered_.reserve(count);
 }
 
-int32_t DraftTree::add(int32_t parent, int32_t token, float score, DraftSource source) {
-  if (parent < 0 || parent >= size()) {
-    throw Error(ErrorKind::kBadArgument, "draft tree: parent " + std::to_string(parent) +
-                                             " is not one of its " + std::to_string(size()) +
-                                             " nodes");
-  }
+void DraftTree::check_parent(int32_t parent) const {
+  if (parent >= 0 && parent < size()) return;
+  throw Error(ErrorKind::kBadArgument, "draft tree: parent " + std::to_string(parent) +
+                                           " is not one of its " + std::to_string(size()) +
+                                           " nodes");
+}
+
+int32_t DraftTree::append(int32_t parent, int32_t token, float score, DraftSource source) {
   const float clamped = score > 0.0F ? std::min(score, 1.0F) : 0.0F;  // NaN fails the comparison
   const int32_t existing = child_with(parent, token);
   if (existing >= 0) {
@@ -50,6 +56,16 @@ int32_t DraftTree::add(int32_t parent, int32_t token, float score, DraftSource s
   score_.push_back(clamped);
   source_.push_back(source);
   return size() - 1;
+}
+
+int32_t DraftTree::add(int32_t parent, int32_t token, float score, DraftSource source) {
+  check_parent(parent);
+  if (find_law(parent) != nullptr) {
+    throw Error(ErrorKind::kBadArgument,
+                "draft tree: the children of node " + std::to_string(parent) +
+                    " are drawn; one that was not drawn cannot stand among them");
+  }
+  return append(parent, token, score, source);
 }
 
 int32_t DraftTree::child_with(int32_t node, int32_t token) const {
@@ -74,6 +90,12 @@ void DraftTree::keep_only(std::span<const uint8_t> keep) {
       throw Error(ErrorKind::kBadArgument, "draft tree: keep_only keeps node " + std::to_string(i) +
                                                " without its parent " + std::to_string(parent_[i]));
     }
+  }
+  if (sampled()) {
+    if (std::find(keep.begin(), keep.end(), 0) == keep.end()) return;
+    throw Error(ErrorKind::kBadArgument,
+                "draft tree: its nodes are draws; dropping some afterwards would bias the text, so "
+                "the size is to be decided before they are drawn");
   }
   renumbered_.resize(keep.size());
   int32_t kept = 0;

@@ -55,6 +55,11 @@ void TreePruner::fuse(const DraftTree& other, DraftTree& tree) {
                                              " into one with root token " +
                                              std::to_string(tree.token()[DraftTree::kRoot]));
   }
+  if (other.sampled() || tree.sampled()) {
+    throw Error(ErrorKind::kBadArgument,
+                "draft tree: a tree whose nodes are draws cannot be fused with another; the order "
+                "and the law of its draws would be lost");
+  }
   node_of_.resize(static_cast<size_t>(other.size()));
   node_of_[DraftTree::kRoot] = DraftTree::kRoot;
   for (int32_t node = 1; node < other.size(); ++node) {

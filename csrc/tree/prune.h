@@ -12,7 +12,7 @@ namespace forerun {
 // scores along its path: the probability that it is accepted, if the scores are calibrated
 // (EAGLE-2, OPT-Tree). Order: larger value first, ties to the lower index. A parent's value is
 // never smaller and its index is lower, so every prefix of the order is closed under parents, with
-// ties too. Scratch is reused.
+// ties too. Trees whose nodes are draws are refused (tree/draft_tree.h). Scratch is reused.
 class TreePruner {
  public:
   void reserve(int32_t nodes);  // scratch, so that trees of up to so many nodes do not allocate

@@ -68,6 +68,18 @@ void Sampler::push(int32_t token, bool output) {
   if (output) ++output_occurrences_[token];
 }
 
+void Sampler::pop(int32_t token) {
+  if (!sampling_.penalizes()) return;
+  --output_occurrences_[token];
+  if (--occurrences_[token] == 0) seen_.pop_back();  // it was the last to be seen first
+}
+
+void Sampler::check_row(std::span<const float> logits) const {
+  if (static_cast<int64_t>(logits.size()) == vocab_) return;
+  throw Error(ErrorKind::kBadArgument, "sampler: a row of " + std::to_string(logits.size()) +
+                                           " logits for a vocabulary of " + std::to_string(vocab_));
+}
+
 void Sampler::clear_history() {
   for (const int32_t token : seen_) occurrences_[token] = output_occurrences_[token] = 0;
   seen_.clear();
@@ -104,21 +116,8 @@ int32_t Sampler::sample_unranked(std::span<const float> row, int32_t best, int64
   return winner;
 }
 
-int32_t Sampler::sample(std::span<const float> logits, int64_t position) {
-  if (static_cast<int64_t>(logits.size()) != vocab_) {
-    throw Error(ErrorKind::kBadArgument, "sampler: a row of " + std::to_string(logits.size()) +
-                                             " logits for a vocabulary of " +
-                                             std::to_string(vocab_));
-  }
-  const std::span<const float> row = adjusted(logits);
-  const int32_t best = best_token(row);
+bool Sampler::filter(std::span<const float> row, int32_t best) {
   const float temperature = sampling_.temperature;
-  if (greedy() || !std::isfinite(row[best])) return best;
-  if (sampling_.top_k == 0 || sampling_.top_k >= vocab_) {
-    return sample_unranked(row, best, position);
-  }
-
-  const GumbelDraw draw{temperature, seed_, position};
   const bool top_k = sampling_.top_k > 0 && sampling_.top_k < vocab_;
   const bool top_p = sampling_.top_p < 1.0F;
   if (top_k) {
@@ -139,10 +138,47 @@ int32_t Sampler::sample(std::span<const float> logits, int64_t position) {
         if (!fails(id)) kept_.push_back(id);
       }
     }
-  } else if (!top_k && !top_p) {
-    return draw.among_all(row, best);
+    return true;
   }
-  return draw.among(row, kept_, best);
+  return top_k || top_p;
+}
+
+int32_t Sampler::sample(std::span<const float> logits, int64_t position) {
+  check_row(logits);
+  const std::span<const float> row = adjusted(logits);
+  const int32_t best = best_token(row);
+  if (greedy() || !std::isfinite(row[best])) return best;
+  const bool ranked = sampling_.top_k > 0 && sampling_.top_k < vocab_;
+  if (!ranked) return sample_unranked(row, best, position);
+  filter(row, best);
+  return GumbelDraw{sampling_.temperature, seed_, position}.among(row, kept_, best);
+}
+
+void Sampler::distribution(std::span<const float> logits, TokenLaw& law) {
+  check_row(logits);
+  const std::span<const float> row = adjusted(logits);
+  const int32_t best = best_token(row);
+  law.clear();
+  if (greedy() || !std::isfinite(row[best])) {
+    law.tokens.push_back(best);
+    law.probability.push_back(1.0);
+    return;
+  }
+  const auto weight = [&](int32_t id) {
+    const float z = scaled(row[id], row[best], sampling_.temperature);
+    return z > -std::numeric_limits<float>::infinity() ? exact_exp(z) : 0.0;  // NaN too
+  };
+  if (filter(row, best)) {
+    law.tokens = kept_;
+    std::sort(law.tokens.begin(), law.tokens.end());
+    for (const int32_t id : law.tokens) law.probability.push_back(weight(id));
+  } else {
+    law.probability.resize(row.size());
+    for (int32_t id = 0; id < vocab_; ++id) law.probability[id] = weight(id);
+  }
+  double total = 0.0;
+  for (const double p : law.probability) total += p;
+  for (double& p : law.probability) p /= total;
 }
 
 }  // namespace forerun

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/sampling.h"
+#include "base/token_law.h"
 
 namespace forerun {
 
@@ -23,18 +24,25 @@ class Sampler {
   // History for the penalties. `output` false: tokens of the prompt. Error(kBadArgument) for a
   // token outside the vocabulary.
   void push(int32_t token, bool output = true);
-  void clear_history();  // before the tokens that are left after a rewind are pushed again
+  void pop(int32_t token);  // takes back the last push(token); only output can be taken back
+  void clear_history();     // before the tokens that are left after a rewind are pushed again
 
   // The token at `position` given the logits after the history. O(vocab). Error(kBadArgument) for a
   // row that is not `vocab` long.
   int32_t sample(std::span<const float> logits, int64_t position);
+
+  // The distribution that sample() draws from: after penalties, bias, temperature and filters,
+  // normalised in double; one token of probability 1 when greedy. Sparse when a filter is on.
+  void distribution(std::span<const float> logits, TokenLaw& law);
 
   const Sampling& sampling() const { return sampling_; }
   uint64_t seed() const { return seed_; }
   bool greedy() const { return sampling_.temperature == 0.0F; }
 
  private:
+  void check_row(std::span<const float> logits) const;
   std::span<const float> adjusted(std::span<const float> logits);  // after penalties and bias
+  bool filter(std::span<const float> row, int32_t best);  // kept_; false: all tokens are kept
 
   int32_t sample_unranked(std::span<const float> row, int32_t best, int64_t position) const;
 

@@ -9,6 +9,7 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "tree/draft_tree.h"
+#include "verify/node_logits.h"
 #include "verify/sampler.h"
 
 namespace forerun {
@@ -21,22 +22,19 @@ struct Verdict {
   int32_t accepted() const { return static_cast<int32_t>(path.size()) - 1; }
 };
 
-// Logits of the nodes of a tree: row i belongs to node i. Host memory.
-struct NodeLogits {
-  const float* data = nullptr;  // [nodes, vocab]
-  int64_t stride = 0;
-  int32_t vocab = 0;
-  std::span<const float> row(int32_t node) const {
-    return {data + node * stride, static_cast<size_t>(vocab)};
-  }
-};
-
 // Decides which branch of a tree is kept.
 class Verifier {
  public:
   virtual ~Verifier() = default;
   virtual std::string name() const = 0;
+  // The emitted tokens are distributed as plain decoding's.
   virtual bool lossless() const = 0;
+  // Stronger: they are plain decoding's, for every seed.
+  virtual bool same_text() const { return false; }
+  // What it is legal for, the most fitting first; kDeterministic stands for "any tree".
+  virtual std::span<const Proposal> proposals() const;
+  virtual bool chains_only() const { return false; }
+  virtual bool needs_hidden() const { return false; }  // NodeLogits::hidden
   // position: index in the sequence of the token that follows the root. The sampler's history ends
   // with the root and is extended by the accepted tokens and the bonus when the call returns.
   virtual void verify(const DraftTree& tree, const NodeLogits& logits, int64_t position,
@@ -50,6 +48,7 @@ class MatchVerifier final : public Verifier {
  public:
   std::string name() const override { return "match"; }
   bool lossless() const override { return true; }
+  bool same_text() const override { return true; }
   void verify(const DraftTree& tree, const NodeLogits& logits, int64_t position, Sampler& sampler,
               Verdict& verdict) override;
 };
@@ -58,7 +57,7 @@ class MatchVerifier final : public Verifier {
 std::span<const Method> verifier_methods();
 
 // Error(kBadArgument) for a name that is none of verifier_methods(), listing them, and for an
-// option "NAME.key" that the verifier does not have.
+// option "NAME.key" that the verifier does not have; for "judge", which needs a head.
 std::unique_ptr<Verifier> make_verifier(const std::string& name, const MethodOptions& options = {});
 
 }  // namespace forerun

@@ -14,7 +14,7 @@ from forerun.methods import drafters
 from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Completion, Sampling, Stats
+from forerun.types import Alternative, Completion, Sampling, Stats
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -26,15 +26,18 @@ class Engine:
         pulled model.
     draft: "none", "auto" (what the measured costs favour), or names of `forerun.drafters()` joined by "+",
         such as "ngram+recycle" or "model:PATH-or-name" (a small model with the same vocabulary).
-        It changes the speed, never the text.
+        With verify "match" it changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
     context: longest sequence in tokens; None takes what the model was trained for.
     max_draft: most draft tokens checked in one step, 0 to 127.
     fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
     policy: how a draft model's tree grows, a name of `forerun.policies()`.
-    verify: which branch of the tree is kept, a name of `forerun.verifiers()`.
+    verify: which branch of the tree is kept, a name of `forerun.verifiers()`. "match" keeps the text of plain
+        decoding; those that test p / q keep its distribution and need draws (docs/methods.md); lossy ones say so.
     method_options: options of the methods in use, {"NAME.option": value}.
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
+    kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
+        another text; within one type the text never depends on anything else here. On "cuda" only "f16".
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     profile: record when every operation ran, for `profile()`.
     progress: called with the loaded share, 0 to 1.
@@ -54,11 +57,12 @@ class Engine:
         context: int | None = None,
         max_draft: int = 48,
         fixed_draft: int | None = None,
-        policy: str = "dynamic",
+        policy: str = "auto",
         verify: str = "match",
         method_options: Mapping[str, Any] | None = None,
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
+        kv_type: str = "f16",
         profile: bool = False,
         progress: Callable[[float], object] | None = None,
     ) -> None:
@@ -81,6 +85,7 @@ class Engine:
             method_options={name: str(value) for name, value in (method_options or {}).items()},
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
+            kv_type=kv_type,
             profile=profile,
             progress=progress,
         )
@@ -94,6 +99,7 @@ class Engine:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         logprobs: int | None = None,
+        tenant: str = "",
     ) -> Completion:
         """Generates until an end token, a stop string, `max_tokens` or the end of the context.
 
@@ -103,6 +109,7 @@ class Engine:
         stop: strings that end the text; they are not part of it.
         seed: with temperature above 0, picks the text: one seed, one text.
         logprobs: None, or how many alternatives to report per token (0: only the token's own).
+        tenant: drafters make use of earlier requests of the same tenant only.
 
         Ctrl-C interrupts it at the next step with KeyboardInterrupt.
         """
@@ -113,6 +120,7 @@ class Engine:
             stop=stop,
             seed=seed,
             logprobs=logprobs,
+            tenant=tenant,
         )
         with stream:
             for _ in stream:
@@ -129,6 +137,7 @@ class Engine:
         stop: str | Sequence[str] = (),
         seed: int = 0,
         logprobs: int | None = None,
+        tenant: str = "",
     ) -> Stream:
         """Like `generate`, but returns an iterator over pieces of text as they come.
 
@@ -156,9 +165,42 @@ class Engine:
                 seed=seed,
                 logprobs=logprobs,
                 on_text=on_text,
+                tenant=tenant,
             )
 
         return Stream(work, flag)
+
+    def complete_many(
+        self,
+        prompt: str,
+        count: int = 3,
+        *,
+        max_tokens: int = 16,
+        ngram_weight: float = 0.5,
+        corpus: str = "",
+        stop: str | Sequence[str] = (),
+    ) -> list[Alternative]:
+        """`count` short continuations, best first, for the time of one: for autocompletion.
+
+        Superposed Decoding (Shen et al., arXiv 2405.18400): the continuations share one forward a token and
+        are told apart by their n-grams. They are not what the model would write; for that use `generate`.
+
+        count: 1 to 32. max_tokens: of each; quality falls with length. ngram_weight: 0 to 1, how much the
+        n-grams of the prompt and of `corpus` count; a corpus of the kind of text that is written helps.
+        stop: strings before which a continuation ends.
+        """
+        native = self._open()
+        _check_count("count", count, low=1, high=32, optional=False)
+        _check_count("max_tokens", max_tokens, low=1, optional=False)
+        found = native.complete_many(
+            prompt,
+            count=count,
+            max_tokens=max_tokens,
+            ngram_weight=ngram_weight,
+            corpus=corpus,
+            stop=[stop] if isinstance(stop, str) else list(stop),
+        )
+        return [Alternative(**one) for one in found]
 
     def session(
         self,
@@ -166,13 +208,22 @@ class Engine:
         sampling: Sampling | Mapping[str, Any] | None = None,
         seed: int = 0,
         logprobs: int | None = None,
+        tenant: str = "",
     ) -> Session:
         """A timeline under the caller's control: append, step, rewind, fork."""
         native = self._open()
         _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
         _check_count("logprobs", logprobs, low=0)
         settings = Sampling.of(sampling).to_dict()
-        return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs))
+        return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs, tenant=tenant))
+
+    def save_drafts(self, path: str | os.PathLike[str]) -> None:
+        """Writes what the drafters have learnt so far, for a later engine's `method_options`:
+        {"suffix.state": path, "trigram.state": path}. The file holds texts of earlier requests.
+
+        Raises ValueError when no drafter in use learns (suffix, recycle and trigram do).
+        """
+        self._open().save_drafts(os.fspath(path))
 
     def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt that the model's chat template makes of `messages`, as text.
@@ -213,7 +264,7 @@ class Engine:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What was loaded: architecture, parameters, weights_bytes, context, threads, isa, draft, ..."""
+        """What was loaded: architecture, parameters, weights_bytes, context, threads, draft, kv_type, ..."""
         return self._open().info
 
     @property
@@ -277,14 +328,18 @@ def resolve_draft(draft: str) -> str:
     """
     if not isinstance(draft, str):
         raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
-    names = "|".join(re.escape(method.name) for method in drafters())
-    pieces = re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
     return "+".join(
         "model:" + models.resolve(piece.removeprefix("model:"))
         if piece.startswith("model:") and piece != "model:"
         else piece
-        for piece in pieces
+        for piece in split_draft(draft)
     )
+
+
+def split_draft(draft: str) -> list[str]:
+    """The drafters of a draft specification: "ngram+model:a+b" is "ngram" and "model:a+b"."""
+    names = "|".join(re.escape(method.name) for method in drafters())
+    return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
 
 
 def _token_text(native: _core.Engine, token: int) -> str:

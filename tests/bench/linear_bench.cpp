@@ -18,7 +18,7 @@
 namespace forerun {
 namespace {
 
-constexpr int kBatches[] = {1, 2, 4, 8, 16, 32, 64};
+constexpr int kBatches[] = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64};
 
 struct Shape {
   int32_t rows, cols;
@@ -56,7 +56,7 @@ double seconds_of(Backend& backend, const Weight& weight, std::vector<float>& x,
   return taken[taken.size() / 2];
 }
 
-// Each matrix is four layers high, so that the caches do not hold it.
+// Each matrix is eight layers high, so that the caches do not hold it.
 void measure(Backend& backend, DType dtype, const Shape& shape, double bandwidth) {
   const std::vector<std::byte> data = random_weights(dtype, shape);
   const auto weight = backend.pack({dtype, shape.rows, shape.cols, data.data()});
@@ -88,7 +88,7 @@ int run(int argc, char** argv) {
   std::printf(
       "{\"cpu\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"bandwidth_gbs\": %.2f, \"cases\": [",
       cpu_features().model.c_str(), isa_name(selected_isa()), backend->threads(), bandwidth);
-  const Shape layer_shapes[] = {{8960 * 4, 1536}, {1536 * 4, 8960}};
+  const Shape layer_shapes[] = {{8960 * 8, 1536}, {1536 * 8, 8960}};
   bool first = true;
   for (int i = 0; i < kDTypeCount; ++i) {
     const auto dtype = static_cast<DType>(i);

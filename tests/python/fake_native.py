@@ -12,6 +12,7 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+DRAFTERS = ("ngram", "recycle", "model")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -28,8 +29,10 @@ class Engine:
     end_tokens = (36,)
 
     def __init__(self, target, draft="auto", threads=None, context=None, progress=None, **options):
-        if draft == "bogus":
-            raise ValueError("unknown drafter 'bogus'")
+        for piece in draft.split("+") if draft not in ("none", "auto") else ():
+            name, _, path = piece.partition(":")
+            if name not in DRAFTERS or (name == "model") != bool(path):
+                raise ValueError(f"unknown draft {draft!r}")
         self.target, self.draft = target, draft
         self.info = {
             "architecture": "alphabet",
@@ -46,7 +49,7 @@ class Engine:
         if progress is not None:
             progress(1.0)
 
-    def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text):
+    def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text, tenant=""):
         self.calls.append({"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens})
         with self.lock:
             self.running += 1
@@ -79,6 +82,7 @@ class Engine:
                 "drafted": len(text),
                 "accepted": len(text) // 2,
                 "acceptance_by_depth": [0.5],
+                "tried_by_depth": [max(1, len(text) // 2)],
                 "prompt_tokens": len(prompt),
                 "prefill_seconds": 0.5,
                 "decode_seconds": 1.0 if self.draft == "none" else 0.5,

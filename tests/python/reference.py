@@ -103,11 +103,11 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum(-1, keepdims=True)
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Causal, grouped; keys and values rounded to half precision as the cache keeps them."""
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, kept: type) -> np.ndarray:
+    """Causal, grouped; keys and values rounded to `kept` as the cache keeps them."""
     tokens, heads, width = q.shape
-    k = np.repeat(k.astype(np.float16), heads // k.shape[1], 1).astype(np.float64)
-    v = np.repeat(v.astype(np.float16), heads // v.shape[1], 1).astype(np.float64)
+    k = np.repeat(k.astype(kept), heads // k.shape[1], 1).astype(np.float64)
+    v = np.repeat(v.astype(kept), heads // v.shape[1], 1).astype(np.float64)
     scores = np.einsum("thd,shd->hts", q, k) / math.sqrt(width)
     scores[:, np.triu(np.ones((tokens, tokens), bool), 1)] = -np.inf
     return np.einsum("hts,shd->thd", softmax(scores), v).reshape(tokens, -1)
@@ -116,6 +116,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
 def log_probabilities(config: dict, weights: Weights, tokens: list[int]) -> np.ndarray:
     """log-softmax after every token: [tokens, vocab]."""
     epsilon, n = config["epsilon"], len(tokens)
+    kept = config.get("kept", np.float16)
     x = weights.values["token_embd.weight"][tokens].astype(np.float64)
     for layer in range(config["layers"]):
         b = f"blk.{layer}."
@@ -126,7 +127,7 @@ def log_probabilities(config: dict, weights: Weights, tokens: list[int]) -> np.n
         if b + "attn_q_norm.weight" in weights:
             q = rms_norm(q, weights.values[b + "attn_q_norm.weight"], epsilon)
             k = rms_norm(k, weights.values[b + "attn_k_norm.weight"], epsilon)
-        x = x + linear(weights, b + "attn_output", attention(rotate(q, config), rotate(k, config), v))
+        x = x + linear(weights, b + "attn_output", attention(rotate(q, config), rotate(k, config), v, kept))
         h = rms_norm(x, weights.values[b + "ffn_norm.weight"], epsilon)
         gate, up = linear(weights, b + "ffn_gate", h), linear(weights, b + "ffn_up", h)
         x = x + linear(weights, b + "ffn_down", gate / (1 + np.exp(-gate)) * up)

@@ -30,9 +30,9 @@ def config(architecture: str, **changes) -> dict:
     return base | changes
 
 
-def runtime_log_probabilities(path, tokens: list[int], vocab: int) -> np.ndarray:
+def runtime_log_probabilities(path, tokens: list[int], vocab: int, kv_type: str = "f16") -> np.ndarray:
     """The runtime's own log-softmax after every token."""
-    session = _core.Engine(str(path), draft="none", threads=2).session(logprobs=vocab)
+    session = _core.Engine(str(path), draft="none", threads=2, kv_type=kv_type).session(logprobs=vocab)
     rows = np.empty((len(tokens), vocab))
     for i, token in enumerate(tokens):
         session.append([token])
@@ -42,10 +42,10 @@ def runtime_log_probabilities(path, tokens: list[int], vocab: int) -> np.ndarray
     return rows
 
 
-def row_errors(path, shape: dict, weights, tokens: list[int]) -> np.ndarray:
+def row_errors(path, shape: dict, weights, tokens: list[int], kv_type: str = "f16") -> np.ndarray:
     """Root mean square error after every token, in units of the spread of the log-probabilities."""
     expected = log_probabilities(shape, weights, tokens)
-    found = runtime_log_probabilities(path, tokens, shape["vocab"])
+    found = runtime_log_probabilities(path, tokens, shape["vocab"], kv_type)
     assert np.isfinite(found).all()
     return np.sqrt(((found - expected) ** 2).mean(1)) / expected.std()
 
@@ -128,3 +128,15 @@ def test_rope_variants_equal_the_reference(tmp_path, rope):
         files, weights = make(np.random.default_rng(6), gguf_shape, "F32", "F32")
         write_gguf(tmp_path / "m.gguf", gguf_shape, files)
         check(tmp_path / "m.gguf", gguf_shape, weights, tokens)
+
+
+# The reference rounds as f16 and f32 do, and not at all for q8_0, whose error is then that of its rounding.
+@pytest.mark.parametrize(
+    ("kv_type", "kept", "bound"),
+    [("f32", np.float32, 1e-5), ("f16", np.float16, 1e-3), ("q8_0", np.float64, 2e-2)],
+)
+def test_types_of_keys_and_values_round_as_they_say(tmp_path, kv_type, kept, bound):
+    shape = config("qwen2", kept=kept)
+    files, weights = make(np.random.default_rng(8), shape, "F32", "F32")
+    write_gguf(tmp_path / "m.gguf", shape, files)
+    assert row_errors(tmp_path / "m.gguf", shape, weights, (TOKENS * 5)[:90], kv_type).mean() < bound

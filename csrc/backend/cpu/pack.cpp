@@ -14,30 +14,47 @@ namespace {
 
 using Panel16 = UnpackedBlock[kPanelRows];  // the same block of 16 rows
 
-// Codes of 32 inputs from element `first`: the byte of step s, output o, input i of the step.
+// Codes of 32 inputs of each output, from element `first`: put(output, step), step[s] holding the
+// four codes of step s.
 template <typename Put>
-void each_code(const Panel16& rows, int first, Put&& put) {
+void each_output(const Panel16& rows, int first, Put&& put) {
   for (int output = 0; output < kPanelRows; ++output) {
-    const int16_t* code = rows[output].code + first;
-    for (int i = 0; i < 32; ++i) put(i / 4, output * 4 + i % 4, static_cast<uint8_t>(code[i]));
+    uint8_t code[32];
+    for (int i = 0; i < 32; ++i) code[i] = static_cast<uint8_t>(rows[output].code[first + i]);
+    uint32_t step[8];
+    std::memcpy(step, code, sizeof(step));
+    put(output, step);
   }
 }
 
+// The four bytes of an output in a vector of codes.
+void put_four(uint8_t* vector, int output, uint32_t four) {
+  std::memcpy(vector + 4 * output, &four, sizeof(four));
+}
+
 void put_nibbles(const Panel16& rows, int first, uint8_t* out) {
-  each_code(rows, first, [=](int step, int byte, uint8_t code) {
-    out[step % 4 * 64 + byte] |= static_cast<uint8_t>((code & 15) << (step < 4 ? 0 : 4));
+  each_output(rows, first, [=](int output, const uint32_t* step) {
+    for (int s = 0; s < 4; ++s) {
+      put_four(out + s * 64, output, (step[s] & 0x0F0F0F0F) | (step[s + 4] & 0x0F0F0F0F) << 4);
+    }
   });
 }
 
 void put_fifth_bits(const Panel16& rows, int first, uint8_t* out) {
-  each_code(rows, first, [=](int step, int byte, uint8_t code) {
-    out[byte] |= static_cast<uint8_t>((code >> 4 & 1) << step);
+  each_output(rows, first, [=](int output, const uint32_t* step) {
+    uint32_t bits = 0;
+    for (int s = 0; s < 8; ++s) bits |= (step[s] >> 4 & 0x01010101) << s;
+    put_four(out, output, bits);
   });
 }
 
 void put_bit_pairs(const Panel16& rows, int first, uint8_t* out) {
-  each_code(rows, first, [=](int step, int byte, uint8_t code) {
-    out[step / 4 * 64 + byte] |= static_cast<uint8_t>((code >> 4 & 3) << (2 * (step % 4)));
+  each_output(rows, first, [=](int output, const uint32_t* step) {
+    for (int half = 0; half < 2; ++half) {
+      uint32_t pairs = 0;
+      for (int s = 0; s < 4; ++s) pairs |= (step[4 * half + s] >> 4 & 0x03030303) << (2 * s);
+      put_four(out + half * 64, output, pairs);
+    }
   });
 }
 
@@ -127,7 +144,9 @@ Layout layout_of(DType dtype) {
 void put_legacy(DType dtype, const Layout& layout, const Panel16& rows, uint8_t* codes,
                 uint8_t* scales) {
   if (dtype == DType::kQ8_0) {
-    each_code(rows, 0, [=](int step, int byte, uint8_t code) { codes[step * 64 + byte] = code; });
+    each_output(rows, 0, [=](int output, const uint32_t* step) {
+      for (int s = 0; s < 8; ++s) put_four(codes + s * 64, output, step[s]);
+    });
   } else {
     put_nibbles(rows, 0, codes);
     if (layout.code_bytes == PanelQ5::kCodes) put_fifth_bits(rows, 0, codes + 256);

@@ -16,9 +16,10 @@ from forerun.profile import save_trace
 from forerun.types import Sampling
 
 
+@common.shares(engine=common.engine_options)
 def bench(
     model: common.Model,
-    draft: common.Draft = "auto",
+    engine: dict[str, Any],
     prompts: Annotated[
         Path | None,
         typer.Option(help='JSON lines of {"id", "category", "prompt"}; adds plain against speculative.'),
@@ -29,8 +30,6 @@ def bench(
     raw: Annotated[bool, typer.Option("--raw", help="No chat template around the prompts.")] = False,
     temperature: common.Temperature = 0.0,
     seed: common.Seed = 0,
-    threads: common.Threads = None,
-    context: common.Context = None,
     save: Annotated[str | None, typer.Option("--json", metavar="OUT", help="Save the figures; - prints them.")] = None,
     profiled: Annotated[
         bool, typer.Option("--profile", help="Instead: where the time of a step goes, by operation.")
@@ -50,9 +49,7 @@ def bench(
     if not profiled and (rows, trace) != (None, None):
         raise typer.BadParameter("--rows and --trace belong to --profile")
     options = BenchOptions(
-        draft=draft,
-        threads=threads,
-        context=context,
+        **engine,
         tokens=tokens,
         repeats=repeats,
         sampling=Sampling(temperature=temperature),

@@ -65,13 +65,15 @@ int32_t depth_along(const DraftTree& tree, const std::vector<int32_t>& tokens) {
 }
 
 TEST(ModelDrafter, KeepsTheContractOfDraftersForEveryPolicyAndTemperature) {
-  for (const char* policy : {"chain", "static", "dynamic"}) {
+  for (const Method& method : policy_methods()) {
+    const std::string policy = method.name;
     for (const float temperature : {0.0F, 0.8F}) {
       test::DrafterContract contract;
+      contract.shares_state = policy == "static";  // its rates follow what was accepted
       contract.vocab = kVocab;
       contract.rounds = 20;
       contract.noise = {17, temperature};
-      contract.make = [policy] { return drafter_with(policy); };
+      contract.make = [&policy] { return drafter_with(policy); };
       contract.check(5);
     }
   }
@@ -107,7 +109,7 @@ TEST(ModelDrafter, WithTheTargetsNoiseItGuessesWhatTheTargetDraws) {
 
 TEST(ModelDrafter, ADynamicTreeHoldsTheGreedyTextDeeperThanItsWidth) {
   const std::vector<int32_t> prompt = {1, 2, 3, 4};
-  const auto drafter = drafter_with("dynamic");
+  const auto drafter = drafter_with("auto");
   const DraftTree tree = proposed(*drafter, prompt, 16, {});
   EXPECT_EQ(tree.drafted(), 16);
   EXPECT_GE(depth_along(tree, continued(prompt, 6, {}, 0)), 2);

@@ -7,6 +7,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "draft/beam_policies.h"
+#include "draft/shape_policies.h"
 
 namespace forerun {
 namespace {
@@ -49,6 +51,8 @@ class ToySource final : public ChildSource {
   uint32_t seed_;
 };
 
+BeamPolicy beam(int32_t top_k) { return BeamPolicy("eagle2", {top_k, 0.0, false}); }
+
 DraftTree grown(const TreePolicy& policy, ToySource& source, const Budget& budget,
                 int32_t levels = 64) {
   DraftTree tree;
@@ -70,7 +74,7 @@ std::vector<double> values_of(const DraftTree& tree) {
   return values;
 }
 
-TEST(TreePolicy, AWideDynamicTreeHoldsTheBestGuessesOfAllPaths) {
+TEST(TreePolicy, AWideBeamHoldsTheBestGuessesOfAllPaths) {
   for (uint32_t seed = 0; seed < 40; ++seed) {
     ToySource source(seed);
     const Budget budget{6, 3};
@@ -89,7 +93,7 @@ TEST(TreePolicy, AWideDynamicTreeHoldsTheBestGuessesOfAllPaths) {
       level = next;
     }
     std::sort(all.rbegin(), all.rend());
-    const std::vector<double> values = values_of(grown(DynamicPolicy(200), source, budget));
+    const std::vector<double> values = values_of(grown(beam(200), source, budget));
     ASSERT_EQ(values.size(), 6U);
     for (size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], all[i], 1e-6) << seed;
   }
@@ -98,7 +102,7 @@ TEST(TreePolicy, AWideDynamicTreeHoldsTheBestGuessesOfAllPaths) {
 TEST(TreePolicy, TheBeamAndTheSourceLimitALevel) {
   for (uint32_t seed = 0; seed < 20; ++seed) {
     ToySource source(seed);
-    grown(DynamicPolicy(3), source, {40, 5});
+    grown(beam(3), source, {40, 5});
     EXPECT_LE(source.widest, 3);
     EXPECT_LE(source.levels, 5);
   }
@@ -133,19 +137,19 @@ TEST(TreePolicy, AStaticTreeHasTheSameShapeWhateverTheScores) {
 TEST(TreePolicy, GrowthStopsWhereALevelDoesNotPayAndBelowTheLeastValue) {
   ToySource source(5);
   source.needed_reach = 2.0;  // more than any level reaches
-  EXPECT_LE(grown(DynamicPolicy(4), source, {30, 20}).max_depth(), 1);
+  EXPECT_LE(grown(beam(4), source, {30, 20}).max_depth(), 1);
   EXPECT_EQ(source.levels, 1);
   ToySource plain(5);
-  const DraftTree tree = grown(DynamicPolicy(4), plain, {30, 20, 0.3F});
+  const DraftTree tree = grown(beam(4), plain, {30, 20, 0.3F});
   for (const double value : values_of(tree)) EXPECT_GE(value, 0.3F);
 }
 
 TEST(TreePolicy, UnknownNamesAndEmptyRatesAreRefused) {
   EXPECT_EQ(make_policy("chain", 4)->name(), "chain");
   EXPECT_EQ(make_policy("static", 4)->name(), "static");
-  EXPECT_EQ(make_policy("dynamic", 4)->clone()->name(), "dynamic");
+  EXPECT_EQ(make_policy("auto", 4)->clone()->name(), "auto");
   EXPECT_THROW(make_policy("beam", 4), Error);
-  EXPECT_THROW(make_policy("dynamic", 0), Error);
+  EXPECT_THROW(make_policy("auto", 0), Error);
   EXPECT_THROW(StaticPolicy({}), Error);
 }
 

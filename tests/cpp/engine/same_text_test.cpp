@@ -36,7 +36,7 @@ GenerateOptions request(float temperature, uint64_t seed, int32_t tokens = 40) {
 
 std::unique_ptr<Engine> load(const std::string& target, const std::string& draft,
                              int32_t fixed = -1, int32_t threads = 1,
-                             const std::string& policy = "dynamic") {
+                             const std::string& policy = "auto") {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -80,14 +80,15 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const auto wanted = plain(requests());
   const std::string model = "model:" + draft_->path();
   const std::string self = "model:" + target_->path();
-  const struct {
-    std::string draft, policy;
-  } guesses[] = {{"ngram", "dynamic"}, {"recycle", "dynamic"},    {"ngram+recycle", "dynamic"},
-                 {model, "chain"},     {model, "static"},         {model, "dynamic"},
-                 {self, "dynamic"},    {"ngram+" + self, "chain"}};
+  std::vector<std::pair<std::string, std::string>> guesses = {
+      {"ngram", "auto"},          {"suffix", "auto"},        {"recycle", "auto"},
+      {"suffix+recycle", "auto"}, {"ngram+recycle", "auto"}, {self, "auto"},
+      {"ngram+" + self, "chain"}};
+  for (const Method& policy : methods().policies) guesses.push_back({model, policy.name});
   int64_t accepted = 0;
   for (const auto& [draft, policy] : guesses) {
-    for (int32_t budget = 0; budget <= 32; ++budget) {
+    const int32_t step = draft == model && policy != "auto" ? 5 : 1;
+    for (int32_t budget = 0; budget <= 32; budget += step) {
       const auto engine = load(target_->path(), draft, budget, 1 + budget % 2, policy);
       const auto asked = requests();
       for (size_t i = 0; i < asked.size(); ++i) {

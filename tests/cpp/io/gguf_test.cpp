@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "io/checkpoint.h"
 #include "io/expect_error.h"
@@ -51,6 +53,19 @@ TEST(GgufReader, ReadsListsOfEveryKind) {
   EXPECT_EQ(*file->texts("b.string"), (std::vector<std::string>{"one", "", "\xE2\x82\xAC"}));
   ASSERT_NE(file->find("b.empty"), nullptr);
   EXPECT_TRUE(get<std::vector<uint64_t>>(*file, "b.empty").empty());
+}
+
+TEST(GgufReader, ReadsDroppedTensorsFromTheFileAgain) {
+  GgufWriter writer = full_gguf();
+  const auto file = open(writer.build());
+  for (const TensorSource& tensor : file->tensors()) {
+    const std::vector<std::byte> before(tensor.bytes.begin(), tensor.bytes.end());
+    file->drop(tensor);
+    EXPECT_TRUE(std::equal(before.begin(), before.end(), tensor.bytes.begin())) << tensor.name;
+  }
+  std::vector<std::byte> other(1 << 16, std::byte{7});  // not of the file: must stay as it is
+  file->drop({"other", DType::kI8, {1 << 16}, other});
+  EXPECT_EQ(std::count(other.begin(), other.end(), std::byte{7}), 1 << 16);
 }
 
 TEST(GgufReader, ViewsTheBytesOfEveryTensorType) {
