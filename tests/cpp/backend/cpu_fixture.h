@@ -41,16 +41,13 @@ inline std::unique_ptr<Backend> cpu_backend(const std::string& isa, int threads)
     return backend;
   }
   const ForcedIsa forced(isa.c_str());
-  std::unique_ptr<Backend> backend;
   try {
-    backend = make_cpu_backend(threads);
+    auto backend = make_cpu_backend(threads);
+    if (isa == "amx") static_cast<CpuBackend&>(*backend).choice().prefer("amx");
+    return backend;
   } catch (const Error&) {
     return nullptr;
   }
-  if (isa == "amx" && backend != nullptr) {
-    static_cast<CpuBackend&>(*backend).choice().prefer("amx");
-  }
-  return backend;
 }
 
 inline std::vector<std::string> instruction_sets() {
