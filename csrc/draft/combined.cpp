@@ -32,9 +32,14 @@ void CombinedDrafter::propose(std::span<const int32_t> context, const Budget& bu
     double promised = 0.0;
     const std::span<const float> values = pruner_.path_values(tree);
     for (size_t node = 1; node < values.size(); ++node) promised += values[node];
-    if (promised >= kEnough && drafter->expected_ms(budget.max_nodes) > 0.0) continue;
+    Budget share = budget;
+    if (drafter->expected_ms(1) > 0.0) {
+      const bool asked = (budget.asked >> static_cast<uint32_t>(drafter->source()) & 1U) != 0;
+      if (!asked || promised >= kEnough) continue;
+      share.max_nodes = std::min(budget.max_nodes, budget.asked_nodes);
+    }
     part_.reset(tree.token()[DraftTree::kRoot]);
-    drafter->propose(context, budget, noise, part_);
+    drafter->propose(context, share, noise, part_);
     pruner_.fuse(part_, tree);
   }
   pruner_.keep_best(tree, std::max(budget.max_nodes, 0));

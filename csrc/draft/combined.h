@@ -27,6 +27,7 @@ class CombinedDrafter final : public Drafter {
   void rewind(std::span<const int32_t> context) override;
   std::unique_ptr<Drafter> fork() const override;
   int32_t wanted_topk() const override;
+  std::span<const std::unique_ptr<Drafter>> parts() const override { return drafters_; }
   double expected_ms(int32_t nodes) const override;
 
  private:

@@ -36,8 +36,9 @@ std::unique_ptr<Drafter> make_recycle(const DraftResources& resources) {
 
 std::unique_ptr<Drafter> make_model(const DraftResources& resources) {
   if (!resources.model) miss("model", "model");
-  return std::make_unique<ModelDrafter>(
-      resources.model, make_policy(resources.policy, resources.top_k), resources.context);
+  return std::make_unique<ModelDrafter>(resources.model,
+                                        make_policy(resources.policy, resources.top_k),
+                                        resources.context, resources.model_costs);
 }
 
 constexpr Entry kEntries[] = {

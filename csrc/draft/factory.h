@@ -9,6 +9,7 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "draft/drafter.h"
+#include "draft/model_drafter.h"
 #include "draft/recycle.h"
 #include "model/model.h"
 
@@ -38,7 +39,8 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 
 // What the drafters of an engine's sequences share.
 struct DraftResources {
-  std::shared_ptr<const Model> model;   // of "model"
+  std::shared_ptr<const Model> model;  // of "model"
+  ModelDrafter::Costs model_costs;
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   int32_t vocab = 0;
   int32_t context = 0;             // positions of a sequence

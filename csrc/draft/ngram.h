@@ -21,6 +21,7 @@ class NgramDrafter final : public Drafter {
   explicit NgramDrafter(int32_t min_n = 2, int32_t max_n = 12) : index_(min_n, max_n) {}
 
   std::string name() const override { return "ngram"; }
+  DraftSource source() const override { return DraftSource::kNgram; }
   void begin(std::span<const int32_t> context) override;
   void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
                DraftTree& tree) override;

@@ -59,10 +59,12 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   prefixes =
       std::make_unique<PrefixStore>(options.prefix_cache_bytes / target->kv_layout().page_bytes());
   workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows);
-  controller = Controller({options.max_draft, options.fixed_draft});
   if (!draft_plan.empty()) {
     load_draft();
-    if (options.fixed_draft < 0) measure_costs();
+    if (options.fixed_draft < 0) {
+      measure_costs();
+      if (draft_shared.model) measure_draft_model();
+    }
   }
 }
 

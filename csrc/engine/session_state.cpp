@@ -13,7 +13,7 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
       sampler(sampling, seed, engine->target->config().vocab),
       verifier(make_verifier(engine->options.verify, engine->options.method_options)),
       drafter(make_drafter(engine->draft_plan, engine->draft_shared)),
-      controller(engine->controller),
+      controller({engine->options.max_draft, engine->options.fixed_draft}),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
 }
@@ -116,7 +116,7 @@ bool SessionState::prefill_chunk() {
 void SessionState::finish() {
   const std::lock_guard lock(engine->step_mutex);
   engine->prefixes->save(tokens, cache);
-  engine->controller = controller;
+  engine->known.observe_answer(static_cast<double>(stats.tokens));
   engine->stats.add(stats);
 }
 

@@ -15,6 +15,13 @@
 
 namespace forerun {
 
+// The rows of one sequence in a forward.
+struct StepRows {
+  const Forward& out;
+  int32_t first = 0;  // row of its root
+  NodeLogits logits;  // where the host can read them
+};
+
 // A timeline between steps. tokens = prompt and output so far; the last one is the root of the next
 // tree, its KV row is still missing, so cache.length() <= tokens.size() - 1.
 struct SessionState {
@@ -33,12 +40,14 @@ struct SessionState {
 
   // Stages of a step, in this order, under the engine's step lock (decode_step.cpp).
   bool prefill_chunk();  // rows before the root; false when none are left
-  const DraftTree& draft(int32_t most, int32_t row_limit);
-  StepResult settle(const Forward& out, int32_t first_row, double verify_ms);
+  void propose(int32_t most, int32_t row_limit, const Load& plain);
+  StepResult settle(const StepRows& rows, const Controller::Spent& forward);
 
   void cut_at_end_token();
   void emit(const NodeLogits& logits, StepResult& result);
-  void observe(const Forward& out, int32_t first_row, double verify_ms);
+  void learn(const StepRows& rows, Controller::Spent spent, std::span<const int32_t> emitted_now);
+  void list_offers();  // of the drafters that take time
+  int32_t context() const { return static_cast<int32_t>(tokens.size()); }
   void rebuild_history();  // the sampler's penalties, from `tokens`
 
   std::shared_ptr<EngineState> engine;
@@ -51,7 +60,9 @@ struct SessionState {
   std::unique_ptr<Drafter> drafter;  // null: plain decoding
   bool drafter_knows_context = false;
   Controller controller;
+  std::vector<Controller::Offer> offers;
   DraftTree tree;
+  int32_t longest = 0;  // drafted tokens that this step could still emit
   Verdict verdict;
   std::vector<int32_t> topk_ids;
   std::vector<float> topk_values;
