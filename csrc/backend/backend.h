@@ -13,6 +13,8 @@
 
 namespace forerun {
 
+class TraceRecorder;
+
 // A weight matrix in the file's form, on the host: `rows` outputs of `cols` inputs, row-major
 // blocks.
 struct HostMatrix {
@@ -37,20 +39,35 @@ struct LinearTask {
   const Weight* weight = nullptr;
   const float* bias = nullptr;  // [outputs] or nullptr
   Tensor out;                   // [rows, outputs]
+  const char* role = "linear";  // what profiles call it; static text
 };
 
-// Where keys and values of a page lie. A page holds 64 slots for every layer of its cache, as f16:
-//   K of (layer, head): [head_dim][64]  transposed, so that lanes are slots and a score is one
-//   chain over head_dim V of (layer, head): [64][head_dim]
-// A score does not depend on its slot, so a tree node reads its ancestors wherever they lie
-// (exactness contract).
+// Where keys and values of a page lie. A page holds 64 slots for every layer of its cache. K of a
+// (layer, head) is transposed, so that lanes are slots and a score is one chain over head_dim:
+//   F16, F32  K [head_dim][64]            V [64][head_dim]
+//   Q8_0      K [head_dim / 4][64][4] s8, then d [head_dim / 32][64] half: x = d code
+//             V [64][head_dim] s8, then d [head_dim / 32][64] half
+// 32 values of a head's row share a scale, as in a Q8_0 block (base/blocks.h): what is stored of a
+// row depends on that row only. A score does not depend on its slot, so a tree node reads its
+// ancestors wherever they lie (exactness contract).
 struct KvLayout {
   static constexpr int32_t kPageSlots = 64;
+  static constexpr int32_t kScaleBlock = 32;
   int32_t layers = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
+  DType type = DType::kF16;  // F16, F32 or Q8_0
 
-  constexpr int64_t block_bytes() const { return int64_t{2} * kPageSlots * head_dim; }
+  bool operator==(const KvLayout&) const = default;
+  constexpr int32_t value_bytes() const {
+    return type == DType::kQ8_0 ? 1 : type == DType::kF32 ? 4 : 2;
+  }
+  constexpr int32_t scales() const { return type == DType::kQ8_0 ? head_dim / kScaleBlock : 0; }
+  // of the first scale in a block
+  constexpr int64_t scale_offset() const { return int64_t{kPageSlots} * head_dim * value_bytes(); }
+  constexpr int64_t block_bytes() const {
+    return scale_offset() + int64_t{2} * kPageSlots * scales();
+  }
   constexpr int64_t page_bytes() const { return int64_t{2} * layers * kv_heads * block_bytes(); }
   constexpr int64_t k_offset(int32_t layer, int32_t head) const {
     return (int64_t{2} * layer * kv_heads + head) * block_bytes();
@@ -90,6 +107,7 @@ class Backend {
   virtual std::string name() const = 0;         // "cpu", "cuda:0"
   virtual std::string description() const = 0;  // for people: kernels, threads, device name
   virtual int threads() const { return 1; }
+  virtual TraceRecorder* recorder() const { return nullptr; }  // of one that profiles (profiler.h)
 
   // --- memory
   // -----------------------------------------------------------------------------------------------
@@ -120,6 +138,8 @@ class Backend {
   // Rotates the first `rotary` values of each head, in place. cos_sin: [rows, rotary], cosines then
   // sines. interleaved: pairs are (2i, 2i + 1), else (i, i + rotary / 2).
   virtual void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) = 0;
+  // Error(kUnsupported) naming the type if this back end does not hold such a cache.
+  virtual void check_kv(const KvLayout& layout) const = 0;
   virtual void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) = 0;
   // q, out: [rows, heads * head_dim]; heads a multiple of kv_heads; scores are multiplied by
   // `scale`.

@@ -10,6 +10,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "base/error.h"
@@ -23,6 +25,14 @@ uint64_t saved_registers() {
   uint32_t high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (uint64_t{high} << 32) | low;
+}
+
+// Linux gives the tile registers (8 KiB of state) only to a process that asks, once and for all its
+// threads: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
+bool tiles_granted() {
+  constexpr long kRequestPermission = 0x1023;
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
 void detect_instructions(CpuFeatures& features) {
@@ -39,7 +49,7 @@ void detect_instructions(CpuFeatures& features) {
   const uint64_t saved = saved_registers();
   const bool ymm = (saved & 0x6) == 0x6;
   const bool zmm = (saved & 0xE6) == 0xE6;
-  const bool tiles = (saved & 0x60000) == 0x60000;
+  const bool saves_tiles = (saved & 0x60000) == 0x60000;
   features.fma = ymm && bit(ecx, 12);
   features.f16c = ymm && bit(ecx, 29);
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return;
@@ -47,8 +57,9 @@ void detect_instructions(CpuFeatures& features) {
   features.avx2 = ymm && bit(ebx, 5);
   features.avx512 = zmm && bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31);
   features.avx512_vnni = features.avx512 && bit(ecx, 11);
+  const bool tiles = saves_tiles && bit(edx, 24) && tiles_granted();
   features.amx_bf16 = tiles && bit(edx, 22);
-  features.amx_int8 = tiles && bit(edx, 24) && bit(edx, 25);
+  features.amx_int8 = tiles && bit(edx, 25);
   if (leaves < 1 || __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0) return;
   features.avx512_bf16 = features.avx512 && bit(eax, 5);
 }
@@ -110,7 +121,7 @@ bool available(Isa isa) {
     case Isa::kAvx512Vnni:
       return avx2 && cpu.avx512_vnni;
     case Isa::kAmx:
-      return false;  // no kernels for it in this build
+      return avx2 && cpu.avx512_vnni && cpu.amx_int8;
   }
   return false;
 }

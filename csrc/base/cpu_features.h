@@ -15,7 +15,7 @@ struct CpuFeatures {
   bool avx2 = false, fma = false, f16c = false;
   bool avx512 = false;  // F, BW, DQ, VL and the operating system saves the registers
   bool avx512_vnni = false, avx512_bf16 = false;
-  bool amx_int8 = false, amx_bf16 = false;
+  bool amx_int8 = false, amx_bf16 = false;  // and the operating system lets this process use tiles
   int cores = 1;  // usable by this process (affinity mask and cgroup quota)
 };
 

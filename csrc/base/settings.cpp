@@ -92,6 +92,17 @@ std::string Settings::text(const std::string& key, const std::string& fallback) 
   return text == nullptr ? fallback : *text;
 }
 
+std::string Settings::choice(const std::string& key, std::initializer_list<const char*> values) {
+  const std::string* text = find(key);
+  if (text == nullptr) return *values.begin();
+  std::string expected;
+  for (const char* value : values) {
+    if (*text == value) return *text;
+    expected += std::string(expected.empty() ? "" : " or ") + value;
+  }
+  refuse(key, expected);
+}
+
 void Settings::done() const {
   for (const auto& [key, value] : values_) {
     if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;

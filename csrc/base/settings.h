@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ class Settings {
   double real(const std::string& key, double fallback, double low, double high);
   int64_t bytes(const std::string& key, int64_t fallback);  // "65536", "64K", "64M", "1G"
   std::string text(const std::string& key, const std::string& fallback);
+  // One of `values`; the first is the default.
+  std::string choice(const std::string& key, std::initializer_list<const char*> values);
   void done() const;
 
   const std::string& method() const { return method_; }

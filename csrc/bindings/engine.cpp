@@ -73,6 +73,15 @@ py::dict to_dict(const StepResult& r) {
                   "logprobs"_a = to_list(r.logprobs));
 }
 
+py::dict to_dict(const StepTree& tree) {
+  py::list nodes;
+  for (const StepTree::Node& node : tree.nodes) {
+    nodes.append(py::dict("token"_a = node.token, "parent"_a = node.parent, "score"_a = node.score,
+                          "source"_a = node.source));
+  }
+  return py::dict("nodes"_a = nodes, "path"_a = tree.path, "bonus"_a = tree.bonus);
+}
+
 // A Python callback that is called with the GIL held; signals and exceptions of the callback stop
 // the request.
 GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling,
@@ -131,6 +140,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
                              const std::string& policy, const std::string& verify,
                              std::map<std::string, std::string> method_options,
                              int64_t prefix_cache_bytes, const std::string& device,
+                             const std::string& kv_type, bool profile,
                              const py::object& progress) {
   EngineOptions options;
   options.target = target;
@@ -144,6 +154,8 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.method_options = std::move(method_options);
   options.prefix_cache_bytes = prefix_cache_bytes;
   options.device = device;
+  options.kv_type = kv_type;
+  options.profile = profile;
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
       const py::gil_scoped_acquire gil;
@@ -155,12 +167,25 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   return Engine::load(options);
 }
 
+py::list to_list(const std::vector<TraceSpan>& spans) {
+  constexpr const char* kTracks[] = {"step", "stage", "operation"};
+  py::list out;
+  for (const TraceSpan& s : spans) {
+    out.append(py::dict("name"_a = s.name, "track"_a = kTracks[static_cast<int>(s.track)],
+                        "step"_a = s.step, "rows"_a = s.rows, "start_ns"_a = s.start_ns,
+                        "duration_ns"_a = s.duration_ns, "bytes"_a = s.bytes,
+                        "operations"_a = s.operations));
+  }
+  return out;
+}
+
 py::dict info(const Engine& engine) {
   const EngineInfo i = engine.info();
   return py::dict("architecture"_a = i.architecture, "path"_a = i.path, "draft"_a = i.draft,
                   "backend"_a = i.backend, "parameters"_a = i.parameters,
                   "weights_bytes"_a = i.weights_bytes, "vocab"_a = i.vocab, "context"_a = i.context,
-                  "threads"_a = i.threads);
+                  "threads"_a = i.threads, "kv_type"_a = i.kv_type,
+                  "kv_bytes_per_token"_a = i.kv_bytes_per_token);
 }
 
 }  // namespace
@@ -171,7 +196,7 @@ void bind_engine(py::module_& module) {
       py::list out;
       for (const Method& m : methods) {
         out.append(py::dict("name"_a = m.name, "summary"_a = m.summary, "paper"_a = m.paper,
-                            "lossless"_a = m.lossless));
+                            "lossless"_a = m.lossless, "grown"_a = m.grown));
       }
       return out;
     };
@@ -202,6 +227,7 @@ void bind_engine(py::module_& module) {
             return to_dict(result);
           },
           "most"_a = py::none())
+      .def("last_tree", [](const Session& s) { return to_dict(s.last_tree()); })
       .def("rewind", &Session::rewind, "length"_a, unlocked)
       .def("fork", &Session::fork, unlocked)
       .def_property_readonly("tokens", [](const Session& s) { return s.tokens(); })
@@ -213,11 +239,36 @@ void bind_engine(py::module_& module) {
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
            "policy"_a = "dynamic", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
-           "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu",
+           "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "kv_type"_a = "f16",
+           "profile"_a = false,
            "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true)
+      .def(
+          "complete_many",
+          [](Engine& e, const std::string& prompt, int32_t count, int32_t max_tokens,
+             double ngram_weight, const std::string& corpus, std::vector<std::string> stop) {
+            ManyOptions options;
+            options.count = count;
+            options.max_tokens = max_tokens;
+            options.ngram_weight = ngram_weight;
+            options.corpus = corpus;
+            options.stop = std::move(stop);
+            std::vector<Alternative> found;
+            {
+              const py::gil_scoped_release release;
+              found = e.complete_many(prompt, options);
+            }
+            py::list out;
+            for (const Alternative& a : found) {
+              out.append(py::dict("text"_a = a.text, "tokens"_a = a.tokens, "score"_a = a.score,
+                                  "finish_reason"_a = a.finish_reason));
+            }
+            return out;
+          },
+          "prompt"_a, "count"_a = 3, "max_tokens"_a = 16, "ngram_weight"_a = 0.5, "corpus"_a = "",
+          "stop"_a = std::vector<std::string>())
       .def(
           "session",
           [](Engine& e, const py::dict& sampling, uint64_t seed, std::optional<int32_t> logprobs) {
@@ -251,6 +302,7 @@ void bind_engine(py::module_& module) {
       .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5,
            unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
+      .def("profile", [](Engine& e) { return to_list(e.profile()); })
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)
       .def_property_readonly("end_tokens", &Engine::end_tokens)

@@ -99,6 +99,7 @@ py::dict cpu_info() {
   add(cpu.amx_bf16, "amx_bf16");
   if (cpu.avx2 && cpu.fma && cpu.f16c) available.emplace_back("avx2");
   if (cpu.avx512 && cpu.avx512_vnni) available.emplace_back("avx512");
+  if (cpu.avx512 && cpu.avx512_vnni && cpu.amx_int8) available.emplace_back("amx");
   return py::dict("model"_a = cpu.model, "cores"_a = cpu.cores, "isa"_a = isa_name(selected_isa()),
                   "features"_a = features, "isas_available"_a = available);
 }

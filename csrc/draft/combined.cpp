@@ -59,6 +59,10 @@ std::unique_ptr<Drafter> CombinedDrafter::fork() const {
   return std::make_unique<CombinedDrafter>(std::move(copies));
 }
 
+void CombinedDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+  for (const auto& drafter : drafters_) drafter->finish(context, emitted);
+}
+
 int32_t CombinedDrafter::wanted_topk() const {
   int32_t k = 0;
   for (const auto& drafter : drafters_) k = std::max(k, drafter->wanted_topk());

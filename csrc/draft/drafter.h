@@ -65,6 +65,12 @@ class Drafter {
 
   virtual std::unique_ptr<Drafter> fork() const = 0;
 
+  // The request is over. emitted[i] is 1 where the target wrote context[i]; a drafter may keep it
+  // for later requests.
+  virtual void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+    (void)context, (void)emitted;
+  }
+
   virtual int32_t wanted_topk() const { return 0; }  // k of Observation::node_topk
 
   // What its nodes are marked with, and the drafters that it asks in turn (none: a single one).

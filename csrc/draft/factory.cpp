@@ -6,18 +6,16 @@
 #include "base/error.h"
 #include "draft/combined.h"
 #include "draft/model_drafter.h"
-#include "draft/ngram.h"
 
 namespace forerun {
 namespace {
 
-using Make = std::unique_ptr<Drafter> (*)(const DraftResources& resources);
-
-// A drafter that can be named, and how one for a sequence is made.
+// A drafter that can be named: how what its sequences share is made, and one for a sequence.
 struct Entry {
   Method method;
   bool takes_path;
-  Make make;
+  void (*prepare)(DraftPart& part, DraftResources& resources);
+  std::unique_ptr<Drafter> (*make)(const DraftResources& resources, const std::string& tenant);
 };
 
 [[noreturn]] void miss(const char* name, const char* what) {
@@ -25,16 +23,48 @@ struct Entry {
               std::string("drafter '") + name + "' has no " + what + "; prepare() makes it");
 }
 
-std::unique_ptr<Drafter> make_ngram(const DraftResources&) {
-  return std::make_unique<NgramDrafter>();
+LookupOptions lookup_options(Settings& settings) {
+  LookupOptions options;
+  options.tree = settings.choice("mode", {"tree", "path"}) == "tree";
+  options.places = static_cast<int32_t>(settings.integer("places", options.places, 1, 1024));
+  return options;
 }
 
-std::unique_ptr<Drafter> make_recycle(const DraftResources& resources) {
+void prepare_ngram(DraftPart& part, DraftResources& resources) {
+  resources.ngram = lookup_options(part.settings);
+}
+
+std::unique_ptr<Drafter> make_ngram(const DraftResources& resources, const std::string&) {
+  return std::make_unique<LookupDrafter>(resources.ngram);
+}
+
+void prepare_suffix(DraftPart& part, DraftResources& resources) {
+  constexpr int64_t kBytes = int64_t{64} << 20;
+  resources.suffix = lookup_options(part.settings);
+  resources.suffix.prompts = part.settings.integer("prompts", 0, 0, 1) != 0;
+  const auto bytes = static_cast<uint64_t>(part.settings.bytes("max_bytes", kBytes));
+  if (!resources.texts) resources.texts = std::make_shared<SharedTexts>(bytes);
+}
+
+std::unique_ptr<Drafter> make_suffix(const DraftResources& resources, const std::string& tenant) {
+  if (!resources.texts) miss("suffix", "shared texts");
+  return std::make_unique<LookupDrafter>(resources.suffix, resources.texts, tenant);
+}
+
+void prepare_recycle(DraftPart&, DraftResources& resources) {
+  if (!resources.table) resources.table = std::make_shared<RecycleTable>(resources.vocab);
+}
+
+std::unique_ptr<Drafter> make_recycle(const DraftResources& resources, const std::string&) {
   if (!resources.table) miss("recycle", "table");
   return std::make_unique<RecycleDrafter>(resources.table);
 }
 
-std::unique_ptr<Drafter> make_model(const DraftResources& resources) {
+void prepare_model(DraftPart&, DraftResources& resources) {
+  make_policy(resources.policy, resources.top_k);  // refuses an unknown one early
+}
+
+std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {
   if (!resources.model) miss("model", "model");
   return std::make_unique<ModelDrafter>(resources.model,
                                         make_policy(resources.policy, resources.top_k),
@@ -45,16 +75,25 @@ constexpr Entry kEntries[] = {
     {{"ngram", "copies what followed the last tokens earlier in the text (prompt lookup)",
       "Prompt Lookup Decoding"},
      false,
+     prepare_ngram,
      make_ngram},
+    {{"suffix", "what followed the last tokens in this text and in earlier answers, by frequency",
+      "arXiv 2411.04975"},
+     false,
+     prepare_suffix,
+     make_suffix},
     {{"recycle", "walks the target's own earlier rankings of successors (Token Recycling)",
       "arXiv 2408.08696"},
      false,
+     prepare_recycle,
      make_recycle},
-    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192"},
+    {{"model", "a small model with the same vocabulary: model:PATH", "arXiv 2211.17192", true,
+      true},
      true,
+     prepare_model,
      make_model},
 };
-constexpr const char* kAuto[] = {"ngram", "recycle"};
+constexpr const char* kAuto[] = {"suffix", "recycle"};
 
 constexpr auto kMethods = [] {
   std::array<Method, std::size(kEntries)> methods{};
@@ -152,17 +191,21 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options) {
 }
 
 void DraftResources::prepare(DraftPlan& plan) {
-  if (plan.find("recycle") != nullptr && !table) table = std::make_shared<RecycleTable>(vocab);
-  if (plan.find("model") != nullptr) make_policy(policy, top_k);  // refuses an unknown one early
-  for (const DraftPart& part : plan.parts) part.settings.done();
+  for (DraftPart& part : plan.parts) {
+    const Entry* entry = find_entry(part.name);
+    if (entry == nullptr) fail("unknown drafter '" + part.name + "'");
+    entry->prepare(part, *this);
+    part.settings.done();
+  }
 }
 
-std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources) {
+std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources,
+                                      const std::string& tenant) {
   std::vector<std::unique_ptr<Drafter>> drafters;
   for (const DraftPart& part : plan.parts) {
     const Entry* entry = find_entry(part.name);
     if (entry == nullptr) fail("unknown drafter '" + part.name + "'");
-    drafters.push_back(entry->make(resources));
+    drafters.push_back(entry->make(resources, tenant));
   }
   if (drafters.empty()) return nullptr;
   if (drafters.size() == 1) return std::move(drafters.front());

@@ -9,6 +9,7 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "draft/drafter.h"
+#include "draft/lookup.h"
 #include "draft/model_drafter.h"
 #include "draft/recycle.h"
 #include "model/model.h"
@@ -42,6 +43,8 @@ struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
   ModelDrafter::Costs model_costs;
   std::shared_ptr<RecycleTable> table;  // of "recycle"
+  std::shared_ptr<SharedTexts> texts;   // of "suffix"
+  LookupOptions ngram, suffix;
   int32_t vocab = 0;
   int32_t context = 0;             // positions of a sequence
   std::string policy = "dynamic";  // of "model": a name of policy_methods()
@@ -51,7 +54,9 @@ struct DraftResources {
   void prepare(DraftPlan& plan);
 };
 
-// nullptr for an empty plan. Error(kBadArgument) for a resource that is missing.
-std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources);
+// nullptr for an empty plan. tenant: whose earlier texts may be used and get to know this one.
+// Error(kBadArgument) for a resource that is missing.
+std::unique_ptr<Drafter> make_drafter(const DraftPlan& plan, const DraftResources& resources,
+                                      const std::string& tenant = "");
 
 }  // namespace forerun

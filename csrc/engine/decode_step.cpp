@@ -54,14 +54,16 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
     while (session->prefill_chunk()) {
     }
   }
+  TraceScope step = engine.step("step");
   const Load plain = plain_load(sessions);
   for (SessionState* session : sessions) session->propose(most, kLogitRows / count, plain);
   const Load load = fit(engine, sessions, plain);
   engine.batch.clear();
   for (SessionState* session : sessions) engine.batch.add_tree(session->cache, session->tree);
+  step.span.rows = engine.batch.rows();
 
   const auto start = std::chrono::steady_clock::now();
-  const Forward out = engine.target->forward(engine.batch, *engine.workspace);
+  const Forward out = engine.forward();
   NodeLogits logits{engine.readable(out), out.logits.stride, out.logits.cols};
   Controller::Spent spent{plain, load, milliseconds_since(start)};
   engine.known.observe_forward(load, spent.verify_ms, load.rows == plain.rows);
@@ -89,6 +91,7 @@ void SessionState::list_offers() {
 }
 
 void SessionState::propose(int32_t most, int32_t row_limit, const Load& plain) {
+  const TraceScope stage = engine->stage("draft");
   const auto start = std::chrono::steady_clock::now();
   tree.reset(tokens.back());
   longest = std::min({most, room(), kLogitRows}) - 1;
@@ -116,12 +119,20 @@ void SessionState::propose(int32_t most, int32_t row_limit, const Load& plain) {
 StepResult SessionState::settle(const StepRows& rows, const Controller::Spent& forward) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t position = static_cast<int64_t>(tokens.size());
-  verifier->verify(tree, rows.logits, position, sampler, verdict);
+  {
+    TraceScope stage = engine->stage("verify");
+    verifier->verify(tree, rows.logits, position, sampler, verdict);
+    stage.span.bytes =
+        static_cast<int64_t>(verdict.path.size() * sizeof(float)) * rows.logits.vocab;
+  }
   cut_at_end_token();
 
   StepResult result;
   emit(rows.logits, result);
-  cache.commit(verdict.path);
+  {
+    const TraceScope stage = engine->stage("commit");
+    cache.commit(verdict.path);
+  }
   learn(rows, forward, result.tokens);
 
   stats.decode_seconds += (draft_ms + forward.verify_ms + milliseconds_since(start)) * 1e-3;
@@ -142,6 +153,7 @@ void SessionState::cut_at_end_token() {
 }
 
 void SessionState::emit(const NodeLogits& logits, StepResult& result) {
+  const TraceScope stage = engine->stage("emit");
   for (size_t i = 0; i < verdict.path.size(); ++i) {
     const bool last = i + 1 == verdict.path.size();
     const int32_t token =
@@ -165,6 +177,7 @@ void SessionState::emit(const NodeLogits& logits, StepResult& result) {
 // What drafters and controller learn from the step, and the counts.
 void SessionState::learn(const StepRows& rows, Controller::Spent spent,
                          std::span<const int32_t> emitted_now) {
+  const TraceScope stage = engine->stage("observe");
   const auto start = std::chrono::steady_clock::now();
   const int32_t depth = tree.max_depth(), accepted = verdict.accepted();
   if (drafter && drafter_knows_context) {

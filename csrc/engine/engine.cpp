@@ -14,8 +14,9 @@ std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
   return std::unique_ptr<Engine>(new Engine(std::make_shared<EngineState>(options)));
 }
 
-Session Engine::session(const Sampling& sampling, uint64_t seed, int32_t logprobs) {
-  return Session(std::make_unique<SessionState>(state_, sampling, seed, logprobs));
+Session Engine::session(const Sampling& sampling, uint64_t seed, int32_t logprobs,
+                        const std::string& tenant) {
+  return Session(std::make_unique<SessionState>(state_, sampling, seed, logprobs, tenant));
 }
 
 std::vector<StepResult> Engine::step(std::span<Session* const> sessions) {
@@ -50,14 +51,31 @@ std::string Engine::chat_template() const { return state_->tokenizer->chat_templ
 
 EngineInfo Engine::info() const {
   const Model& target = *state_->target;
-  return {target.config().architecture,   state_->options.target, state_->options.draft,
-          state_->backend->description(), target.parameters(),    target.weights_bytes(),
-          target.config().vocab,          state_->context,        state_->backend->threads()};
+  const int64_t kv_bytes = state_->kv_layout.page_bytes() / KvLayout::kPageSlots;
+  return {target.config().architecture,
+          state_->options.target,
+          state_->options.draft,
+          state_->backend->description(),
+          target.parameters(),
+          target.weights_bytes(),
+          target.config().vocab,
+          state_->context,
+          state_->backend->threads(),
+          state_->options.kv_type,
+          kv_bytes};
 }
 
 Stats Engine::stats() const {
   const std::lock_guard lock(state_->step_mutex);
   return state_->stats;
+}
+
+std::vector<TraceSpan> Engine::profile() {
+  if (!state_->recorder) {
+    throw Error(ErrorKind::kBadArgument, "nothing is recorded: load the engine with `profile`");
+  }
+  const std::lock_guard lock(state_->step_mutex);
+  return state_->recorder->take();
 }
 
 Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/method.h"
+#include "base/trace.h"
 #include "engine/options.h"
 #include "engine/session.h"
 #include "engine/stats.h"
@@ -24,10 +25,20 @@ struct Completion {
   Stats stats;
 };
 
+// One of several continuations.
+struct Alternative {
+  std::string text;             // valid UTF-8
+  std::vector<int32_t> tokens;  // an end token included
+  double score = 0.0;           // sum of the shared log-probabilities; not the model's own
+  std::string finish_reason;    // "stop" or "length"
+};
+
 struct EngineInfo {
   std::string architecture, path, draft, backend;
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
   int32_t vocab = 0, context = 0, threads = 0;
+  std::string kv_type;
+  int64_t kv_bytes_per_token = 0;  // keys and values of one position
 };
 
 // Loaded models and their back ends. Thread-safe: steps of several threads take turns. Errors are
@@ -42,8 +53,14 @@ class FORERUN_API Engine {
   Completion generate(std::string_view prompt, const GenerateOptions& options = {});
   Completion generate(std::span<const int32_t> prompt, const GenerateOptions& options = {});
 
-  // A timeline of its own. `logprobs` as in GenerateOptions.
-  Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1);
+  // `count` short continuations from one pass each token, best first, for autocompletion
+  // (Superposed Decoding). Not what the model would write: the continuations share their keys and
+  // values. Error(kBadArgument) for an empty prompt or an option out of range.
+  std::vector<Alternative> complete_many(std::string_view prompt, const ManyOptions& options = {});
+
+  // A timeline of its own. `logprobs` and `tenant` as in GenerateOptions.
+  Session session(const Sampling& sampling = {}, uint64_t seed = 0, int32_t logprobs = -1,
+                  const std::string& tenant = "");
 
   // One step of several sessions in one forward; each gets what its own step() would have given.
   std::vector<StepResult> step(std::span<Session* const> sessions);
@@ -65,6 +82,11 @@ class FORERUN_API Engine {
   // `tokens` tokens.
   std::vector<double> measure_verify(int32_t rows, int32_t context, int32_t repeats);
   std::vector<double> measure_prefill(int32_t tokens, int32_t repeats);
+
+  // What was recorded since the last call: steps ("step"; "prefill" of a prompt chunk; "measure"),
+  // their stages ("draft", "forward", "verify", "emit", "commit", "observe") and operations, each
+  // when it ended. The newest 2^18 are kept. Error(kBadArgument) without EngineOptions::profile.
+  std::vector<TraceSpan> profile();
 
  private:
   explicit Engine(std::shared_ptr<EngineState> state);

@@ -1,12 +1,23 @@
 #include "engine/engine_state.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "backend/profiler.h"
 
 namespace forerun {
 namespace {
 
+constexpr size_t kTraceSpans = 1 << 18;  // some hundred steps of a large model
 constexpr int32_t kFallbackContext =
     4096;  // when the file does not say what the model was trained for
+
+DType kv_type_of(const std::string& name) {
+  if (name == "f16") return DType::kF16;
+  if (name == "f32") return DType::kF32;
+  if (name == "q8_0") return DType::kQ8_0;
+  throw Error(ErrorKind::kBadArgument, "kv_type is '" + name + "', expected f16, f32 or q8_0");
+}
 
 void check(const EngineOptions& options) {
   const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
@@ -45,8 +56,16 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
 EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   check(options);
   draft_plan = parse_draft(options.draft, options.method_options);
-  make_verifier(options.verify, options.method_options);  // refuses a wrong one before the load
-  backend = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
+  make_verifier(options.verify,
+                options.method_options);  // what is wrong is refused before the load
+  make_policy(options.policy, draft_shared.top_k);
+  const DType kv_type = kv_type_of(options.kv_type);
+  auto device = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
+  if (options.profile) {
+    recorder = std::make_shared<TraceRecorder>(kTraceSpans);
+    device = make_profiling_backend(std::move(device), recorder);
+  }
+  backend = std::move(device);
   checkpoint = open_checkpoint(options.target);
   tokenizer = load_tokenizer(*checkpoint);
   target = Model::load(checkpoint, backend, options.progress);
@@ -56,8 +75,9 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
                     " tokens, the model only " + std::to_string(target->config().vocab) + " rows");
   }
   context = choose_context(options, *target);
-  prefixes =
-      std::make_unique<PrefixStore>(options.prefix_cache_bytes / target->kv_layout().page_bytes());
+  kv_layout = target->kv_layout(kv_type);
+  backend->check_kv(kv_layout);
+  prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
   workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows);
   if (!draft_plan.empty()) {
     load_draft();
@@ -66,6 +86,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
       if (draft_shared.model) measure_draft_model();
     }
   }
+  if (recorder) recorder->take();
 }
 
 void EngineState::load_draft() {
@@ -82,6 +103,11 @@ void EngineState::load_draft() {
     draft_shared.model = Model::load(file, backend);
   }
   draft_shared.prepare(draft_plan);
+}
+
+Forward EngineState::forward() {
+  const TraceScope scope = stage("forward");
+  return target->forward(batch, *workspace);
 }
 
 const float* EngineState::readable(const Forward& forward) {

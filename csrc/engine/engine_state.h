@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/trace.h"
 #include "draft/factory.h"
+#include "draft/tree_policy.h"
 #include "engine/options.h"
 #include "engine/session.h"
 #include "engine/stats.h"
@@ -34,8 +36,10 @@ struct EngineState {
   EngineOptions options;
   std::shared_ptr<const Checkpoint> checkpoint;
   std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<TraceRecorder> recorder;  // null unless the options ask for a profile
   std::shared_ptr<Backend> backend;
   std::shared_ptr<const Model> target;
+  KvLayout kv_layout;  // of the target's caches
   int32_t context = 0;
   DraftPlan draft_plan;         // which drafters a session gets
   DraftResources draft_shared;  // what they share
@@ -49,6 +53,16 @@ struct EngineState {
   TreeFitter fitter;
   std::vector<TreeFitter::Entry> to_fit;
   Stats stats;
+
+  Forward forward();  // the target over `batch`
+
+  // A part of a step in the profile, if there is one.
+  TraceScope stage(const char* name) const {
+    return TraceScope(recorder.get(), TraceTrack::kStage, name);
+  }
+  TraceScope step(const char* name, int32_t rows = 0) const {
+    return TraceScope(recorder.get(), TraceTrack::kStep, name, rows);
+  }
 
   // The logits of a forward where the host can read them.
   const float* readable(const Forward& forward);

@@ -94,7 +94,7 @@ Completion Engine::generate(std::span<const int32_t> prompt, const GenerateOptio
   check(options);
   Completion out;
   Emitter emitter(*state_->tokenizer, options, out);
-  SessionState session(state_, options.sampling, options.seed, options.logprobs);
+  SessionState session(state_, options.sampling, options.seed, options.logprobs, options.tenant);
   session.append(prompt);
   if (options.max_tokens == 0) emitter.finish("length");
   if (!emitter.done()) {

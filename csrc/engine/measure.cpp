@@ -42,7 +42,8 @@ void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
     engine.batch.clear();
     engine.batch.add_causal(
         cache, std::span(prompt).subspan(static_cast<size_t>(done), static_cast<size_t>(rows)), 0);
-    engine.target->forward(engine.batch, *engine.workspace);
+    const TraceScope scope = engine.step("prefill", rows);
+    engine.forward();
     cache.commit_rows(rows);
     done += rows;
   }
@@ -51,9 +52,10 @@ void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
 
 double forward_tree_ms(EngineState& engine, KvCache& cache, const DraftTree& tree) {
   return time_ms([&] {
+    const TraceScope scope = engine.step("measure", tree.size());
     engine.batch.clear();
     engine.batch.add_tree(cache, tree);
-    engine.target->forward(engine.batch, *engine.workspace);
+    engine.forward();
     engine.backend->synchronize();
   });
 }
@@ -73,7 +75,7 @@ void EngineState::measure_costs() {
   constexpr int32_t kRows[] = {1, 2, 4, 8, 16, 32};
   constexpr int32_t kFew = 1, kMany = 8;
   const int32_t near = std::min(context / 4, 32), far = std::min(context / 2, 1024);
-  KvCache cache(*backend, target->kv_layout(), context);
+  KvCache cache(*backend, kv_layout, context);
   fill(*this, cache, near);
   KvCache long_cache = cache.fork();
   long_cache.prepare(far - near);
@@ -128,7 +130,7 @@ std::vector<double> Engine::measure_verify(int32_t rows, int32_t context, int32_
   check_range("context", context, 0, state_->context - rows);
   check_range("repeats", repeats, 1, 100000);
   const std::lock_guard lock(state_->step_mutex);
-  KvCache cache(*state_->backend, state_->target->kv_layout(), state_->context);
+  KvCache cache(*state_->backend, state_->kv_layout, state_->context);
   fill(*state_, cache, context);
   const DraftTree tree = filler_tree(*state_, rows);
   forward_tree_ms(*state_, cache, tree);
@@ -143,7 +145,7 @@ std::vector<double> Engine::measure_prefill(int32_t tokens, int32_t repeats) {
   const std::lock_guard lock(state_->step_mutex);
   std::vector<double> times(static_cast<size_t>(repeats));
   for (double& time : times) {
-    KvCache cache(*state_->backend, state_->target->kv_layout(), state_->context);
+    KvCache cache(*state_->backend, state_->kv_layout, state_->context);
     time = time_ms([&] { fill(*state_, cache, tokens); });
   }
   return times;

@@ -26,9 +26,24 @@ struct EngineOptions {
   std::string policy = "dynamic";  // how a draft model's tree grows: a name of methods().policies
   std::string verify = "match";    // which branch is kept: a name of methods().verifiers
   std::map<std::string, std::string> method_options;  // "NAME.option" -> value, of those in use
+  // How keys and values are kept: "f16", "f32" or "q8_0" (8-bit codes: half of f16's memory, and
+  // less to read of a long context). Unlike the options above it may change the text; within one
+  // type the text is the same whatever else is chosen. A draft model's cache is f16 always.
+  std::string kv_type = "f16";
   int64_t prefix_cache_bytes = int64_t{512}
                                << 20;    // keys and values kept for prompts that begin the same way
+  bool profile = false;                  // record the time of every operation (Engine::profile)
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
+};
+
+// Several short continuations at once (Engine::complete_many).
+struct ManyOptions {
+  int32_t count = 3;              // how many, 1..32
+  int32_t max_tokens = 16;        // of each, at least 1
+  double ngram_weight = 0.5;      // 0..1: how much the n-grams of prompt and corpus count
+  std::string corpus;             // text whose n-grams help; the prompt's own always do
+  std::vector<std::string> stop;  // a text ends before the first of these
+  bool add_special = true, parse_special = true;  // as in GenerateOptions
 };
 
 // One request.
@@ -38,6 +53,7 @@ struct GenerateOptions {
   std::vector<std::string> stop;  // the text ends before the first of these
   uint64_t seed = 0;              // the same seed gives the same text
   int32_t logprobs = -1;      // >= 0: log-probability of every token and of this many alternatives
+  std::string tenant;         // drafters use the texts of earlier requests of the same tenant only
   bool add_special = true;    // BOS where the model asks for it (text prompts)
   bool parse_special = true;  // "<|im_start|>" in a text prompt means the special token
   // Called with every piece of text (valid UTF-8, "" when a step completed no character); false

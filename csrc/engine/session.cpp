@@ -20,6 +20,16 @@ StepResult Session::step(int32_t most) {
   return std::move(decode_step(*state_->engine, {&self, 1}, most).front());
 }
 
+StepTree Session::last_tree() const {
+  const DraftTree& tree = state_->tree;
+  StepTree out{{}, state_->verdict.path, state_->verdict.bonus};
+  for (size_t i = 0; i < tree.token().size(); ++i) {
+    out.nodes.push_back(
+        {tree.token()[i], tree.parent()[i], tree.score()[i], source_name(tree.source()[i])});
+  }
+  return out;
+}
+
 void Session::rewind(int32_t length) { state_->rewind(length); }
 
 Session Session::fork() const { return Session(std::make_unique<SessionState>(*state_)); }

@@ -26,6 +26,19 @@ struct StepResult {
   std::vector<Logprobs> logprobs;  // one per token when asked for
 };
 
+// The draft tree of a step and what became of it. Node 0 is the root, the token before the step.
+struct StepTree {
+  struct Node {
+    int32_t token = -1;
+    int32_t parent = -1;  // a smaller index; -1: the root
+    float score = 0.0F;   // the drafter's estimate that it is accepted, given that its parent is
+    const char* source = "";  // the drafter that proposed it
+  };
+  std::vector<Node> nodes;    // empty before the first step
+  std::vector<int32_t> path;  // accepted nodes, root first
+  int32_t bonus = -1;         // the target's token after the path
+};
+
 // One mutable timeline: tokens, their keys and values, the drafter's state. Cheap to make; one
 // thread at a time. Several sessions of an engine may run in different threads.
 class FORERUN_API Session {
@@ -42,6 +55,8 @@ class FORERUN_API Session {
   // One decode step: the tokens that plain decoding would emit next, one or several. At most `most`
   // tokens. Error(kBadArgument) when the session is empty.
   StepResult step(int32_t most = INT32_MAX);
+
+  StepTree last_tree() const;  // of the last step, a copy
 
   void rewind(
       int32_t length);   // forgets the tokens after the first `length`; as if they had never been

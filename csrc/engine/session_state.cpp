@@ -7,12 +7,12 @@
 namespace forerun {
 
 SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling,
-                           uint64_t seed, int32_t logprobs)
+                           uint64_t seed, int32_t logprobs, const std::string& tenant)
     : engine(std::move(shared)),
-      cache(*engine->backend, engine->target->kv_layout(), engine->context),
+      cache(*engine->backend, engine->kv_layout, engine->context),
       sampler(sampling, seed, engine->target->config().vocab),
       verifier(make_verifier(engine->options.verify, engine->options.method_options)),
-      drafter(make_drafter(engine->draft_plan, engine->draft_shared)),
+      drafter(make_drafter(engine->draft_plan, engine->draft_shared, tenant)),
       controller({engine->options.max_draft, engine->options.fixed_draft}),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
@@ -106,7 +106,8 @@ bool SessionState::prefill_chunk() {
   batch.add_causal(
       cache,
       std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
-  engine->target->forward(batch, *engine->workspace);
+  const TraceScope scope = engine->step("prefill", rows);
+  engine->forward();
   cache.commit_rows(rows);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   stats.prefill_seconds += taken.count();
@@ -118,6 +119,7 @@ void SessionState::finish() {
   engine->prefixes->save(tokens, cache);
   engine->known.observe_answer(static_cast<double>(stats.tokens));
   engine->stats.add(stats);
+  if (drafter) drafter->finish(tokens, emitted);
 }
 
 }  // namespace forerun

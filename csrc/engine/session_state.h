@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "draft/drafter.h"
@@ -26,7 +27,7 @@ struct StepRows {
 // tree, its KV row is still missing, so cache.length() <= tokens.size() - 1.
 struct SessionState {
   SessionState(std::shared_ptr<EngineState> engine, const Sampling& sampling, uint64_t seed,
-               int32_t logprobs);
+               int32_t logprobs, const std::string& tenant = "");
   SessionState(const SessionState& other);  // fork
   ~SessionState();
 

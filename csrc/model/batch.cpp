@@ -1,5 +1,7 @@
 #include "model/batch.h"
 
+#include "base/error.h"
+
 namespace forerun {
 
 void Batch::clear() {
@@ -11,11 +13,19 @@ void Batch::clear() {
   pages_.clear();
 }
 
+int32_t Batch::add_sequence(KvCache& cache, int32_t rows) {
+  if (pages_.empty()) layout_ = cache.layout();
+  if (layout_ != cache.layout()) {
+    throw Error(ErrorKind::kBadArgument, "a batch of caches with different layouts");
+  }
+  cache.prepare(rows);
+  pages_.push_back(cache.pages());
+  return static_cast<int32_t>(pages_.size()) - 1;
+}
+
 void Batch::add_causal(KvCache& cache, std::span<const int32_t> tokens, int32_t logit_rows) {
   const int32_t count = static_cast<int32_t>(tokens.size());
-  cache.prepare(count);
-  const int32_t sequence = static_cast<int32_t>(pages_.size());
-  pages_.push_back(cache.pages());
+  const int32_t sequence = add_sequence(cache, count);
   for (int32_t i = 0; i < count; ++i) {
     const int32_t position = cache.length() + i;
     if (i >= count - logit_rows) logit_row_.push_back(rows());
@@ -26,10 +36,8 @@ void Batch::add_causal(KvCache& cache, std::span<const int32_t> tokens, int32_t 
 }
 
 void Batch::add_tree(KvCache& cache, const DraftTree& tree, int32_t first_node) {
-  cache.prepare(tree.size());
-  const int32_t sequence = static_cast<int32_t>(pages_.size());
+  const int32_t sequence = add_sequence(cache, tree.size());
   const int32_t base = cache.length();
-  pages_.push_back(cache.pages());
   for (int32_t node = first_node; node < tree.size(); ++node) {
     const int32_t depth = tree.depth()[static_cast<size_t>(node)];
     const size_t begin = path_.size();
@@ -50,8 +58,6 @@ void Batch::add_tree(KvCache& cache, const DraftTree& tree, int32_t first_node) 
   }
 }
 
-AttentionBatch Batch::attention(const KvLayout& layout) const {
-  return {layout, row_, path_, pages_};
-}
+AttentionBatch Batch::attention() const { return {layout_, row_, path_, pages_}; }
 
 }  // namespace forerun

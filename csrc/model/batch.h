@@ -11,7 +11,8 @@
 namespace forerun {
 
 // All that one forward needs: tokens, positions, KV slots and visibility. Ragged: every row belongs
-// to one sequence, and a row's value never depends on the other rows.
+// to one sequence, and a row's value never depends on the other rows. The caches of a batch have
+// one layout, else Error(kBadArgument).
 class Batch {
  public:
   void clear();
@@ -32,9 +33,12 @@ class Batch {
     return logit_row_;
   }  // rows whose logits are computed, ascending
 
-  AttentionBatch attention(const KvLayout& layout) const;  // views into this batch
+  AttentionBatch attention() const;  // views into this batch
 
  private:
+  int32_t add_sequence(KvCache& cache, int32_t rows);  // its index
+
+  KvLayout layout_;  // of all caches of the batch
   std::vector<int32_t> token_, position_, logit_row_;
   std::vector<AttentionRow> row_;
   std::vector<int32_t> path_;

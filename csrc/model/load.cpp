@@ -1,3 +1,4 @@
+#include <numeric>
 #include <string>
 
 #include "base/blocks.h"
@@ -26,6 +27,8 @@ class ModelLoader {
       total_bytes_ += static_cast<int64_t>(tensor.bytes.size());
     }
     model_->layers_.resize(static_cast<size_t>(c.layers));
+    model_->all_layers_.resize(model_->layers_.size());
+    std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
     for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
     model_->final_norm_ = vector("output_norm.weight", c.width);
     model_->head_ = linear(c.tied_head ? "token_embd" : "output", c.vocab, c.width);

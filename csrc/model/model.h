@@ -36,6 +36,16 @@ class Workspace {
 struct Forward {
   Tensor logits;  // [logit rows, vocab], on the model's back end
   Tensor hidden;  // [logit rows, width], after the final norm
+  Tensor stream;  // [rows, width]: the residual stream after the last layer that was run
+};
+
+// A part of the model, for drafts that the target makes of itself (drafting.md C.5, C.6, D.1): some
+// layers, with the final norm and the head after them. Layers that are left out keep the keys and
+// values they had.
+struct LayerRun {
+  std::span<const int32_t> layers;  // ascending
+  const Tensor* start =
+      nullptr;  // [rows, width] on the back end: instead of the tokens' embeddings
 };
 
 // A decoder-only transformer, immutable after load and shared by all sessions.
@@ -49,19 +59,32 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   Backend& backend() const { return *backend_; }
-  KvLayout kv_layout() const { return {config_.layers, config_.kv_heads, config_.head_dim}; }
+  KvLayout kv_layout(DType type = DType::kF16) const {
+    return {config_.layers, config_.kv_heads, config_.head_dim, type};
+  }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
   int64_t parameters() const { return parameters_; }
 
   // One pass over all rows of the batch; K and V land in the slots the batch names. Errors:
   // kBadArgument for a token outside the vocabulary or more rows than the workspace holds.
-  Forward forward(const Batch& batch, Workspace& workspace) const;
+  Forward forward(const Batch& batch, Workspace& workspace) const {
+    return forward(batch, workspace, {all_layers_, nullptr});
+  }
+  Forward forward_from(const Tensor& start, const Batch& batch, Workspace& workspace) const {
+    return forward(batch, workspace, {all_layers_, &start});
+  }
+  Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
+
+  // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
+  void embedding(int32_t token, std::span<float> out) const;
 
  private:
   struct Linear {
     std::unique_ptr<Weight> weight;
     Buffer bias;  // empty when there is none
-    LinearTask task(Tensor out) const { return {weight.get(), bias.floats(), out}; }
+    LinearTask task(Tensor out, const char* role = "linear") const {
+      return {weight.get(), bias.floats(), out, role};
+    }
   };
   struct Layer {
     Buffer attention_norm, ffn_norm, q_norm, k_norm;
@@ -69,7 +92,7 @@ class Model {
   };
   Model() = default;
 
-  void embed(std::span<const int32_t> tokens, std::vector<float>& host, Tensor out) const;
+  void start(const Batch& batch, const LayerRun& run, Workspace& w) const;
   void attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch, int32_t rows,
                        Workspace& w) const;
   void ffn_block(const Layer& layer, int32_t rows, Workspace& w) const;
@@ -81,6 +104,7 @@ class Model {
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
   std::vector<Layer> layers_;
+  std::vector<int32_t> all_layers_;
   Buffer final_norm_;
   Linear head_;
   int64_t weights_bytes_ = 0, parameters_ = 0;

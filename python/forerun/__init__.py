@@ -8,20 +8,25 @@ from forerun._core import ModelFileError, __version__
 from forerun.engine import Engine
 from forerun.methods import Method, drafters, policies, verifiers
 from forerun.models import PullError
+from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Completion, Sampling, Stats
+from forerun.types import Alternative, Completion, Sampling, Stats, StepTree, TreeNode
 
 __all__ = [
+    "Alternative",
     "Completion",
     "Engine",
     "Method",
     "ModelFileError",
+    "Profile",
     "PullError",
     "Sampling",
     "Session",
     "Stats",
+    "StepTree",
     "Stream",
+    "TreeNode",
     "__version__",
     "drafters",
     "policies",

@@ -6,10 +6,11 @@ the other, since only ratios of neighbouring measurements survive a shared machi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ from typing import Any
 import forerun
 from forerun import _core
 from forerun.engine import Engine
+from forerun.profile import Profile
 from forerun.types import Completion, Sampling
 
 VERIFY_ROWS = (1, 2, 4, 8, 16, 32, 64)
 VERIFY_CONTEXT = 256
 PREFILL_TOKENS = 512
 BANDWIDTH_MIB = 512
+PROFILE_PROMPT = (
+    "Item 1: apples, red, 3 kg. Item 2: pears, green, 2 kg. Item 3: plums, blue, 5 kg. "
+    "The list once more, in the same order. Item 1: apples,"
+)
 
 Report = Callable[[str, int, int], None]  # (what is being measured, done, in all)
 
@@ -36,17 +42,40 @@ class BenchPrompt:
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """draft: the speculative side. tokens: generated per prompt and side at most. repeats: of each verify
-    and prefill timing. raw: prompts go in as they are, without the chat template."""
+    """draft, policy, verify, method_options: the speculative side. tokens: generated per prompt and side at most.
+    repeats: of each verify and prefill timing. raw: prompts go in as they are, without the chat template."""
 
     draft: str = "auto"
+    policy: str = "dynamic"
+    verify: str = "match"
+    method_options: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
     threads: int | None = None
     context: int | None = None
+    kv_type: str = "f16"
     tokens: int = 128
     repeats: int = 9
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     raw: bool = False
+
+    def machine(self) -> dict[str, Any]:
+        """Keywords of both sides' Engine."""
+        return {
+            "device": self.device,
+            "threads": self.threads,
+            "context": self.context,
+            "kv_type": self.kv_type,
+        }
+
+    def methods(self) -> dict[str, Any]:
+        """Keywords of the speculative side's Engine."""
+        return {
+            "draft": self.draft,
+            "policy": self.policy,
+            "verify": self.verify,
+            "method_options": self.method_options,
+        }
 
 
 def read_prompts(path: str | Path) -> list[BenchPrompt]:
@@ -82,12 +111,11 @@ def bench(
     """
     options = options or BenchOptions()
     report = report or (lambda phase, done, total: None)
-    settings = {"threads": options.threads, "context": options.context}
-    with Engine(model, draft="none", **settings) as plain:
+    with Engine(model, draft="none", **options.machine()) as plain:
         result = measure_target(plain, options.repeats, report)
-        result = {"forerun": forerun.__version__, "model": str(model), **result}
+        result = {"forerun": forerun.__version__, "model": str(model), "kv_type": options.kv_type, **result}
         if prompts:
-            with Engine(model, draft=options.draft, **settings) as speculative:
+            with Engine(model, **options.methods(), **options.machine()) as speculative:
                 result["draft"] = speculative.info.get("draft", options.draft)
                 rows = list(compare(plain, speculative, prompts, options, report))
             result["tokens"] = options.tokens
@@ -97,9 +125,50 @@ def bench(
     return result
 
 
+def profile(
+    model: str,
+    options: BenchOptions | None = None,
+    prompt: str = PROFILE_PROMPT,
+    rows: int | None = None,
+    report: Report | None = None,
+) -> tuple[dict[str, Any], dict[str, Profile]]:
+    """Where the time of a step goes: a JSON-able dict (keys: docs/cli.md), and what was recorded.
+
+    Sections: "plain" decodes `prompt`; "speculative" too, with the draft of the options unless it is "none";
+    "rows", when given, is target forwards of that many tree rows. Raises what Engine raises.
+    """
+    options = options or BenchOptions()
+    report = report or (lambda phase, done, total: None)
+    request = {"max_tokens": options.tokens, "sampling": options.sampling, "seed": options.seed}
+    sections = {"plain": {"draft": "none"}, "speculative": options.methods()}
+    if options.draft == "none":
+        del sections["speculative"]
+    result: dict[str, Any] = {"forerun": forerun.__version__, "model": str(model)}
+    profiles: dict[str, Profile] = {}
+    kinds = {}
+    for done, (section, methods) in enumerate(sections.items()):
+        report(f"{section} decoding", done, len(sections))
+        with Engine(model, **methods, **options.machine(), profile=True) as engine:
+            if not kinds:
+                cpu, threads = _core.cpu_info(), engine.info["threads"]
+                result["machine"] = {"cpu": cpu["model"], "threads": threads, "isa": cpu["isa"]}
+                result["bandwidth_gbs"] = _core.read_bandwidth(threads, BANDWIDTH_MIB)
+                if rows is not None:
+                    engine.native.measure_verify(rows, VERIFY_CONTEXT, options.repeats)
+                    profiles["rows"], kinds["rows"] = engine.profile(), "measure"
+            engine.generate(prompt, **request)  # what is learnt and allocated once
+            engine.profile()
+            engine.generate(prompt, **request)
+            profiles[section], kinds[section] = engine.profile(), "step"
+    result["profile"] = {
+        section: profiles[section].costs(kind).to_dict(result["bandwidth_gbs"]) for section, kind in kinds.items()
+    }
+    return result, profiles
+
+
 def measure_target(engine: Engine, repeats: int, report: Report) -> dict[str, Any]:
     """Bandwidth, verify cost by rows after a context of 256 tokens, and prefill of 512 tokens."""
-    cpu, info = _core.cpu_info(), engine.info
+    info = engine.info
     threads = info["threads"]
     total = len(VERIFY_ROWS) + 2
     report("bandwidth", 0, total)
@@ -114,16 +183,21 @@ def measure_target(engine: Engine, repeats: int, report: Report) -> dict[str, An
     verify = {rows: statistics.median(values) for rows, values in times.items()}
     weights = info["weights_bytes"]
     return {
-        "machine": {"cpu": cpu["model"], "threads": threads, "isa": info.get("isa", cpu["isa"])},
+        "machine": describe_machine(engine),
         "bandwidth_gbs": bandwidth,
         "weights_bytes": weights,
         "verify_ms": verify,
-        "verify_ms_spread": {rows: _spread(values) for rows, values in times.items()},
+        "verify_ms_spread": {rows: spread(values) for rows, values in times.items()},
         "verify_ratio": {rows: value / verify["1"] for rows, value in verify.items()},
         "bandwidth_fraction": weights / (verify["1"] * 1e-3) / (bandwidth * 1e9),
         "prefill_tps": {str(PREFILL_TOKENS): PREFILL_TOKENS / statistics.median(prefill) * 1e3},
-        "prefill_ms_spread": {str(PREFILL_TOKENS): _spread(prefill)},
+        "prefill_ms_spread": {str(PREFILL_TOKENS): spread(prefill)},
     }
+
+
+def describe_machine(engine: Engine) -> dict[str, Any]:
+    cpu, info = _core.cpu_info(), engine.info
+    return {"cpu": cpu["model"], "threads": info["threads"], "isa": info.get("isa", cpu["isa"])}
 
 
 def compare(
@@ -134,40 +208,59 @@ def compare(
     report: Report,
 ) -> Iterable[dict[str, Any]]:
     """One row per prompt: speed of both sides and whether their tokens are the same."""
-
-    def run(engine: Engine, prompt: str, tokens: int) -> Completion:
-        request = prompt if options.raw else [{"role": "user", "content": prompt}]
-        return engine.generate(request, max_tokens=tokens, sampling=options.sampling, seed=options.seed)
-
     for engine in (plain, speculative):
-        run(engine, prompts[0].prompt, min(8, options.tokens))
+        warm_up(engine, prompts[0], options)
     for index, entry in enumerate(prompts):
         report(entry.id, index, len(prompts))
         # Which side goes first alternates, so that a drift of the machine favours neither.
         sides = [plain, speculative] if index % 2 == 0 else [speculative, plain]
-        done = {id(side): run(side, entry.prompt, options.tokens) for side in sides}
-        yield _row(entry, done[id(plain)], done[id(speculative)])
+        done = {id(side): answer(side, entry, options) for side in sides}
+        yield row(entry, measured(done[id(plain)]), measured(done[id(speculative)]))
     report("prompts", len(prompts), len(prompts))
 
 
-def _row(entry: BenchPrompt, plain: Completion, speculative: Completion) -> dict[str, Any]:
-    stats = speculative.stats
+def answer(engine: Engine, entry: BenchPrompt, options: BenchOptions, tokens: int | None = None) -> Completion:
+    request = entry.prompt if options.raw else [{"role": "user", "content": entry.prompt}]
+    most = options.tokens if tokens is None else tokens
+    return engine.generate(request, max_tokens=most, sampling=options.sampling, seed=options.seed)
+
+
+def warm_up(engine: Engine, entry: BenchPrompt, options: BenchOptions) -> None:
+    answer(engine, entry, options, min(8, options.tokens))
+
+
+def measured(completion: Completion) -> dict[str, Any]:
+    """What is kept of one side's answer, JSON-able; `digest` stands for its tokens and text."""
+    stats = completion.stats
+    said = json.dumps([completion.tokens, completion.text])
     return {
-        "id": entry.id,
-        "category": entry.category,
-        "plain_tps": plain.stats.tokens_per_second,
-        "spec_tps": stats.tokens_per_second,
-        "plain_tps_total": plain.stats.tokens_per_second_total,
-        "spec_tps_total": stats.tokens_per_second_total,
+        "tps": stats.tokens_per_second,
+        "tps_total": stats.tokens_per_second_total,
         "tau": stats.tau,
         "acceptance_by_depth": list(stats.acceptance_by_depth),
-        "identical": plain.tokens == speculative.tokens and plain.text == speculative.text,
+        "tried_by_depth": list(stats.tried_by_depth),
         "tokens": stats.tokens,
         "steps": stats.steps,
         "drafted": stats.drafted,
         "accepted": stats.accepted,
         "prompt_tokens": stats.prompt_tokens,
-        "finish_reason": speculative.finish_reason,
+        "finish_reason": completion.finish_reason,
+        "digest": hashlib.sha256(said.encode()).hexdigest()[:16],
+    }
+
+
+def row(entry: BenchPrompt, plain: Mapping[str, Any], speculative: Mapping[str, Any]) -> dict[str, Any]:
+    """A prompt's two sides, each as `measured` tells it, next to each other."""
+    sides = ("tps", "tps_total", "digest")
+    return {
+        "id": entry.id,
+        "category": entry.category,
+        "plain_tps": plain["tps"],
+        "spec_tps": speculative["tps"],
+        "plain_tps_total": plain["tps_total"],
+        "spec_tps_total": speculative["tps_total"],
+        "identical": plain["digest"] == speculative["digest"],
+        **{name: value for name, value in speculative.items() if name not in sides},
     }
 
 
@@ -203,7 +296,7 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(statistics.fmean(logs)) if logs else 0.0
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
     return {
         "min": min(values),
         "median": statistics.median(values),

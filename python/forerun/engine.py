@@ -11,9 +11,10 @@ from typing import Any
 
 from forerun import _core, chat, models
 from forerun.methods import drafters
+from forerun.profile import Profile
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Completion, Sampling, Stats
+from forerun.types import Alternative, Completion, Sampling, Stats
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -34,7 +35,10 @@ class Engine:
     verify: which branch of the tree is kept, a name of `forerun.verifiers()`.
     method_options: options of the methods in use, {"NAME.option": value}.
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
+    kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
+        another text; within one type the text never depends on anything else here. On "cuda" only "f16".
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
+    profile: record when every operation ran, for `profile()`.
     progress: called with the loaded share, 0 to 1.
 
     Thread-safe: several threads may generate at once. Use it as a context manager, or call `close()`.
@@ -57,6 +61,8 @@ class Engine:
         method_options: Mapping[str, Any] | None = None,
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
+        kv_type: str = "f16",
+        profile: bool = False,
         progress: Callable[[float], object] | None = None,
     ) -> None:
         self._native: _core.Engine | None = None
@@ -78,6 +84,8 @@ class Engine:
             method_options={name: str(value) for name, value in (method_options or {}).items()},
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
+            kv_type=kv_type,
+            profile=profile,
             progress=progress,
         )
 
@@ -156,6 +164,38 @@ class Engine:
 
         return Stream(work, flag)
 
+    def complete_many(
+        self,
+        prompt: str,
+        count: int = 3,
+        *,
+        max_tokens: int = 16,
+        ngram_weight: float = 0.5,
+        corpus: str = "",
+        stop: str | Sequence[str] = (),
+    ) -> list[Alternative]:
+        """`count` short continuations, best first, for the time of one: for autocompletion.
+
+        Superposed Decoding (Shen et al., arXiv 2405.18400): the continuations share one forward a token and
+        are told apart by their n-grams. They are not what the model would write; for that use `generate`.
+
+        count: 1 to 32. max_tokens: of each; quality falls with length. ngram_weight: 0 to 1, how much the
+        n-grams of the prompt and of `corpus` count; a corpus of the kind of text that is written helps.
+        stop: strings before which a continuation ends.
+        """
+        native = self._open()
+        _check_count("count", count, low=1, high=32, optional=False)
+        _check_count("max_tokens", max_tokens, low=1, optional=False)
+        found = native.complete_many(
+            prompt,
+            count=count,
+            max_tokens=max_tokens,
+            ngram_weight=ngram_weight,
+            corpus=corpus,
+            stop=[stop] if isinstance(stop, str) else list(stop),
+        )
+        return [Alternative(**one) for one in found]
+
     def session(
         self,
         *,
@@ -209,13 +249,20 @@ class Engine:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What was loaded: architecture, parameters, weights_bytes, context, threads, isa, draft, ..."""
+        """What was loaded: architecture, parameters, weights_bytes, context, threads, draft, kv_type, ..."""
         return self._open().info
 
     @property
     def stats(self) -> Stats:
         """Sums over all generations of this engine so far."""
         return Stats.of(self._open().stats)
+
+    def profile(self) -> Profile:
+        """What was recorded since the last call, the newest 2**18 spans.
+
+        Raises ValueError when the engine was made without `profile=True`.
+        """
+        return Profile(self._open().profile())
 
     @property
     def native(self) -> _core.Engine:
@@ -266,14 +313,18 @@ def resolve_draft(draft: str) -> str:
     """
     if not isinstance(draft, str):
         raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
-    names = "|".join(re.escape(method.name) for method in drafters())
-    pieces = re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
     return "+".join(
         "model:" + models.resolve(piece.removeprefix("model:"))
         if piece.startswith("model:") and piece != "model:"
         else piece
-        for piece in pieces
+        for piece in split_draft(draft)
     )
+
+
+def split_draft(draft: str) -> list[str]:
+    """The drafters of a draft specification: "ngram+model:a+b" is "ngram" and "model:a+b"."""
+    names = "|".join(re.escape(method.name) for method in drafters())
+    return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
 
 
 def _token_text(native: _core.Engine, token: int) -> str:

@@ -9,12 +9,14 @@ from forerun import _core
 
 @dataclass(frozen=True)
 class Method:
-    """One drafter, policy or verifier. paper: its source, "" for our own; lossless: the text cannot change."""
+    """One drafter, policy or verifier. paper: its source, "" for our own; lossless: the text cannot change.
+    grown: of a drafter, whether its tree grows by a policy."""
 
     name: str
     summary: str
     paper: str
     lossless: bool
+    grown: bool = False
 
 
 def drafters() -> list[Method]:

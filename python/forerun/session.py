@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from forerun import _core
-from forerun.types import Stats
+from forerun.types import Stats, StepTree
 
 
 class Session:
@@ -61,6 +61,11 @@ class Session:
     def logprobs(self) -> list[dict[str, Any]]:
         """Of the last step, one entry per token, when the session was made with `logprobs`."""
         return self._last["logprobs"]
+
+    def last_tree(self) -> StepTree | None:
+        """What was guessed in the last step, and what of it was kept; None before the first step."""
+        values = self._native.last_tree()
+        return StepTree.of(values) if values["nodes"] else None
 
     def rewind(self, length: int) -> None:
         """Forgets the tokens after the first `length`, as if they had never been."""

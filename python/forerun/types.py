@@ -78,11 +78,11 @@ class Stats:
     """Counts and times of one generation, or of an engine's life.
 
     steps: target forwards after prefill. tokens: tokens generated. drafted, accepted: draft tokens checked
-    and kept. tau: tokens per step, 1 + accepted / steps. acceptance_by_depth: of the steps whose draft
-    reached depth 1, 2, ..., the share whose accepted path did. prompt_tokens, reused_tokens: length of the
-    prompt and how much of it was still in the KV cache. draft_seconds, verify_seconds: the parts of
-    decode_seconds spent drafting and in target forwards. lossy: False unless a mode was asked for that may
-    change the text.
+    and kept. tau: tokens per step, 1 + accepted / steps. tried_by_depth: steps whose draft reached depth 1,
+    2, ...; acceptance_by_depth: of those, the share whose accepted path did. prompt_tokens, reused_tokens:
+    length of the prompt and how much of it was still in the KV cache. draft_seconds, verify_seconds: the
+    parts of decode_seconds spent drafting and in target forwards. lossy: False unless a mode was asked for
+    that may change the text.
     """
 
     steps: int = 0
@@ -91,6 +91,7 @@ class Stats:
     accepted: int = 0
     tau: float = 0.0
     acceptance_by_depth: list[float] = field(default_factory=list)
+    tried_by_depth: list[int] = field(default_factory=list)
     prompt_tokens: int = 0
     reused_tokens: int = 0
     prefill_seconds: float = 0.0
@@ -120,6 +121,35 @@ class Stats:
             "tokens_per_second": self.tokens_per_second,
             "tokens_per_second_total": self.tokens_per_second_total,
         }
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """A guess. parent: index of a node before it, -1 for the root. score: the drafter's estimate that it is
+    accepted, given that its parent is. source: the drafter that proposed it."""
+
+    token: int
+    parent: int
+    score: float
+    source: str
+
+
+@dataclass(frozen=True)
+class StepTree:
+    """The draft tree of a step and what became of it.
+
+    nodes: the first is the root, the token before the step. path: indices of the accepted nodes, root first.
+    bonus: the target's token after the path.
+    """
+
+    nodes: list[TreeNode]
+    path: list[int]
+    bonus: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> StepTree:
+        nodes = [TreeNode(**node) for node in values["nodes"]]
+        return cls(nodes=nodes, path=list(values["path"]), bonus=values["bonus"])
 
 
 @dataclass(frozen=True)
@@ -156,6 +186,20 @@ class Completion:
             "logprobs": self.logprobs,
             "stats": self.stats.to_dict(),
         }
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One of several short continuations (`Engine.complete_many`).
+
+    score: the sum of the log-probabilities that the continuations share, with the n-grams' part; good for
+    ordering them, not the model's own. finish_reason: "stop" or "length". tokens holds an end token too.
+    """
+
+    text: str
+    tokens: list[int]
+    score: float
+    finish_reason: str
 
 
 def _number(name: str, value: Any, low: float | None = None, high: float | None = None) -> None:

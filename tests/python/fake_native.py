@@ -16,10 +16,6 @@ DRAFTERS = ("ngram", "recycle", "model")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
-def methods():
-    return {"drafters": [{"name": name, "summary": "", "paper": "", "lossless": True} for name in DRAFTERS]}
-
-
 class Engine:
     """Class attributes are what a test may set before an instance is made."""
 
@@ -33,6 +29,10 @@ class Engine:
     end_tokens = (36,)
 
     def __init__(self, target, draft="auto", threads=None, context=None, progress=None, **options):
+        for piece in draft.split("+") if draft not in ("none", "auto") else ():
+            name, _, path = piece.partition(":")
+            if name not in DRAFTERS or (name == "model") != bool(path):
+                raise ValueError(f"unknown draft {draft!r}")
         self.target, self.draft = target, draft
         self.info = {
             "architecture": "alphabet",
@@ -82,6 +82,7 @@ class Engine:
                 "drafted": len(text),
                 "accepted": len(text) // 2,
                 "acceptance_by_depth": [0.5],
+                "tried_by_depth": [max(1, len(text) // 2)],
                 "prompt_tokens": len(prompt),
                 "prefill_seconds": 0.5,
                 "decode_seconds": 1.0 if self.draft == "none" else 0.5,

@@ -49,6 +49,19 @@ def test_the_saved_figures_have_the_agreed_keys(fake, model_file, prompts, tmp_p
     assert result["summary"]["overall"]["tau"] == 2.0
 
 
+def test_methods_are_for_the_speculative_side_only(fake, model_file, prompts):
+    options = bench.BenchOptions(
+        "ngram", "chain", "match", {"ngram.x": "1"}, device="cuda", threads=1, context=9, tokens=2
+    )
+    bench.bench(model_file, options, bench.read_prompts(prompts))
+    plain, speculative = fake.made
+    assert (plain.draft, speculative.draft) == ("none", "ngram")
+    assert "method_options" not in plain.options or plain.options["method_options"] == {}
+    assert speculative.options["method_options"] == {"ngram.x": "1"}
+    assert (plain.options["policy"], speculative.options["policy"]) == ("dynamic", "chain")
+    assert {engine.options["device"] for engine in fake.made} == {"cuda"}
+
+
 def test_prompts_go_through_the_chat_template_unless_raw(fake, model_file, prompts):
     entries = bench.read_prompts(prompts)[:1]
     bench.bench(model_file, bench.BenchOptions(tokens=2), entries)

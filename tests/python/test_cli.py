@@ -64,6 +64,36 @@ def test_generate_passes_every_option_on(cli, model_file, fake):
     assert fake.made[-1].info["threads"] == 1
 
 
+ENGINE = ("--draft", "recycle", "--policy", "chain", "--verify", "rejection", "--device", "cuda")
+ENGINE += ("--option", "recycle.x=a=b", "--option", "rejection.y=2", "--threads", 1, "--context", 64)
+
+
+@pytest.mark.parametrize("command", ["generate", "chat", "bench"])
+def test_the_commands_share_the_options_of_the_engine(cli, model_file, fake, command):
+    assert cli(command, model_file, *(["x"] if command == "generate" else []), *ENGINE)[0] == 0
+    if command == "bench":  # its plain side takes the machine's options only
+        assert fake.made[0].options["device"] == "cuda"
+        return
+    engine = fake.made[-1]
+    wanted = {"policy": "chain", "verify": "rejection", "device": "cuda"}
+    assert {name: engine.options[name] for name in wanted} == wanted
+    assert engine.options["method_options"] == {"recycle.x": "a=b", "rejection.y": "2"}
+    assert (engine.draft, engine.info["threads"]) == ("recycle", 1)
+
+
+def test_methods_are_listed_with_what_they_promise(cli):
+    code, out, _ = cli("methods")
+    assert code == 0
+    found = json.loads(cli("methods", "--json")[1])
+    assert [*found] == ["drafters", "policies", "verifiers"]
+    for methods in found.values():
+        for method in methods:
+            assert method["name"] in out
+    names = {kind: [method["name"] for method in methods] for kind, methods in found.items()}
+    assert names["drafters"] == [method.name for method in forerun.drafters()]
+    assert names["verifiers"] == [method.name for method in forerun.verifiers()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -76,6 +106,13 @@ def test_generate_passes_every_option_on(cli, model_file, fake):
         (["generate", "MODEL"], 2, "prompt"),
         (["frobnicate"], 2, "frobnicate"),
         (["generate", "--frob"], 2, "frob"),
+        (["generate", "MODEL", "x", "--option", "ngram.x"], 2, "NAME.KEY=VALUE"),
+        (["generate", "MODEL", "x", "--option", "x=1"], 2, "NAME.KEY=VALUE"),
+        (["chat", "MODEL", "--option", "a.b=1", "--option", "a.b=2"], 2, "twice"),
+        (["compare", "MODEL", "--out", "x"], 2, "--prompts"),
+        (["compare", "MODEL", "--out", "x", "--prompts", "missing.jsonl", "--draft", "ngram,"], 2, "commas"),
+        (["compare", "MODEL", "--out", "x", "--prompts", "missing.jsonl", "--budgets", "many"], 2, "--budgets"),
+        (["compare", "MODEL", "--out", "x", "--prompts", "missing.jsonl"], 1, "missing.jsonl"),
         (["pull"], 2, "name a model"),
         (["pull", "no-such-name"], 2, "known names"),
         (["inspect", "no-such.gguf"], 1, "no such file"),
@@ -192,7 +229,9 @@ def test_pull_lists_what_it_knows(cli, cache):
     assert "smollm2-135m" in cli("pull", "--list")[1]
 
 
-@pytest.mark.parametrize("command", ["generate", "chat", "inspect", "pull", "bench", "doctor", None])
+@pytest.mark.parametrize(
+    "command", ["generate", "chat", "inspect", "pull", "methods", "bench", "compare", "tree", "doctor", None]
+)
 def test_every_command_has_help(cli, command):
     code, out, _ = cli(*filter(None, [command, "--help"]))
     assert code == 0

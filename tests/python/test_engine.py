@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+import forerun
 from forerun import Engine, Sampling
 
 
@@ -197,7 +198,7 @@ def test_a_draft_names_kinds_and_models(fake, model_file, cache):
 
 
 @pytest.mark.parametrize("draft", ["", "bogus", "ngram+", "model:", "ngram+bogus", None])
-def test_an_unknown_draft_is_refused(fake, model_file, draft):
+def test_an_unknown_draft_is_refused(model_file, draft):
     with pytest.raises(ValueError, match="draft"):
         Engine(model_file, draft=draft)
 
@@ -215,3 +216,17 @@ def test_a_closed_engine_says_so(fake, model_file):
     with pytest.raises(ValueError, match="closed"):
         engine.generate("x")
     assert "closed" in repr(engine)
+
+
+@pytest.mark.parametrize("choice", [{"policy": "bush"}, {"verify": "hope"}, {"method_options": {"match.colour": 1}}])
+def test_an_unknown_method_or_option_is_refused(model_file, choice):
+    with pytest.raises(ValueError, match=r"bush|hope|colour"):
+        Engine(model_file, **choice)
+
+
+def test_what_can_be_chosen_is_listed():
+    assert {"ngram", "recycle", "model"} <= {method.name for method in forerun.drafters()}
+    assert "chain" in {method.name for method in forerun.policies()}
+    match = next(method for method in forerun.verifiers() if method.name == "match")
+    assert match.lossless
+    assert match.summary

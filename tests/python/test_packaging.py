@@ -55,7 +55,8 @@ def test_the_wheel_holds_what_it_must_and_nothing_else(wheel, repository):
         for pattern in ("*.py", "*.pyi")
         for path in (repository / "python").rglob(pattern)
     }
-    assert modules | {"forerun/py.typed", "forerun/models.json", "forerun/libforerun.so.0"} <= names
+    data = {"forerun/py.typed", "forerun/models.json", "forerun/tree_page.html", "forerun/libforerun.so.0"}
+    assert modules | data <= names
     assert any(name.startswith("forerun/_core.") and name.endswith(".so") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert all(name.startswith(("forerun/", "forerun-")) for name in names)

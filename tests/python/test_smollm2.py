@@ -106,3 +106,11 @@ def test_what_is_wrong_has_the_agreed_type(plain, smollm2_path, tmp_path):
 
     with pytest.raises(ModelFileError):
         Engine(broken)
+
+
+def test_one_of_many_without_ngrams_is_the_greedy_text(smollm2_path):
+    with Engine(smollm2_path, draft="none", threads=2, context=512) as engine:
+        wanted = engine.generate("Once upon a time", max_tokens=8).text
+        assert engine.complete_many("Once upon a time", 1, max_tokens=8, ngram_weight=0)[0].text == wanted
+        texts = [guess.text for guess in engine.complete_many("Once upon a time", 4, max_tokens=8)]
+        assert len(set(texts)) == 4

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <limits>
 #include <string>
 
+#include "backend/cpu/kv_rows.h"
 #include "base/error.h"
 
 namespace forerun {
@@ -30,77 +30,21 @@ int32_t slot_of(const AttentionBatch& batch, const AttentionRow& row, int32_t po
   return batch.path[static_cast<size_t>(row.path_begin + position - row.prefix)];
 }
 
+// Room for the codes of a query.
+int64_t code_floats(int32_t head_dim) {
+  return head_dim / KvLayout::kScaleBlock * int64_t{sizeof(Activation32) / sizeof(float)};
+}
+
+const KvKernels& kv_kernels(const KernelTable& table, DType type) {
+  if (type == DType::kF32) return table.kv_f32;
+  return type == DType::kQ8_0 ? table.kv_q8_0 : table.kv_f16;
+}
+
 const std::byte* page_of(const AttentionBatch& batch, int32_t sequence, int32_t page) {
   return batch.pages[static_cast<size_t>(sequence)][static_cast<size_t>(page)];
 }
 
-void check_rows(const AttentionBatch& batch) {
-  for (size_t i = 0; i < batch.rows.size(); ++i) {
-    const AttentionRow& row = batch.rows[i];
-    const auto refuse = [&](const char* what) {
-      throw Error(ErrorKind::kBadArgument, "attention: row " + std::to_string(i) + " (position " +
-                                               std::to_string(row.position) + ", prefix " +
-                                               std::to_string(row.prefix) + ", slot " +
-                                               std::to_string(row.slot) + "): " + what);
-    };
-    if (row.sequence < 0 || static_cast<size_t>(row.sequence) >= batch.pages.size())
-      refuse("no such sequence");
-    const auto slots =
-        static_cast<int64_t>(batch.pages[static_cast<size_t>(row.sequence)].size()) * kSlots;
-    if (row.position < 0 || row.prefix < 0 || row.prefix > row.position + 1)
-      refuse("position and prefix disagree");
-    if (row.slot < 0 || row.slot >= slots || row.prefix > slots)
-      refuse("a slot outside the sequence's pages");
-    const int64_t path = int64_t{row.position} + 1 - row.prefix;
-    if (path == 0) continue;
-    if (row.path_begin < 0 || row.path_begin + path > static_cast<int64_t>(batch.path.size())) {
-      refuse("its path is outside the batch's");
-    }
-    for (int64_t p = 0; p < path; ++p) {
-      const int32_t slot = batch.path[static_cast<size_t>(row.path_begin + p)];
-      if (slot < 0 || slot >= slots) refuse("a path slot outside the sequence's pages");
-    }
-  }
-}
-
-void check_shape(const char* what, const AttentionBatch& batch, const Tensor& x, int32_t cols) {
-  if (x.rows == static_cast<int32_t>(batch.rows.size()) && x.cols == cols) return;
-  throw Error(ErrorKind::kBadArgument, std::string(what) + ": expected " +
-                                           std::to_string(batch.rows.size()) + " x " +
-                                           std::to_string(cols) + ", found " +
-                                           std::to_string(x.rows) + " x " + std::to_string(x.cols));
-}
-
 }  // namespace
-
-void Attention::store(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
-  const KvLayout& layout = batch.layout;
-  check_rows(batch);
-  check_shape("store_kv, keys", batch, k, layout.kv_heads * layout.head_dim);
-  check_shape("store_kv, values", batch, v, layout.kv_heads * layout.head_dim);
-  const int32_t head_dim = layout.head_dim;
-  const auto store_head = [&](int64_t item) {
-    const auto head = static_cast<int32_t>(item);
-    for (int32_t i = 0; i < k.rows; ++i) {
-      const AttentionRow& row = batch.rows[static_cast<size_t>(i)];
-      std::byte* page =
-          batch.pages[static_cast<size_t>(row.sequence)][static_cast<size_t>(row.slot / kSlots)];
-      const int32_t column = row.slot % kSlots;
-      auto* keys = reinterpret_cast<uint16_t*>(page + layout.k_offset(layer, head)) + column;
-      auto* values =
-          reinterpret_cast<uint16_t*>(page + layout.v_offset(layer, head)) + column * head_dim;
-      const float* key = k.row(i) + head * head_dim;
-      for (int32_t first = 0; first < head_dim; first += kSlots) {
-        uint16_t half[kSlots];
-        const int32_t count = std::min(kSlots, head_dim - first);
-        kernels_.to_half(key + first, count, half);
-        for (int32_t d = 0; d < count; ++d) keys[(first + d) * kSlots] = half[d];
-      }
-      kernels_.to_half(v.row(i) + head * head_dim, head_dim, values);
-    }
-  };
-  pool_.parallel_for(layout.kv_heads, k.rows < 32 ? layout.kv_heads : 1, store_head);
-}
 
 void Attention::make_tiles(const Call& call) {
   const auto rows = call.batch->rows;
@@ -126,7 +70,9 @@ Attention::Scratch Attention::scratch_of(const Call& call, int thread) const {
     at += count;
     return part;
   };
-  scratch.query = take(outs);
+  scratch.scaled = take(outs);
+  scratch.codes = reinterpret_cast<Activation32*>(take(call.queries * code_floats(call.head_dim)));
+  scratch.scale = reinterpret_cast<uint16_t*>(take(call.head_dim));
   scratch.score = take(int64_t{call.queries} * kSlots);
   scratch.slots = take(int64_t{call.group} * kSlots);
   scratch.block_out = take(outs);
@@ -136,18 +82,34 @@ Attention::Scratch Attention::scratch_of(const Call& call, int thread) const {
   return scratch;
 }
 
-void Attention::load_queries(const Call& call, const Tile& tile, int32_t head, float* query) const {
+void Attention::load_queries(const Call& call, const Tile& tile, int32_t head,
+                             const Scratch& scratch) const {
   const int32_t width = call.group * call.head_dim;
   for (int32_t row = 0; row < tile.rows; ++row) {
-    kernels_.scale(call.q.row(tile.first_row + row) + head * width, call.scale, width,
-                   query + row * width);
+    float* scaled = scratch.scaled + row * width;
+    kernels_.scale(call.q.row(tile.first_row + row) + head * width, call.scale, width, scaled);
+    if (call.batch->layout.type == DType::kQ8_0) {
+      const int32_t blocks = width / KvLayout::kScaleBlock;
+      kernels_.quantize_32(scaled, blocks, scratch.codes + row * blocks, 1);
+    }
   }
+}
+
+ScoreArgs Attention::score_args(const Call& call, const Scratch& scratch, int32_t query,
+                                int32_t queries) const {
+  ScoreArgs args;
+  args.query = scratch.scaled + query * call.head_dim;
+  args.codes = scratch.codes + query * (call.head_dim / KvLayout::kScaleBlock);
+  args.queries = queries;
+  args.head_dim = call.head_dim;
+  args.score = scratch.score + query * kSlots;
+  return args;
 }
 
 // Scores of one row's group in a block whose positions are scattered: page by page, then picked in
 // logical order.
 void Attention::score_path(const Call& call, const AttentionRow& row, int32_t head, int32_t block,
-                           const float* query, float* slots, float* score) const {
+                           int32_t query, const Scratch& scratch) const {
   const AttentionBatch& batch = *call.batch;
   const int32_t count = visible(row, block);
   int32_t slot[kSlots];
@@ -156,20 +118,15 @@ void Attention::score_path(const Call& call, const AttentionRow& row, int32_t he
   for (int32_t i = 0; i < count; ++i) {
     if ((done >> i & 1) != 0) continue;
     const int32_t page = slot[i] / kSlots;
-    const std::byte* keys =
-        page_of(batch, row.sequence, page) + batch.layout.k_offset(call.layer, head);
-    ScoreArgs args;
-    args.query = query;
-    args.keys = reinterpret_cast<const uint16_t*>(keys);
-    args.queries = call.group;
-    args.head_dim = call.head_dim;
-    args.score = slots;
-    kernels_.score(args);
+    ScoreArgs args = score_args(call, scratch, query, call.group);
+    args.keys = page_of(batch, row.sequence, page) + batch.layout.k_offset(call.layer, head);
+    args.score = scratch.slots;
+    call.kv->score(args);
     for (int32_t j = i; j < count; ++j) {
       if (slot[j] / kSlots != page) continue;
       done |= uint64_t{1} << j;
       for (int32_t g = 0; g < call.group; ++g)
-        score[g * kSlots + j] = slots[g * kSlots + slot[j] % kSlots];
+        scratch.score[(query + g) * kSlots + j] = scratch.slots[g * kSlots + slot[j] % kSlots];
     }
   }
 }
@@ -179,18 +136,25 @@ void Attention::weigh_rows(const Call& call, const Tile& tile, int32_t head, int
                            int32_t row, int32_t rows, const Scratch& scratch) const {
   const AttentionBatch& batch = *call.batch;
   const AttentionRow& first = row_of(call, tile, row);
-  const int64_t offset = batch.layout.v_offset(call.layer, head);
-  const uint16_t* value[kSlots];
+  const KvLayout& layout = batch.layout;
+  const int64_t offset = layout.v_offset(call.layer, head);
+  const int64_t row_bytes = int64_t{call.head_dim} * layout.value_bytes();
+  const std::byte* value[kSlots];
   const int32_t count = visible(first, block);
   for (int32_t i = 0; i < count; ++i) {
     const int32_t slot = slot_of(batch, first, block * kSlots + i);
-    const std::byte* page = page_of(batch, first.sequence, slot / kSlots) + offset;
-    value[i] = reinterpret_cast<const uint16_t*>(page) + slot % kSlots * call.head_dim;
+    const std::byte* values = page_of(batch, first.sequence, slot / kSlots) + offset;
+    value[i] = values + slot % kSlots * row_bytes;
+    const auto* scale = reinterpret_cast<const uint16_t*>(values + layout.scale_offset());
+    for (int32_t s = 0; s < layout.scales(); ++s) {
+      scratch.scale[s * kSlots + i] = scale[s * kSlots + slot % kSlots];
+    }
   }
   const int32_t query = row * call.group;
   WeighArgs args;
   args.weight = scratch.score + query * kSlots;
   args.value = value;
+  args.scale = scratch.scale;
   args.queries = rows * call.group;
   args.count = count;
   if (block + 1 < tile.blocks && in_place(first, block)) {
@@ -198,32 +162,25 @@ void Attention::weigh_rows(const Call& call, const Tile& tile, int32_t head, int
   }
   args.head_dim = call.head_dim;
   args.out = scratch.block_out + query * call.head_dim;
-  kernels_.weigh(args);
+  call.kv->weigh(args);
 }
 
 // block[] and block_out[] of the tile's queries; rows that see nothing of the block are left out.
 void Attention::run_block(const Call& call, const Tile& tile, int32_t head, int32_t block,
                           const Scratch& scratch) const {
   const int32_t group = call.group;
-  const int32_t width = group * call.head_dim;
   for (int32_t row = 0; row < tile.rows;) {
     const AttentionRow& first = row_of(call, tile, row);
     int32_t end = row + 1;
     if (visible(first, block) > 0 && !in_place(first, block)) {
-      score_path(call, first, head, block, scratch.query + row * width, scratch.slots,
-                 scratch.score + row * group * kSlots);
+      score_path(call, first, head, block, row * group, scratch);
     } else if (visible(first, block) > 0) {
       while (end < tile.rows && in_place(row_of(call, tile, end), block)) ++end;
       const std::byte* page = page_of(*call.batch, first.sequence, block);
-      ScoreArgs args;
-      args.query = scratch.query + row * width;
-      args.keys =
-          reinterpret_cast<const uint16_t*>(page + call.batch->layout.k_offset(call.layer, head));
+      ScoreArgs args = score_args(call, scratch, row * group, (end - row) * group);
+      args.keys = page + call.batch->layout.k_offset(call.layer, head);
       args.next = page + call.batch->layout.v_offset(call.layer, head);
-      args.queries = (end - row) * group;
-      args.head_dim = call.head_dim;
-      args.score = scratch.score + row * group * kSlots;
-      kernels_.score(args);
+      call.kv->score(args);
     }
     row = end;
   }
@@ -278,7 +235,7 @@ void clear(Partial* total, float* total_out, int32_t queries, int32_t head_dim) 
 
 void Attention::run_tile(const Call& call, const Tile& tile, int32_t head, int thread) const {
   const Scratch scratch = scratch_of(call, thread);
-  load_queries(call, tile, head, scratch.query);
+  load_queries(call, tile, head, scratch);
   clear(scratch.total, scratch.total_out, tile.rows * call.group, call.head_dim);
   for (int32_t block = 0; block < tile.blocks; ++block) {
     run_block(call, tile, head, block, scratch);
@@ -315,7 +272,7 @@ bool Attention::run_split(const Call& call) {
         if (block >= tile.blocks) continue;
         Scratch scratch = scratch_of(call, thread);
         place(works + item, scratch.block, scratch.block_out);
-        load_queries(call, tile, head, scratch.query);
+        load_queries(call, tile, head, scratch);
         run_block(call, tile, head, block, scratch);
       }
     });
@@ -350,6 +307,7 @@ void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float 
   if (batch.rows.empty()) return;
   Call call;
   call.batch = &batch;
+  call.kv = &kv_kernels(kernels_, layout.type);
   call.layer = layer;
   call.q = q;
   call.out = out;
@@ -359,7 +317,8 @@ void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float 
   call.queries = std::max(1, kTileQueries / call.group) * call.group;
   make_tiles(call);
   const int64_t floats =
-      int64_t{call.queries} * (3 * call.head_dim + kSlots + 4) + int64_t{call.group} * kSlots;
+      int64_t{call.queries} * (3 * call.head_dim + code_floats(call.head_dim) + kSlots + 4) +
+      int64_t{call.group} * kSlots + call.head_dim;
   const int64_t bytes =
       (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64 * pool_.size();
   if (scratch_.bytes() < bytes) scratch_ = PageBlock(bytes);

@@ -26,7 +26,6 @@ class Attention {
   Attention(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
 
   void reserve(int32_t rows) { tiles_.reserve(static_cast<size_t>(rows)); }
-  void store(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v);
   void run(const AttentionBatch& batch, int32_t layer, Tensor q, float scale, Tensor out);
 
  private:
@@ -37,17 +36,20 @@ class Attention {
   };
   // Scratch of one thread; a query is a (row, head of the group) of the tile.
   struct Scratch {
-    float* query;      // [queries][head_dim], scaled
-    float* score;      // [queries][64]
-    float* slots;      // [group][64], scores by slot
-    float* block_out;  // [queries][head_dim]
-    float* total_out;  // [queries][head_dim]
-    Partial* block;    // [queries]
-    Partial* total;    // [queries]
+    float* scaled;        // [queries][head_dim], queries times the scale
+    Activation32* codes;  // [queries][head_dim / 32], the same for Q8_0 keys
+    uint16_t* scale;      // [head_dim / 32][64], of Q8_0 values in logical order
+    float* score;         // [queries][64]
+    float* slots;         // [group][64], scores by slot
+    float* block_out;     // [queries][head_dim]
+    float* total_out;     // [queries][head_dim]
+    Partial* block;       // [queries]
+    Partial* total;       // [queries]
   };
   // What all tiles of one call share.
   struct Call {
     const AttentionBatch* batch = nullptr;
+    const KvKernels* kv = nullptr;
     int32_t layer = 0;
     Tensor q, out;
     float scale = 1.0F;
@@ -61,11 +63,13 @@ class Attention {
   const AttentionRow& row_of(const Call& call, const Tile& tile, int32_t row) const {
     return call.batch->rows[static_cast<size_t>(tile.first_row + row)];
   }
-  void load_queries(const Call& call, const Tile& tile, int32_t head, float* query) const;
+  void load_queries(const Call& call, const Tile& tile, int32_t head, const Scratch& scratch) const;
+  ScoreArgs score_args(const Call& call, const Scratch& scratch, int32_t query,
+                       int32_t queries) const;
   void run_block(const Call& call, const Tile& tile, int32_t head, int32_t block,
                  const Scratch& scratch) const;
   void score_path(const Call& call, const AttentionRow& row, int32_t head, int32_t block,
-                  const float* query, float* slots, float* score) const;
+                  int32_t query, const Scratch& scratch) const;
   void weigh_rows(const Call& call, const Tile& tile, int32_t head, int32_t block, int32_t row,
                   int32_t rows, const Scratch& scratch) const;
   void combine(const Call& call, const Tile& tile, int32_t block, const Scratch& scratch) const;

@@ -7,22 +7,28 @@
 
 #include "backend/cpu/float_mode.h"
 #include "backend/cpu/pack.h"
+#include "base/cpu_features.h"
 #include "base/error.h"
 
 namespace forerun {
 namespace {
 
-const KernelTable& table_of(Isa isa) {
+CpuKernels kernels_of(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
-      return kKernelsScalar;
+      break;
     case Isa::kAvx2:
-      return kKernelsAvx2;
+      return {isa_name(isa), kKernelsAvx2};
     case Isa::kAvx512Vnni:
+      return {isa_name(isa), kKernelsAvx512};
     case Isa::kAmx:
-      return kKernelsAvx512;
+      return {isa_name(isa), kKernelsAvx512, &kMatmulAmx};
   }
-  return kKernelsScalar;
+  return {isa_name(isa), kKernelsScalar};
+}
+
+std::span<const MatmulTable* const> tiles_of(const CpuKernels& kernels) {
+  return {&kernels.tiles, kernels.tiles != nullptr ? size_t{1} : size_t{0}};
 }
 
 void check_same_shape(const char* what, const Tensor& a, const Tensor& b) {
@@ -41,12 +47,19 @@ void check_heads(const char* what, const Tensor& x, int32_t heads) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(int threads, Isa isa)
-    : isa_(isa), kernels_(table_of(isa)), pool_(threads), attention_(kernels_, pool_) {}
+CpuBackend::CpuBackend(int threads, const CpuKernels& kernels)
+    : isa_(kernels.name),
+      kernels_(kernels.table),
+      pool_(threads),
+      choice_(kernels_, tiles_of(kernels), pool_),
+      kv_rows_(kernels_, pool_),
+      attention_(kernels_, pool_) {}
 
 std::string CpuBackend::description() const {
-  return std::string(isa_name(isa_)) + ", " + std::to_string(pool_.size()) +
-         (pool_.size() == 1 ? " thread, " : " threads, ") + cpu_features().model;
+  const std::string choice = choice_.description();
+  return std::string(isa_) + ", " + std::to_string(pool_.size()) +
+         (pool_.size() == 1 ? " thread, " : " threads, ") + cpu_features().model +
+         (choice.empty() ? "" : " (" + choice + ")");
 }
 
 Buffer CpuBackend::allocate(int64_t bytes) {
@@ -78,7 +91,9 @@ void CpuBackend::download(void* host, const void* device, int64_t bytes) {
 }
 
 std::unique_ptr<Weight> CpuBackend::pack(const HostMatrix& matrix) {
-  return pack_panels(matrix, pool_);
+  auto weight = pack_panels(matrix, pool_);
+  choice_.measure(matrix.dtype, pool_);
+  return weight;
 }
 
 void CpuBackend::ensure(PageBlock& block, int64_t bytes) {
@@ -164,9 +179,22 @@ void CpuBackend::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out
   }
 }
 
+void CpuBackend::check_kv(const KvLayout& layout) const {
+  const std::string name(dtype_info(layout.type).name);
+  if (layout.type == DType::kQ8_0 && layout.head_dim % KvLayout::kScaleBlock != 0) {
+    throw Error(ErrorKind::kUnsupported, "cpu: kv_type is " + name +
+                                             ", whose blocks hold 32 values, "
+                                             "but a head of this model has " +
+                                             std::to_string(layout.head_dim));
+  }
+  if (layout.type != DType::kF16 && layout.type != DType::kF32 && layout.type != DType::kQ8_0) {
+    throw Error(ErrorKind::kUnsupported, "cpu: kv_type is " + name + ", expected F16, F32 or Q8_0");
+  }
+}
+
 void CpuBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
   const FloatMode mode;
-  attention_.store(batch, layer, k, v);
+  kv_rows_.store(batch, layer, k, v);
 }
 
 void CpuBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
@@ -177,33 +205,7 @@ void CpuBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q,
 
 void CpuBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
                          std::span<const int32_t> from, std::span<const int32_t> to) {
-  constexpr int32_t kSlots = KvLayout::kPageSlots;
-  const auto slots = static_cast<int64_t>(pages.size()) * kSlots;
-  for (size_t i = 0; i < from.size(); ++i) {
-    if (i >= to.size() || from[i] < 0 || from[i] >= slots || to[i] < 0 || to[i] >= slots) {
-      throw Error(ErrorKind::kBadArgument, "move_kv: move " + std::to_string(i) + " leaves the " +
-                                               std::to_string(slots) + " slots of the sequence");
-    }
-  }
-  const auto move_head = [&](int64_t item) {
-    const auto layer = static_cast<int32_t>(item / layout.kv_heads);
-    const auto head = static_cast<int32_t>(item % layout.kv_heads);
-    for (size_t i = 0; i < from.size(); ++i) {
-      if (from[i] == to[i]) continue;
-      const std::byte* source = pages[static_cast<size_t>(from[i] / kSlots)];
-      std::byte* target = pages[static_cast<size_t>(to[i] / kSlots)];
-      const auto* keys = reinterpret_cast<const uint16_t*>(source + layout.k_offset(layer, head)) +
-                         from[i] % kSlots;
-      auto* new_keys =
-          reinterpret_cast<uint16_t*>(target + layout.k_offset(layer, head)) + to[i] % kSlots;
-      for (int32_t d = 0; d < layout.head_dim; ++d) new_keys[d * kSlots] = keys[d * kSlots];
-      const int64_t row_bytes = int64_t{2} * layout.head_dim;
-      std::memcpy(target + layout.v_offset(layer, head) + to[i] % kSlots * row_bytes,
-                  source + layout.v_offset(layer, head) + from[i] % kSlots * row_bytes,
-                  static_cast<size_t>(row_bytes));
-    }
-  };
-  pool_.parallel_for(int64_t{layout.layers} * layout.kv_heads, 8, move_head);
+  kv_rows_.move(layout, pages, from, to);
 }
 
 // Whether `a` stands before `b`: larger, or as large with a lower id.
@@ -255,7 +257,7 @@ std::unique_ptr<Backend> make_cpu_backend(int threads) {
     throw Error(ErrorKind::kBadArgument,
                 "threads: expected 0 or more, found " + std::to_string(threads));
   }
-  return std::make_unique<CpuBackend>(threads == 0 ? cpu.cores : threads, isa);
+  return std::make_unique<CpuBackend>(threads == 0 ? cpu.cores : threads, kernels_of(isa));
 }
 
 }  // namespace forerun

@@ -9,23 +9,32 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/attention.h"
+#include "backend/cpu/kernel_choice.h"
 #include "backend/cpu/kernel_table.h"
+#include "backend/cpu/kv_rows.h"
 #include "backend/cpu/memory.h"
-#include "base/cpu_features.h"
 #include "base/thread_pool.h"
 
 namespace forerun {
 
-// The CPU back end: memory is the host's, kernels come from the table of one instruction set,
+// The kernels of a machine: `tiles` multiplies where that is faster, or is nullptr.
+struct CpuKernels {
+  const char* name;
+  const KernelTable& table;
+  const MatmulTable* tiles = nullptr;
+};
+
+// The CPU back end: memory is the host's, kernels come from the tables of one instruction set,
 // threads from one pool. Work is split over outputs, rows and heads, never inside a sum, so the
 // number of threads does not change a bit.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(int threads, Isa isa);
+  CpuBackend(int threads, const CpuKernels& kernels);
 
   std::string name() const override { return "cpu"; }
   std::string description() const override;
   int threads() const override { return pool_.size(); }
+  KernelChoice& choice() { return choice_; }
 
   Buffer allocate(int64_t bytes) override;
   void free(void* data, int64_t bytes) noexcept override;
@@ -42,6 +51,7 @@ class CpuBackend final : public Backend {
   void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override;
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override;
   void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) override;
+  void check_kv(const KvLayout& layout) const override;
   void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) override;
   void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
                  Tensor out) override;
@@ -62,7 +72,7 @@ class CpuBackend final : public Backend {
   static void ensure(PageBlock& block, int64_t bytes);
   static bool before(const Candidate& a, const Candidate& b);
   void quantize(Tensor x, bool k_types, bool legacy_types);
-  MatmulKernel kernel_of(DType dtype) const;
+  void multiply(Tensor x, const LinearTask& task, int32_t first, int32_t panels);
 
   // Rows in parallel where there is enough work for it.
   template <typename Body>
@@ -71,9 +81,11 @@ class CpuBackend final : public Backend {
   }
   static constexpr int64_t kSerialValues = 16384;  // below this a region costs more than it saves
 
-  Isa isa_;
+  const char* isa_;
   const KernelTable& kernels_;
   ThreadPool pool_;
+  KernelChoice choice_;
+  KvRows kv_rows_;
   Attention attention_;
   PageBlock activation_k_;
   PageBlock activation_32_;

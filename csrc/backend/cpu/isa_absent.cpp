@@ -5,5 +5,6 @@ namespace forerun {
 
 const KernelTable kKernelsAvx2 = {};
 const KernelTable kKernelsAvx512 = {};
+const MatmulTable kMatmulAmx = {};
 
 }  // namespace forerun

@@ -1,40 +1,32 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/matmul_table.h"
 #include "backend/cpu/packed.h"
 
 namespace forerun {
 
-// One panel of weights times `rows` activation rows: out[row][0, lanes) = x * w^T + bias.
-struct MatmulArgs {
-  const uint8_t* panel = nullptr;
-  int32_t blocks = 0;  // superblocks, blocks of 32, or inputs for float weights
-  const void* activation =
-      nullptr;  // ActivationK or Activation32 [blocks][rows]; float types: fp32 rows
-  int64_t activation_stride = 0;  // float types: values between rows
-  int32_t rows = 0;
-  int32_t lanes = kPanelRows;   // outputs that exist
-  const float* bias = nullptr;  // [lanes] or nullptr
-  float* out = nullptr;
-  int64_t out_stride = 0;
-};
-using MatmulKernel = void (*)(const MatmulArgs& args);
-
-// score[query][slot] = one fma chain over head_dim, for the 64 slots of a key block.
+// score[query][slot] = one fma chain over head_dim, for the 64 slots of a key block; of Q8_0 keys
+// one exact integer per 32 values, then one fma chain over those.
 struct ScoreArgs {
-  const float* query = nullptr;    // [queries][head_dim]
-  const uint16_t* keys = nullptr;  // [head_dim][64]
-  const void* next = nullptr;      // as many bytes as `keys` to be read soon, or nullptr
+  const float* query = nullptr;         // [queries][head_dim]
+  const Activation32* codes = nullptr;  // [queries][head_dim / 32], for Q8_0 keys
+  const void* keys = nullptr;           // a K block of KvLayout
+  const void* next = nullptr;           // as many bytes as `keys` to be read soon, or nullptr
   int32_t queries = 0, head_dim = 0;
   float* score = nullptr;  // [queries][64]
 };
 
-// Values of `queries` heads over the first `count` entries of a block of 64 logical positions.
+// Values of `queries` heads over the first `count` entries of a block of 64 logical positions: one
+// fma chain over them. Of Q8_0 values: weight times scale rounded to 16 bits, of the largest scale,
+// then one exact integer.
 struct WeighArgs {
-  const float* weight = nullptr;           // [queries][64]
-  const uint16_t* const* value = nullptr;  // [count] rows of head_dim half floats, in logical order
-  const void* next = nullptr;              // as for ScoreArgs
+  const float* weight = nullptr;            // [queries][64], zeros from `count` on
+  const std::byte* const* value = nullptr;  // [count] rows of head_dim values, in logical order
+  const uint16_t* scale = nullptr;          // [head_dim / 32][64] half, of Q8_0 values
+  const void* next = nullptr;               // as for ScoreArgs
   int32_t queries = 0, count = 0, head_dim = 0;
   float* out = nullptr;  // [queries][head_dim]
 };
@@ -44,10 +36,16 @@ struct Partial {
   float max, sum;
 };
 
+// What depends on the type of keys and values.
+struct KvKernels {
+  void (*score)(const ScoreArgs& args);
+  void (*weigh)(const WeighArgs& args);
+};
+
 // The operations of one instruction set. All tables give the same bits (exactness contract).
 struct KernelTable {
   const char* name;
-  MatmulKernel q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, f32, f16, bf16;
+  MatmulTable matmul;
 
   // One row of `blocks` blocks; block b goes to out[b * stride].
   void (*quantize_k)(const float* x, int32_t blocks, ActivationK* out, int64_t stride);
@@ -62,10 +60,9 @@ struct KernelTable {
   void (*scale)(const float* x, float factor, int64_t count, float* out);
   void (*to_half)(const float* x, int64_t count, uint16_t* out);
 
-  void (*score)(const ScoreArgs& args);
+  KvKernels kv_f32, kv_f16, kv_q8_0;
   // In place: exp(score - max) of the first `count` of 64, zero for the others.
   Partial (*softmax)(float* score, int32_t count);
-  void (*weigh)(const WeighArgs& args);
   // (total, total_out) += (block, block_out), rescaled to the larger maximum
   void (*combine)(Partial* total, float* total_out, const Partial* block, const float* block_out,
                   int32_t head_dim);

@@ -32,37 +32,6 @@ void check(const Tensor& x, std::span<const LinearTask> tasks) {
 
 }  // namespace
 
-MatmulKernel CpuBackend::kernel_of(DType dtype) const {
-  switch (dtype) {
-    case DType::kF32:
-      return kernels_.f32;
-    case DType::kF16:
-      return kernels_.f16;
-    case DType::kBF16:
-      return kernels_.bf16;
-    case DType::kQ4_0:
-      return kernels_.q4_0;
-    case DType::kQ4_1:
-      return kernels_.q4_1;
-    case DType::kQ5_0:
-      return kernels_.q5_0;
-    case DType::kQ5_1:
-      return kernels_.q5_1;
-    case DType::kQ8_0:
-      return kernels_.q8_0;
-    case DType::kQ4_K:
-      return kernels_.q4_k;
-    case DType::kQ5_K:
-      return kernels_.q5_k;
-    case DType::kQ6_K:
-      return kernels_.q6_k;
-    default:
-      break;
-  }
-  throw Error(ErrorKind::kUnsupported,
-              "linear: no kernel for " + std::string(dtype_info(dtype).name));
-}
-
 void CpuBackend::quantize(Tensor x, bool k_types, bool legacy_types) {
   const int64_t rows = x.rows;
   if (k_types) {
@@ -83,7 +52,8 @@ void CpuBackend::quantize(Tensor x, bool k_types, bool legacy_types) {
   }
 }
 
-// One region over the panels of all tasks. A panel goes through all rows while it is in the cache.
+// One region over the panels of all tasks, in runs of neighbours of one task. A panel goes through
+// all rows while it is in the cache.
 void CpuBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
   const FloatMode mode;
   check(x, tasks);
@@ -97,29 +67,42 @@ void CpuBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
     panels += weight_of(task).panels;
   }
   quantize(x, k_types, legacy_types);
-  const int64_t grain = std::clamp<int64_t>(panels / (int64_t{pool_.size()} * 8), 1, 64);
-  pool_.parallel_for(panels, grain, [&](int64_t index) {
+  const auto length =
+      static_cast<int32_t>(std::clamp<int64_t>(panels / (int64_t{pool_.size()} * 8), 1, 64));
+  const auto runs_of = [&](const LinearTask& task) {
+    return (weight_of(task).panels + length - 1) / length;
+  };
+  int64_t runs = 0;
+  for (const LinearTask& task : tasks) runs += runs_of(task);
+  pool_.parallel_for(runs, 1, [&](int64_t index) {
     const LinearTask* task = tasks.data();
-    int64_t panel = index;
-    while (panel >= weight_of(*task).panels) panel -= weight_of(*task++).panels;
-    const CpuWeight& weight = weight_of(*task);
-    const int64_t first = panel * kPanelRows;
-    MatmulArgs args;
-    args.panel = weight.memory.data() + panel * weight.panel_bytes;
-    args.blocks = weight.blocks;
-    args.rows = x.rows;
-    args.lanes = static_cast<int32_t>(std::min<int64_t>(kPanelRows, weight.rows - first));
-    args.bias = task->bias != nullptr ? task->bias + first : nullptr;
-    args.out = task->out.data + first;
-    args.out_stride = task->out.stride;
-    if (!is_quantized(weight.dtype)) {
-      args.activation = x.data;
-      args.activation_stride = x.stride;
-    } else {
-      args.activation = is_k_type(weight.dtype) ? activation_k_.data() : activation_32_.data();
-    }
-    kernel_of(weight.dtype)(args);
+    while (index >= runs_of(*task)) index -= runs_of(*task++);
+    multiply(x, *task, static_cast<int32_t>(index) * length, length);
   });
+}
+
+// At most `panels` panels of a task from `first` on.
+void CpuBackend::multiply(Tensor x, const LinearTask& task, int32_t first, int32_t panels) {
+  const CpuWeight& weight = weight_of(task);
+  const int64_t output = int64_t{first} * kPanelRows;
+  MatmulArgs args;
+  args.panel = weight.memory.data() + first * weight.panel_bytes;
+  args.panel_bytes = weight.panel_bytes;
+  args.panels = std::min(panels, weight.panels - first);
+  args.outputs = static_cast<int32_t>(
+      std::min<int64_t>(int64_t{args.panels} * kPanelRows, weight.rows - output));
+  args.blocks = weight.blocks;
+  args.rows = x.rows;
+  args.bias = task.bias != nullptr ? task.bias + output : nullptr;
+  args.out = task.out.data + output;
+  args.out_stride = task.out.stride;
+  if (!is_quantized(weight.dtype)) {
+    args.activation = x.data;
+    args.activation_stride = x.stride;
+  } else {
+    args.activation = is_k_type(weight.dtype) ? activation_k_.data() : activation_32_.data();
+  }
+  choice_.kernel(weight.dtype, x.rows)(args);
 }
 
 }  // namespace forerun

@@ -61,9 +61,10 @@ inline constexpr int kHalfRow = 32;  // d [16] half; *_1 types have m [16] half 
 struct alignas(64) ActivationK {
   int8_t code[256];
   int32_t start16[16];  // -32 * sum of 16 codes: the zero point of 6-bit weights
-  int16_t sum32[8];     // sums of 32 codes
+  int16_t sum16[16];    // sums of 16 codes
+  int16_t sum32[8];     // and of 32
   float d;
-  int32_t padding[11];
+  int32_t padding[3];
 };
 static_assert(sizeof(ActivationK) == 384);
 

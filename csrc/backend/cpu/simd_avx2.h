@@ -20,7 +20,9 @@ struct I32x16 {
 using B64 = I32x16;
 
 constexpr int kRowBlock = 4;
-constexpr int kQueryBlock = 1;
+constexpr int kQueryBlock = 6;
+constexpr int kCellVectors = 1;
+constexpr int kCodeVectors = 1;
 
 FORERUN_INLINE F32x16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 FORERUN_INLINE F32x16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -147,6 +149,10 @@ FORERUN_INLINE void store_int8(int8_t* p, I32x16 x) {
       _mm_packs_epi32(_mm256_castsi256_si128(x.b), _mm256_extracti128_si256(x.b, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(low, high));
 }
+FORERUN_INLINE void store_int16(int16_t* p, I32x16 x) {
+  const __m256i pairs = _mm256_packs_epi32(x.a, x.b);  // quarters 0, 2, 1, 3
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(pairs, 0xD8));
+}
 FORERUN_INLINE __m256 scale_half_by_power(__m256 x, __m256i n) {
   const __m256i half = _mm256_srai_epi32(n, 1);
   const __m256i bias = _mm256_set1_epi32(127);
@@ -171,6 +177,12 @@ FORERUN_INLINE B64 pairs_s8(const uint8_t* p) {
   const auto* bytes = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)),
           _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes + 1))};
+}
+FORERUN_INLINE B64 pair_rows(const int8_t* low, const int8_t* high) {
+  const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
+  const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
+  return {_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b)),
+          _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b))};
 }
 FORERUN_INLINE I32x16 pair_low(B64 x) {
   return {_mm256_srai_epi32(_mm256_slli_epi32(x.a, 16), 16),
@@ -207,13 +219,6 @@ FORERUN_INLINE __m256i splat_four(const void* p) {
   std::memcpy(&four, p, sizeof(four));
   return _mm256_set1_epi32(four);
 }
-// The int16 pair sums cannot saturate: 2 * 63 * 127 < 32768.
-FORERUN_INLINE I32x16 dot_unsigned(I32x16 acc, B64 code, const int8_t* four) {
-  const __m256i x = splat_four(four);
-  const __m256i ones = _mm256_set1_epi16(1);
-  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(_mm256_maddubs_epi16(code.a, x), ones)),
-          _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(code.b, x), ones))};
-}
 FORERUN_INLINE I32x16 signed_start(int32_t) { return zero_int(); }
 // |code| times the activation with code's sign: at most 2 * 128 * 127 < 32768; |-128| is 128 as an
 // unsigned byte.
@@ -230,6 +235,89 @@ FORERUN_INLINE I32x16 dot_pairs(I32x16 acc, B64 pairs, const int16_t* two) {
   return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(pairs.a, x)),
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(pairs.b, x))};
 }
+
+// Products of a few steps stay in int16 pairs, as many as cannot overflow: two products of a code
+// up to kMaxCode with 127 to a step. The scale then comes with the sum of the pairs, in one
+// multiply-add.
+template <int kMaxCode>
+constexpr int kStepsInPairs = 32767 / (2 * 127 * kMaxCode) >= 8   ? 8
+                              : 32767 / (2 * 127 * kMaxCode) >= 4 ? 4
+                                                                  : 2;
+FORERUN_INLINE B64 pair_products(B64 code, const int8_t* four) {
+  const __m256i x = splat_four(four);
+  return {_mm256_maddubs_epi16(code.a, x), _mm256_maddubs_epi16(code.b, x)};
+}
+FORERUN_INLINE B64 add_pairs(B64 x, B64 y) {
+  return {_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
+}
+FORERUN_INLINE I32x16 add_scaled(I32x16 sum, B64 pairs, B64 scale) {
+  return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(pairs.a, scale.a)),
+          _mm256_add_epi32(sum.b, _mm256_madd_epi16(pairs.b, scale.b))};
+}
+
+using GroupScale = B64;  // twice in each lane
+FORERUN_INLINE __m256i low_twice(__m256i x) {
+  return _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi32(0xFFFF)), _mm256_slli_epi32(x, 16));
+}
+FORERUN_INLINE __m256i high_twice(__m256i x) {
+  return _mm256_blend_epi16(_mm256_srli_epi32(x, 16), x, 0xAA);
+}
+FORERUN_INLINE GroupScale group_scale(const uint8_t* p) {
+  const I32x16 wide = widen_u8(p);
+  return {low_twice(wide.a), low_twice(wide.b)};
+}
+FORERUN_INLINE GroupScale group_scale_low(B64 pairs) {
+  return {low_twice(pairs.a), low_twice(pairs.b)};
+}
+FORERUN_INLINE GroupScale group_scale_high(B64 pairs) {
+  return {high_twice(pairs.a), high_twice(pairs.b)};
+}
+
+// Sum over groups of scale * products of unsigned codes up to kMaxCode; kSteps steps to a group.
+// The zero point comes apart, by add_zeros.
+template <int kMaxCode, int kSteps>
+struct GroupDot {
+  static constexpr int kRun = kStepsInPairs<kMaxCode> < kSteps ? kStepsInPairs<kMaxCode> : kSteps;
+  I32x16 sum = zero_int();
+  B64 pairs;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four, GroupScale scale, int32_t) {
+    const B64 products = pair_products(code, four);
+    pairs = kStep % kRun == 0 ? products : add_pairs(pairs, products);
+    if constexpr (kStep % kRun == kRun - 1) sum = add_scaled(sum, pairs, scale);
+  }
+};
+// -32 * scale of two groups, times the sums of their activations
+using ZeroScales = B64;
+FORERUN_INLINE ZeroScales zero_scales(B64 pairs) {
+  const __m256i zero = _mm256_set1_epi16(-32);
+  return {_mm256_mullo_epi16(pairs.a, zero), _mm256_mullo_epi16(pairs.b, zero)};
+}
+FORERUN_INLINE I32x16 add_zeros(I32x16 sum, ZeroScales zeros, const int16_t* two) {
+  return dot_pairs(sum, zeros, two);
+}
+
+// Sum of the products of the 8 steps of a block.
+template <int kMaxCode>
+struct PlainDot {
+  static constexpr int kRun = kStepsInPairs<kMaxCode>;
+  I32x16 sum;
+  B64 pairs;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    const B64 products = pair_products(code, four);
+    pairs = kStep % kRun == 0 ? products : add_pairs(pairs, products);
+    if constexpr (kStep % kRun == kRun - 1) sum = add_scaled(sum, pairs, {ones, ones});
+  }
+};
+struct SignedDot {
+  I32x16 sum;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four) {
+    sum = dot_signed(sum, code, four);
+  }
+};
 
 }  // namespace
 }  // namespace forerun

@@ -18,8 +18,10 @@ using F32x16 = __m512;   // fp32 lanes
 using I32x16 = __m512i;  // int32 lanes
 using B64 = __m512i;     // 64 bytes, 4 (or 2 int16) to a lane
 
-constexpr int kRowBlock = 8;    // rows that share one decoding of a weight vector
-constexpr int kQueryBlock = 6;  // queries that share one conversion of keys or values
+constexpr int kRowBlock = 8;     // rows that share one decoding of a weight vector
+constexpr int kQueryBlock = 6;   // queries that share one conversion of keys or values,
+constexpr int kCellVectors = 4;  // so many vectors of them at a time,
+constexpr int kCodeVectors = 2;  // and of quantised ones (1 or 2)
 
 FORERUN_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1U << n) - 1); }
 
@@ -96,6 +98,9 @@ FORERUN_INLINE int32_t max_lanes_int(I32x16 x) { return _mm512_reduce_max_epi32(
 FORERUN_INLINE void store_int8(int8_t* p, I32x16 x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
 }
+FORERUN_INLINE void store_int16(int16_t* p, I32x16 x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+}
 // x * 2^n for a whole n in [-126, 128] held as int32, in two exact steps
 FORERUN_INLINE F32x16 scale_by_power(F32x16 x, I32x16 n) {
   const __m512i half = _mm512_srai_epi32(n, 1);
@@ -105,7 +110,7 @@ FORERUN_INLINE F32x16 scale_by_power(F32x16 x, I32x16 n) {
   return _mm512_mul_ps(_mm512_mul_ps(x, _mm512_castsi512_ps(first)), _mm512_castsi512_ps(second));
 }
 
-// 16 bytes as lanes; 32 bytes as int16 pairs; one of a pair as lanes
+// 16 bytes as lanes; 32 bytes as int16 pairs; lane i of two rows as a pair; one of a pair as lanes
 FORERUN_INLINE I32x16 widen_u8(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -114,6 +119,11 @@ FORERUN_INLINE B64 pairs_u8(const uint8_t* p) {
 }
 FORERUN_INLINE B64 pairs_s8(const uint8_t* p) {
   return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+FORERUN_INLINE B64 pair_rows(const int8_t* low, const int8_t* high) {
+  const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
+  const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
+  return _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)));
 }
 FORERUN_INLINE I32x16 pair_low(B64 pairs) {
   return _mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16);
@@ -153,6 +163,87 @@ FORERUN_INLINE I32x16 dot_signed(I32x16 acc, B64 code, const int8_t* four) {
 }
 FORERUN_INLINE I32x16 dot_pairs(I32x16 acc, B64 pairs, const int16_t* two) {
   return _mm512_dpwssd_epi32(acc, pairs, splat_four(two));
+}
+
+using GroupScale = I32x16;
+FORERUN_INLINE GroupScale group_scale(const uint8_t* p) { return widen_u8(p); }
+FORERUN_INLINE GroupScale group_scale_low(B64 pairs) { return pair_low(pairs); }
+FORERUN_INLINE GroupScale group_scale_high(B64 pairs) { return pair_high(pairs); }
+
+// Sum over groups of scale * (start + products of unsigned codes up to kMaxCode); kSteps steps to a
+// group.
+template <int kMaxCode, int kSteps>
+struct GroupDot {
+  I32x16 sum = zero_int();
+  I32x16 group;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four, GroupScale scale, int32_t start) {
+    if constexpr (kStep % kSteps == 0) group = splat_int(start);
+    group = dot_unsigned(group, code, four);
+    if constexpr (kStep % kSteps == kSteps - 1) sum = add_int(sum, mul_int(group, scale));
+  }
+};
+// For instruction sets whose groups have no start; nothing here.
+struct ZeroScales {};
+FORERUN_INLINE ZeroScales zero_scales(B64) { return {}; }
+FORERUN_INLINE I32x16 add_zeros(I32x16 sum, ZeroScales, const int16_t*) { return sum; }
+
+// Sum of the products of the 8 steps of a block.
+template <int kMaxCode>
+struct PlainDot {
+  I32x16 sum;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four) {
+    sum = dot_unsigned(sum, code, four);
+  }
+};
+struct SignedDot {
+  I32x16 sum;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four) {
+    sum = dot_signed(sum, code, four);
+  }
+};
+
+// For the kernels on tiles, which need AVX-512.
+FORERUN_INLINE I32x16 load_int(const int32_t* p) { return _mm512_loadu_si512(p); }
+FORERUN_INLINE void store_bytes(uint8_t* p, B64 x) { _mm512_storeu_si512(p, x); }
+FORERUN_INLINE B64 sub_bytes(B64 x, int8_t y) { return _mm512_sub_epi8(x, _mm512_set1_epi8(y)); }
+
+// (code - kZero) * scale = low + 256 * high, per byte: low unsigned, high with the product's sign.
+struct Planes {
+  B64 low, high;
+};
+template <int kZero>
+struct PlaneScale {
+  B64 even, odd;  // the scale beside the even and the odd bytes of a lane, zero beside the others
+  B64 offset;     // kZero * scale in int16
+  PlaneScale() = default;
+  explicit FORERUN_INLINE PlaneScale(I32x16 scale) {
+    const __m512i byte = _mm512_and_si512(scale, _mm512_set1_epi32(0xFF));
+    even = _mm512_or_si512(byte, _mm512_slli_epi32(byte, 16));
+    odd = _mm512_slli_epi16(even, 8);
+    if constexpr (kZero != 0) {
+      const __m512i word = _mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF));
+      offset = _mm512_mullo_epi16(_mm512_or_si512(word, _mm512_slli_epi32(scale, 16)),
+                                  _mm512_set1_epi16(kZero));
+    }
+  }
+};
+template <int kZero>
+FORERUN_INLINE Planes scaled_planes(B64 code, const PlaneScale<kZero>& scale) {
+  __m512i even = _mm512_maddubs_epi16(code, scale.even);
+  __m512i odd = _mm512_maddubs_epi16(code, scale.odd);
+  if constexpr (kZero != 0) {
+    even = _mm512_sub_epi16(even, scale.offset);
+    odd = _mm512_sub_epi16(odd, scale.offset);
+  }
+  const __m512i low_byte = _mm512_set1_epi16(0xFF);
+  return {_mm512_ternarylogic_epi32(even, _mm512_slli_epi16(odd, 8), low_byte, 0xEC),   // a&c | b
+          _mm512_ternarylogic_epi32(_mm512_srli_epi16(even, 8), odd, low_byte, 0xF4)};  // a | b&~c
+}
+FORERUN_INLINE I32x16 join_planes(I32x16 low, I32x16 high) {
+  return _mm512_add_epi32(low, _mm512_slli_epi32(high, 8));
 }
 
 }  // namespace

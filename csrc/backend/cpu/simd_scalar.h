@@ -24,6 +24,8 @@ struct B64 {
 
 constexpr int kRowBlock = 2;
 constexpr int kQueryBlock = 1;
+constexpr int kCellVectors = 1;
+constexpr int kCodeVectors = 1;
 
 template <typename To, typename From>
 FORERUN_INLINE To bits_as(From from) {
@@ -191,6 +193,9 @@ FORERUN_INLINE int32_t max_lanes_int(const I32x16& x) {
 FORERUN_INLINE void store_int8(int8_t* p, const I32x16& x) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(x.v[i]);
 }
+FORERUN_INLINE void store_int16(int16_t* p, const I32x16& x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(x.v[i]);
+}
 FORERUN_INLINE F32x16 scale_by_power(const F32x16& x, const I32x16& n) {
   return lanes([&](int i) {
     const int32_t half = n.v[i] >> 1;
@@ -214,6 +219,14 @@ FORERUN_INLINE B64 pairs_of(const uint8_t* p) {
 }
 FORERUN_INLINE B64 pairs_u8(const uint8_t* p) { return pairs_of<uint8_t>(p); }
 FORERUN_INLINE B64 pairs_s8(const uint8_t* p) { return pairs_of<int8_t>(p); }
+FORERUN_INLINE B64 pair_rows(const int8_t* low, const int8_t* high) {
+  B64 x;
+  for (int i = 0; i < 16; ++i) {
+    const int16_t pair[2] = {low[i], high[i]};
+    std::memcpy(x.v + 4 * i, pair, sizeof(pair));
+  }
+  return x;
+}
 FORERUN_INLINE int32_t pair_value(const B64& pairs, int index) {
   int16_t value;
   std::memcpy(&value, pairs.v + 2 * index, sizeof(value));
@@ -272,6 +285,46 @@ FORERUN_INLINE I32x16 dot_pairs(const I32x16& acc, const B64& pairs, const int16
     return acc.v[i] + pair_value(pairs, 2 * i) * two[0] + pair_value(pairs, 2 * i + 1) * two[1];
   });
 }
+
+using GroupScale = I32x16;
+FORERUN_INLINE GroupScale group_scale(const uint8_t* p) { return widen_u8(p); }
+FORERUN_INLINE GroupScale group_scale_low(B64 pairs) { return pair_low(pairs); }
+FORERUN_INLINE GroupScale group_scale_high(B64 pairs) { return pair_high(pairs); }
+
+// Sum over groups of scale * (start + products of unsigned codes up to kMaxCode); kSteps steps to a
+// group.
+template <int kMaxCode, int kSteps>
+struct GroupDot {
+  I32x16 sum = zero_int();
+  I32x16 group;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four, GroupScale scale, int32_t start) {
+    if constexpr (kStep % kSteps == 0) group = splat_int(start);
+    group = dot_unsigned(group, code, four);
+    if constexpr (kStep % kSteps == kSteps - 1) sum = add_int(sum, mul_int(group, scale));
+  }
+};
+// For instruction sets whose groups have no start; nothing here.
+struct ZeroScales {};
+FORERUN_INLINE ZeroScales zero_scales(B64) { return {}; }
+FORERUN_INLINE I32x16 add_zeros(I32x16 sum, ZeroScales, const int16_t*) { return sum; }
+
+// Sum of the products of the 8 steps of a block.
+template <int kMaxCode>
+struct PlainDot {
+  I32x16 sum;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four) {
+    sum = dot_unsigned(sum, code, four);
+  }
+};
+struct SignedDot {
+  I32x16 sum;
+  template <int kStep>
+  FORERUN_INLINE void add(B64 code, const int8_t* four) {
+    sum = dot_signed(sum, code, four);
+  }
+};
 
 }  // namespace
 }  // namespace forerun

@@ -256,6 +256,13 @@ void CudaBackend::rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved
   if (x.rows > 0) cuda::rope(x, heads, cos_sin, interleaved, stream_.get());
 }
 
+void CudaBackend::check_kv(const KvLayout& layout) const {
+  if (layout.type == DType::kF16) return;
+  throw Error(ErrorKind::kUnsupported, "cuda: kv_type is " +
+                                           std::string(dtype_info(layout.type).name) +
+                                           ", but this back end keeps keys and values as F16 only");
+}
+
 void CudaBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
   use();
   if (!batch.rows.empty())

@@ -37,6 +37,7 @@ class CudaBackend final : public Backend {
   void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override;
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override;
   void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) override;
+  void check_kv(const KvLayout& layout) const override;
   void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) override;
   void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
                  Tensor out) override;

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import forerun
-from forerun.cli import bench, chat, doctor, generate, inspect, pull
+from forerun.cli import bench, chat, compare, doctor, generate, inspect, methods, pull, tree
 from forerun.cli.common import fail
 
 # typer hands out click's exceptions only through its own subclasses of them.
@@ -26,7 +26,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate.generate, chat.chat, inspect.inspect, pull.pull, bench.bench, doctor.doctor):
+for command in (
+    generate.generate,
+    chat.chat,
+    inspect.inspect,
+    pull.pull,
+    methods.methods,
+    bench.bench,
+    compare.compare,
+    tree.tree,
+    doctor.doctor,
+):
     app.command()(command)
 
 

@@ -9,15 +9,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from forerun.bench import BenchOptions, read_prompts
+from forerun.bench import PROFILE_PROMPT, BenchOptions, profile, read_prompts
 from forerun.bench import bench as measure
 from forerun.cli import common
+from forerun.profile import save_trace
 from forerun.types import Sampling
 
 
+@common.shares(engine=common.engine_options)
 def bench(
     model: common.Model,
-    draft: common.Draft = "auto",
+    engine: dict[str, Any],
     prompts: Annotated[
         Path | None,
         typer.Option(help='JSON lines of {"id", "category", "prompt"}; adds plain against speculative.'),
@@ -28,20 +30,26 @@ def bench(
     raw: Annotated[bool, typer.Option("--raw", help="No chat template around the prompts.")] = False,
     temperature: common.Temperature = 0.0,
     seed: common.Seed = 0,
-    threads: common.Threads = None,
-    context: common.Context = None,
     save: Annotated[str | None, typer.Option("--json", metavar="OUT", help="Save the figures; - prints them.")] = None,
+    profiled: Annotated[
+        bool, typer.Option("--profile", help="Instead: where the time of a step goes, by operation.")
+    ] = False,
+    rows: Annotated[int | None, typer.Option(help="With --profile: also of target forwards of so many rows.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="With --profile: save a Chrome trace (Perfetto).")
+    ] = None,
 ) -> None:
     """Measure a model here: bandwidth, verify cost, prefill, speculation against plain decoding."""
-    for name, value in (("tokens", tokens), ("repeats", repeats), ("limit", limit)):
+    for name, value in (("tokens", tokens), ("repeats", repeats), ("limit", limit), ("rows", rows)):
         if value is not None and value < 1:
             raise typer.BadParameter(f"--{name}: expected at least 1, found {value}")
-    if save not in (None, "-") and not Path(save).resolve().parent.is_dir():
-        raise typer.BadParameter(f"--json: no such folder: {Path(save).resolve().parent}")
+    for name, path in (("json", save), ("trace", trace)):
+        if path not in (None, "-") and not Path(path).resolve().parent.is_dir():
+            raise typer.BadParameter(f"--{name}: no such folder: {Path(path).resolve().parent}")
+    if not profiled and (rows, trace) != (None, None):
+        raise typer.BadParameter("--rows and --trace belong to --profile")
     options = BenchOptions(
-        draft=draft,
-        threads=threads,
-        context=context,
+        **engine,
         tokens=tokens,
         repeats=repeats,
         sampling=Sampling(temperature=temperature),
@@ -60,17 +68,25 @@ def bench(
     )
     with bar:
         task = bar.add_task("loading", total=None)
-        result = measure(
-            model,
-            options,
-            entries,
-            lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total),
-        )
+
+        def report(phase: str, done: int, total: int) -> None:
+            bar.update(task, description=phase, completed=done, total=total)
+
+        if profiled:
+            prompt = entries[0].prompt if entries else PROFILE_PROMPT
+            result, profiles = profile(model, options, prompt, rows, report)
+        else:
+            result = measure(model, options, entries, report)
+    if trace is not None:
+        save_trace(trace, profiles)
     if save == "-":
         common.print_json(result)
         return
     if save is not None:
         Path(save).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if profiled:
+        _show_profile(result)
+        return
     _show_target(result)
     if entries:
         _show_summary(result)
@@ -113,3 +129,34 @@ def _show_summary(result: dict[str, Any]) -> None:
             style="bold" if last else None,
         )
     common.out.print(table)
+
+
+def _show_profile(result: dict[str, Any]) -> None:
+    machine, bandwidth = result["machine"], result["bandwidth_gbs"]
+    about = f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']} kernels"
+    common.out.print(f"{about}; read bandwidth {bandwidth:.1f} GB/s", markup=False)
+    titles = {
+        "plain": "Plain decoding",
+        "speculative": "Speculative decoding",
+        "rows": "Target forward of a tree",
+    }
+    for section, costs in result["profile"].items():
+        table = Table(
+            *("operation", "calls", "us", "share", "MB", "GB/s", "GOP/s", "bound by"),
+            title=f"{titles[section]}: {costs['ms']:.2f} ms a step, {costs['rows']:.1f} rows, {costs['steps']} steps",
+        )
+        for column in table.columns[1:-1]:
+            column.justify = "right"
+        for cost in costs["operations"]:
+            table.add_row(
+                cost["name"],
+                f"{cost['calls']:.4g}",
+                f"{cost['ms'] * 1000:.1f}",
+                f"{cost['share']:.1%}",
+                f"{cost['bytes'] / 1e6:.2f}" if cost["bytes"] else "",
+                f"{cost['gb_per_s']:.1f}" if cost["bytes"] else "",
+                f"{cost['gop_per_s']:.1f}" if cost["operations"] else "",
+                cost["bound"],
+            )
+        common.out.print(table)
+        common.out.print(f"outside matmul and attention: {costs['outside']:.1%}")

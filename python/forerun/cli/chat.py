@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,39 +13,23 @@ from forerun.types import Completion, Sampling
 HELP = "/reset forgets the conversation, /exit leaves; Ctrl-C stops an answer."
 
 
+@common.shares(engine=common.engine_options, sampling=common.sampling_options)
 def chat(
     model: common.Model,
+    engine: dict[str, Any],
+    sampling: Sampling,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
-    draft: common.Draft = "auto",
     max_tokens: common.MaxTokens = 1024,
     seed: common.Seed = 0,
-    temperature: common.Temperature = 0.0,
-    top_k: common.TopK = 0,
-    top_p: common.TopP = 1.0,
-    min_p: common.MinP = 0.0,
-    repetition_penalty: common.RepetitionPenalty = 1.0,
-    frequency_penalty: common.FrequencyPenalty = 0.0,
-    presence_penalty: common.PresencePenalty = 0.0,
-    threads: common.Threads = None,
-    context: common.Context = None,
     stats: common.ShowStats = False,
 ) -> None:
     """Talk with a model. /reset forgets, /exit leaves, Ctrl-C stops an answer."""
-    sampling = common.sampling_of(
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        repetition_penalty,
-        frequency_penalty,
-        presence_penalty,
-    )
     with contextlib.suppress(ImportError):  # line editing and history where the platform has it
         import readline  # noqa: F401
-    with common.load(model, draft, threads, context) as engine:
-        if not engine.chat_template:
+    with common.load(model, **engine) as loaded:
+        if not loaded.chat_template:
             raise ValueError(f"{model} has no chat template; use: forerun generate")
-        conversation = Conversation(engine, system, sampling, max_tokens, seed)
+        conversation = Conversation(loaded, system, sampling, max_tokens, seed)
         if sys.stdin.isatty():
             common.err.print(HELP, style="dim")
         while (line := read_line()) is not None and line != "/exit":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature, signature
 from typing import Annotated, Any
 
 import typer
@@ -21,12 +24,30 @@ Model = Annotated[
     str,
     typer.Argument(help="A .gguf file, a Hugging Face folder or the name of a pulled model."),
 ]
+_ENGINE = "Engine"
 Draft = Annotated[
     str,
-    typer.Option(help="What runs ahead: none, auto, ngram, recycle, model:PATH, or several joined by '+'."),
+    typer.Option(
+        help="What runs ahead: none, auto, or drafters of [bold]forerun methods[/bold] joined by '+'.",
+        rich_help_panel=_ENGINE,
+    ),
 ]
-Threads = Annotated[int | None, typer.Option(help="Worker threads [default: the usable cores].")]
-Context = Annotated[int | None, typer.Option(help="Longest sequence in tokens.")]
+Policy = Annotated[str, typer.Option(help="How a draft model's tree grows.", rich_help_panel=_ENGINE)]
+Verify = Annotated[str, typer.Option(help="Which branch of a tree is kept.", rich_help_panel=_ENGINE)]
+MethodOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME.KEY=VALUE", help="Sets up a method; repeatable.", rich_help_panel=_ENGINE),
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=_ENGINE)]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Worker threads.", show_default="the usable cores", rich_help_panel=_ENGINE),
+]
+Context = Annotated[int | None, typer.Option(help="Longest sequence in tokens.", rich_help_panel=_ENGINE)]
+KvType = Annotated[
+    str,
+    typer.Option(help="How keys and values are kept: f16, f32 or q8_0 (half the memory).", rich_help_panel=_ENGINE),
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", help="Stop after this many tokens.")]
 Seed = Annotated[int, typer.Option(help="With a temperature above 0: one seed, one text.")]
 Stop = Annotated[list[str] | None, typer.Option(help="A string that ends the text; repeatable.")]
@@ -72,35 +93,51 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
-def load(model: str, draft: str, threads: int | None, context: int | None) -> Engine:
-    """An Engine, with a bar on stderr while it loads (on a terminal)."""
-    bar = Progress(
-        TextColumn("loading"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("loading", total=1.0)
-        return Engine(
-            model,
-            draft=draft,
-            threads=threads,
-            context=context,
-            progress=lambda share: bar.update(task, completed=share),
-        )
+def method_options(pairs: Sequence[str] | None) -> dict[str, str]:
+    """The values of --option as Engine takes them; ValueError for one that is not NAME.KEY=VALUE."""
+    options: dict[str, str] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        method, dot, key = name.partition(".")
+        if not (method and dot and key and equals):
+            raise ValueError(f"--option: expected NAME.KEY=VALUE, found {pair!r}")
+        if name in options:
+            raise ValueError(f"--option: {name} is given twice")
+        options[name] = value
+    return options
 
 
-def sampling_of(
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    min_p: float,
-    repetition_penalty: float,
-    frequency_penalty: float,
-    presence_penalty: float,
+def engine_options(
+    draft: Draft = "auto",
+    policy: Policy = "dynamic",
+    verify: Verify = "match",
+    option: MethodOption = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    context: Context = None,
+    kv_type: KvType = "f16",
+) -> dict[str, Any]:
+    """Keywords of Engine."""
+    return {
+        "draft": draft,
+        "policy": policy,
+        "verify": verify,
+        "method_options": method_options(option),
+        "device": device,
+        "threads": threads,
+        "context": context,
+        "kv_type": kv_type,
+    }
+
+
+def sampling_options(
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    frequency_penalty: FrequencyPenalty = 0.0,
+    presence_penalty: PresencePenalty = 0.0,
 ) -> Sampling:
     return Sampling(
         temperature=temperature,
@@ -111,6 +148,51 @@ def sampling_of(
         frequency_penalty=frequency_penalty,
         presence_penalty=presence_penalty,
     )
+
+
+def shares(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options that several commands have, written once: `@shares(engine=engine_options)` gives the command the
+    options of `engine_options` in the place of its parameter `engine`, and calls it with what that function returns.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        parameters: list[Parameter] = []
+        options: dict[str, list[str]] = {}
+        for name, parameter in signature(command, eval_str=True).parameters.items():
+            if name in groups:
+                shared = signature(groups[name], eval_str=True).parameters
+                options[name] = list(shared)
+                parameters += shared.values()
+            else:
+                parameters.append(parameter)
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            for name, names in options.items():
+                values[name] = groups[name](**{option: values.pop(option) for option in names})
+            command(**values)
+
+        # What typer reads. All are passed by keyword, so that one with a default may come before one without.
+        run.__signature__ = Signature([p.replace(kind=Parameter.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def load(model: str, **settings: Any) -> Engine:
+    """An Engine of these settings, with a bar on stderr while it loads (on a terminal)."""
+    bar = Progress(
+        TextColumn("loading"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("loading", total=1.0)
+        return Engine(model, **settings, progress=lambda share: bar.update(task, completed=share))
 
 
 def describe(stats: Stats) -> str:

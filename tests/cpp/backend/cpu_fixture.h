@@ -1,5 +1,7 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_backend.h"
 #include "base/blocks.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
@@ -23,8 +26,20 @@ inline const std::vector<DType>& weight_types() {
   return types;
 }
 
-// A back end of one instruction set, or nullptr where this machine lacks it.
+// The kernels on tiles over tiles in plain C++ (tiles_emulated.cpp).
+extern const MatmulTable kMatmulEmulated;
+
+// A back end of one instruction set, or nullptr where this machine lacks it. "tiles" multiplies on
+// emulated tiles whatever the number of rows; "amx" does so on the processor's.
 inline std::unique_ptr<Backend> cpu_backend(const std::string& isa, int threads) {
+  if (isa == "tiles") {
+    if (!cpu_features().avx512_vnni) return nullptr;
+    const CpuKernels kernels = {"tiles", kKernelsAvx512, &kMatmulEmulated};
+    auto backend = std::make_unique<CpuBackend>(threads, kernels);
+    EXPECT_EQ(backend->choice().description(), "") << "a kernel on tiles gives other bits";
+    backend->choice().prefer("tiles");
+    return backend;
+  }
   setenv("FORERUN_ISA", isa.c_str(), 1);
   std::unique_ptr<Backend> backend;
   try {
@@ -32,12 +47,24 @@ inline std::unique_ptr<Backend> cpu_backend(const std::string& isa, int threads)
   } catch (const Error&) {
   }
   unsetenv("FORERUN_ISA");
+  if (isa == "amx" && backend != nullptr) {
+    static_cast<CpuBackend&>(*backend).choice().prefer("amx");
+  }
   return backend;
 }
 
 inline std::vector<std::string> instruction_sets() {
   std::vector<std::string> present;
   for (const char* isa : {"scalar", "avx2", "avx512"}) {
+    if (cpu_backend(isa, 1) != nullptr) present.emplace_back(isa);
+  }
+  return present;
+}
+
+// The same and the kernels on tiles, which only multiply.
+inline std::vector<std::string> matmul_sets() {
+  std::vector<std::string> present = instruction_sets();
+  for (const char* isa : {"tiles", "amx"}) {
     if (cpu_backend(isa, 1) != nullptr) present.emplace_back(isa);
   }
   return present;

@@ -29,14 +29,16 @@ std::vector<std::string> exported(const std::string& object) {
 // The linker keeps one copy of a function that two files share: were it the AVX-512 one, every
 // machine would run it.
 TEST(IsaFiles, ExportTheirTableAndNothingElse) {
-  const std::vector<std::pair<std::string, std::string>> files = {
-      {"scalar", "Scalar"}, {"avx2", "Avx2"}, {"avx512", "Avx512"}};
+  const std::vector<std::pair<std::string, std::string>> files = {{"scalar", "kKernelsScalar"},
+                                                                  {"avx2", "kKernelsAvx2"},
+                                                                  {"avx512", "kKernelsAvx512"},
+                                                                  {"amx", "kMatmulAmx"}};
   for (const auto& [file, table] : files) {
     const std::string object = std::string(FORERUN_ISA_OBJECTS) + "/isa_" + file + ".cpp.o";
     const std::vector<std::string> names = exported(object);
     if (names.empty()) GTEST_SKIP() << "no nm, or no " << object;
     ASSERT_EQ(names.size(), 1U) << file << " exports " << names[0] << " and " << names.back();
-    EXPECT_EQ(names[0], "forerun::kKernels" + table);
+    EXPECT_EQ(names[0], "forerun::" + table);
   }
 }
 

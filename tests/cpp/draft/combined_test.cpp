@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "draft/contract.h"
-#include "draft/ngram.h"
+#include "draft/lookup.h"
 #include "draft/recycle.h"
 
 namespace forerun {
@@ -46,7 +46,7 @@ TEST(CombinedDrafter, KeepsTheContractOfDrafters) {
   test::DrafterContract contract;
   const auto table = std::make_shared<RecycleTable>(contract.vocab);
   contract.make = [&] {
-    return joined(std::make_unique<NgramDrafter>(), std::make_unique<RecycleDrafter>(table));
+    return joined(std::make_unique<LookupDrafter>(), std::make_unique<RecycleDrafter>(table));
   };
   contract.shares_state = true;
   for (uint32_t seed = 0; seed < 10; ++seed) contract.check(seed);

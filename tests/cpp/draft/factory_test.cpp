@@ -15,7 +15,7 @@ std::vector<std::string> names(const DraftPlan& plan) {
 
 TEST(DraftFactory, ReadsDraftStrings) {
   EXPECT_TRUE(parse_draft("none").empty());
-  EXPECT_EQ(names(parse_draft("auto")), (std::vector<std::string>{"ngram", "recycle"}));
+  EXPECT_EQ(names(parse_draft("auto")), (std::vector<std::string>{"suffix", "recycle"}));
   EXPECT_EQ(names(parse_draft("recycle")), (std::vector<std::string>{"recycle"}));
   DraftPlan all = parse_draft("ngram+model:/a/b.gguf+recycle");
   EXPECT_EQ(names(all), (std::vector<std::string>{"ngram", "model", "recycle"}));
@@ -32,7 +32,7 @@ TEST(DraftFactory, RefusesUnknownRepeatedAndEmptyNamesListingTheRightOnes) {
       FAIL() << bad;
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kBadArgument);
-      EXPECT_NE(std::string(error.what()).find("none, auto, ngram, recycle, model:PATH"),
+      EXPECT_NE(std::string(error.what()).find("none, auto, ngram, suffix, recycle, model:PATH"),
                 std::string::npos);
     }
   }
@@ -48,7 +48,7 @@ TEST(DraftFactory, MakesWhatThePlanNames) {
   EXPECT_THROW(make_drafter(DraftPlan{{{"eagle", "", {}}}}, resources), Error);
   DraftPlan automatic = parse_draft("auto");
   resources.prepare(automatic);
-  EXPECT_EQ(make_drafter(parse_draft("auto"), resources)->name(), "ngram+recycle");
+  EXPECT_EQ(make_drafter(parse_draft("auto"), resources)->name(), "suffix+recycle");
   resources.policy = "bush";
   DraftPlan model = parse_draft("model:x");
   EXPECT_THROW(resources.prepare(model), Error);

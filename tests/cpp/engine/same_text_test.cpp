@@ -82,9 +82,11 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const std::string self = "model:" + target_->path();
   const struct {
     std::string draft, policy;
-  } guesses[] = {{"ngram", "dynamic"}, {"recycle", "dynamic"},    {"ngram+recycle", "dynamic"},
-                 {model, "chain"},     {model, "static"},         {model, "dynamic"},
-                 {self, "dynamic"},    {"ngram+" + self, "chain"}};
+  } guesses[] = {
+      {"ngram", "dynamic"},      {"suffix", "dynamic"},        {"suffix+recycle", "dynamic"},
+      {"recycle", "dynamic"},    {"ngram+recycle", "dynamic"}, {model, "chain"},
+      {model, "static"},         {model, "dynamic"},           {self, "dynamic"},
+      {"ngram+" + self, "chain"}};
   int64_t accepted = 0;
   for (const auto& [draft, policy] : guesses) {
     for (int32_t budget = 0; budget <= 32; ++budget) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <string>
 
 #include "engine/engine.h"
 #include "model/tiny_model.h"
@@ -75,6 +76,32 @@ TEST_F(SessionTest, ForksDivergeAndLeaveEachOtherAlone) {
   run(straight, 100);
   EXPECT_EQ(first.tokens(), straight.tokens());
   EXPECT_NE(second.tokens(), first.tokens());
+}
+
+TEST_F(SessionTest, TheTreeOfAStepSpellsWhatItEmitted) {
+  Session session = start();
+  EXPECT_TRUE(session.last_tree().nodes.empty());
+  size_t accepted = 0;
+  for (int i = 0; i < 30; ++i) {
+    const int32_t root = session.tokens().back();
+    const std::vector<int32_t> emitted = session.step().tokens;
+    const StepTree tree = session.last_tree();
+    ASSERT_EQ(tree.nodes[0].token, root);
+    ASSERT_EQ(tree.nodes[0].parent, -1);
+    ASSERT_EQ(tree.path.size(), emitted.size());
+    for (size_t at = 1; at < tree.path.size(); ++at) {
+      const StepTree::Node& node = tree.nodes[static_cast<size_t>(tree.path[at])];
+      EXPECT_EQ(node.token, emitted[at - 1]);
+      EXPECT_EQ(node.parent, tree.path[at - 1]);
+      EXPECT_TRUE(std::string(node.source) == "ngram" || std::string(node.source) == "recycle");
+      EXPECT_TRUE(node.score >= 0.0F && node.score <= 1.0F);
+    }
+    EXPECT_EQ(tree.bonus, emitted.back());
+    accepted += tree.path.size() - 1;
+  }
+  EXPECT_EQ(accepted, static_cast<size_t>(session.stats().accepted));
+  EXPECT_GT(accepted, 0U);
+  EXPECT_TRUE(session.fork().last_tree().nodes.empty());
 }
 
 TEST_F(SessionTest, StepEmitsAtMostWhatIsAsked) {

@@ -46,7 +46,7 @@ TEST_F(BatchTest, ATreeRowSeesThePrefixAndItsAncestors) {
     Batch batch;
     batch.add_tree(cache, tree);
     ASSERT_EQ(batch.rows(), tree.size());
-    const AttentionBatch seen = batch.attention(kLayout);
+    const AttentionBatch seen = batch.attention();
     for (int32_t node = 0; node < tree.size(); ++node) {
       std::vector<int32_t> ancestors;
       for (int32_t at = node; at >= 0; at = tree.parent()[static_cast<size_t>(at)]) {
@@ -71,7 +71,7 @@ TEST_F(BatchTest, AChainIsCausal) {
   Batch tree, causal;
   tree.add_tree(cache, chain);
   causal.add_causal(cache, std::vector<int32_t>{1, 1, 2, 3, 4, 5}, 6);
-  const AttentionBatch a = tree.attention(kLayout), b = causal.attention(kLayout);
+  const AttentionBatch a = tree.attention(), b = causal.attention();
   for (size_t row = 0; row < 6; ++row) {
     EXPECT_EQ(a.rows[row].prefix, b.rows[row].prefix);
     EXPECT_EQ(a.rows[row].slot, b.rows[row].slot);
@@ -90,7 +90,7 @@ TEST_F(BatchTest, RowsOfSeveralSequencesKeepTheirOwn) {
             (std::vector<int32_t>{7, 8, 9, 5, 6}));
   EXPECT_EQ(std::vector<int32_t>(batch.logit_row().begin(), batch.logit_row().end()),
             (std::vector<int32_t>{2, 3, 4}));
-  const AttentionBatch seen = batch.attention(kLayout);
+  const AttentionBatch seen = batch.attention();
   EXPECT_EQ(seen.rows[2].sequence, 0);
   EXPECT_EQ(seen.rows[3].sequence, 1);
   EXPECT_EQ(seen.pages[1].data(), two.pages().data());

@@ -2,73 +2,56 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <random>
+#include <string>
 
+#include "backend/kv_slots.h"
 #include "base/error.h"
 
 namespace forerun {
 namespace {
 
-constexpr KvLayout kLayout{2, 2, 4};
 constexpr int32_t kSlots = KvLayout::kPageSlots;
 
-// Every half-precision value of a slot, in an order of the test's own: all that commit, fork and
-// rewind may move.
-std::vector<uint16_t> slot_values(const KvCache& cache, int32_t slot) {
-  std::vector<uint16_t> values;
-  const std::byte* page = cache.pages()[static_cast<size_t>(slot / kSlots)];
-  for (int32_t layer = 0; layer < kLayout.layers; ++layer) {
-    for (int32_t head = 0; head < kLayout.kv_heads; ++head) {
-      const auto* k = reinterpret_cast<const uint16_t*>(page + kLayout.k_offset(layer, head));
-      const auto* v = reinterpret_cast<const uint16_t*>(page + kLayout.v_offset(layer, head));
-      for (int32_t d = 0; d < kLayout.head_dim; ++d) {
-        values.push_back(k[d * kSlots + slot % kSlots]);
-        values.push_back(v[slot % kSlots * kLayout.head_dim + d]);
-      }
-    }
-  }
-  return values;
-}
-
-void fill_slot(KvCache& cache, int32_t slot, uint16_t base) {
-  std::byte* page = cache.pages()[static_cast<size_t>(slot / kSlots)];
-  for (int32_t layer = 0; layer < kLayout.layers; ++layer) {
-    for (int32_t head = 0; head < kLayout.kv_heads; ++head) {
-      auto* k = reinterpret_cast<uint16_t*>(page + kLayout.k_offset(layer, head));
-      auto* v = reinterpret_cast<uint16_t*>(page + kLayout.v_offset(layer, head));
-      for (int32_t d = 0; d < kLayout.head_dim; ++d) {
-        const auto tag = static_cast<uint16_t>(base + 16 * (layer * 2 + head) + d);
-        k[d * kSlots + slot % kSlots] = tag;
-        v[slot % kSlots * kLayout.head_dim + d] = static_cast<uint16_t>(tag + 8);
-      }
-    }
-  }
-}
-
-class KvCacheTest : public testing::Test {
+class KvCacheTest : public testing::TestWithParam<DType> {
  protected:
+  // All bytes of a slot: what commit, fork and rewind may move.
+  std::vector<std::byte> slot_values(const KvCache& cache, int32_t slot) const {
+    return test::slot_content(layout_, cache.pages()[static_cast<size_t>(slot / kSlots)],
+                              slot % kSlots);
+  }
+  // Bytes that differ between slots, layers and heads.
+  void fill_slot(KvCache& cache, int32_t slot, uint32_t tag) const {
+    std::mt19937 random(tag);
+    for (std::byte* byte : test::slot_bytes(
+             layout_, cache.pages()[static_cast<size_t>(slot / kSlots)], slot % kSlots)) {
+      *byte = static_cast<std::byte>(random());
+    }
+  }
   KvCache cache_of(int32_t rows) {
-    KvCache cache(*backend_, kLayout, 1000);
+    KvCache cache(*backend_, layout_, 1000);
     cache.prepare(rows);
     for (int32_t slot = 0; slot < rows; ++slot) fill_slot(cache, slot, tag(slot));
     cache.commit_rows(rows);
     return cache;
   }
-  static uint16_t tag(int32_t slot) { return static_cast<uint16_t>(100 + slot * 64); }
+  static uint32_t tag(int32_t slot) { return static_cast<uint32_t>(100 + slot * 64); }
   std::unique_ptr<Backend> backend_ = make_cpu_backend(1);
+  KvLayout layout_{2, 2, 32, GetParam()};
 };
+INSTANTIATE_TEST_SUITE_P(Types, KvCacheTest, testing::ValuesIn(test::kv_types()),
+                         [](const auto& one) { return std::string(dtype_info(one.param).name); });
 
-TEST_F(KvCacheTest, CommitGathersTheRowsOfThePath) {
+TEST_P(KvCacheTest, CommitGathersTheRowsOfThePath) {
   std::mt19937 random(1);
   for (const int32_t length : {0, 1, 50, 63, 64, 100}) {
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < 6; ++round) {
       KvCache cache = cache_of(length);
       const int32_t rows = 1 + static_cast<int32_t>(random() % 40);
       cache.prepare(rows);
-      std::vector<std::vector<uint16_t>> before;
+      std::vector<std::vector<std::byte>> before;
       for (int32_t slot = 0; slot < length + rows; ++slot) {
-        if (slot >= length) fill_slot(cache, slot, static_cast<uint16_t>(30000 + slot * 64));
+        if (slot >= length) fill_slot(cache, slot, static_cast<uint32_t>(30000 + slot * 64));
         before.push_back(slot_values(cache, slot));
       }
       std::vector<int32_t> path{0};
@@ -88,7 +71,7 @@ TEST_F(KvCacheTest, CommitGathersTheRowsOfThePath) {
   }
 }
 
-TEST_F(KvCacheTest, ForksSharePagesUntilOneWrites) {
+TEST_P(KvCacheTest, ForksSharePagesUntilOneWrites) {
   KvCache first = cache_of(100);
   KvCache second = first.fork();
   EXPECT_EQ(first.pages()[0], second.pages()[0]);
@@ -105,7 +88,7 @@ TEST_F(KvCacheTest, ForksSharePagesUntilOneWrites) {
   EXPECT_NE(slot_values(first, 100), slot_values(second, 100));
 }
 
-TEST_F(KvCacheTest, WritingAfterARewindLeavesTheForkAlone) {
+TEST_P(KvCacheTest, WritingAfterARewindLeavesTheForkAlone) {
   KvCache first = cache_of(100);
   const KvCache second = first.fork();
   first.rewind(10);
@@ -117,7 +100,7 @@ TEST_F(KvCacheTest, WritingAfterARewindLeavesTheForkAlone) {
   }
 }
 
-TEST_F(KvCacheTest, RewindsOnlyBackwards) {
+TEST_P(KvCacheTest, RewindsOnlyBackwards) {
   KvCache cache = cache_of(5);
   EXPECT_THROW(cache.rewind(6), Error);
   EXPECT_THROW(cache.rewind(-1), Error);

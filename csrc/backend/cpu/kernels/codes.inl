@@ -41,35 +41,95 @@ FORERUN_INLINE B64 six_bit_code(const uint8_t* nibbles, const uint8_t* pair) {
                                                load_bytes(pair + (kStep / 4) * 64));
 }
 
-// Rows of a matmul go through in blocks of kRowBlock, then 4, 2 and 1.
+struct CodesQ4K : PanelQ4K {
+  static constexpr int kMaxCode = 15;
+  static constexpr bool kGroup32 = true;
+  template <int kStep>
+  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
+    return nibble_code<kStep>(block + part * 256);
+  }
+};
+struct CodesQ5K : PanelQ5K {
+  static constexpr int kMaxCode = 31;
+  static constexpr bool kGroup32 = true;
+  template <int kStep>
+  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
+    return five_bit_code<kStep>(block + part * 256, block + kPlane + part * 64);
+  }
+};
+struct CodesQ6K : PanelQ6K {
+  static constexpr int kMaxCode = 63;
+  static constexpr bool kGroup32 = false;
+  template <int kStep>
+  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
+    return six_bit_code<kStep>(block + part * 256, block + kPlane + part * 128);
+  }
+};
+
+struct CodesQ4 : PanelQ4 {
+  static constexpr bool kSigned = false;
+  static constexpr int kMaxCode = 15;
+  template <int kStep>
+  static FORERUN_INLINE B64 code(const uint8_t* codes) {
+    return nibble_code<kStep>(codes);
+  }
+};
+struct CodesQ5 : PanelQ5 {
+  static constexpr bool kSigned = false;
+  static constexpr int kMaxCode = 31;
+  template <int kStep>
+  static FORERUN_INLINE B64 code(const uint8_t* codes) {
+    return five_bit_code<kStep>(codes, codes + 256);
+  }
+};
+struct CodesQ8 : PanelQ8 {
+  static constexpr bool kSigned = true;
+  template <int kStep>
+  static FORERUN_INLINE B64 code(const uint8_t* codes) {
+    return load_bytes(codes + kStep * 64);
+  }
+};
+
+// An eighth of the superblock that lies kBlocks further on, for the second-level cache.
+template <typename Codes, int kBlocks>
+FORERUN_INLINE void prefetch_part(const uint8_t* block, int part) {
+  constexpr int kPart = (Codes::kBytes / 8 + 63) / 64 * 64;
+  const uint8_t* ahead = block + kBlocks * Codes::kBytes + part * (Codes::kBytes / 8);
+  for (int line = 0; line < kPart; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+}
+
+template <int kMost, typename Body>
+FORERUN_INLINE void row_block(int32_t rows, int32_t row, Body&& body) {
+  if constexpr (kMost > 1) {
+    if (rows != kMost) return row_block<kMost - 1>(rows, row, body);
+  }
+  body(Step<kMost>(), row);
+}
+
+// Rows of a matmul go through in blocks of kRowBlock, what does not fill two of them in halves: 9
+// rows as 5 and 4, because a block of one decodes the weights for itself alone.
 template <typename Body>
 FORERUN_INLINE void each_row_block(int32_t rows, Body&& body) {
-  int32_t row = 0;
-  for (; row + kRowBlock <= rows; row += kRowBlock) body(Step<kRowBlock>(), row);
-  if constexpr (kRowBlock > 4) {
-    if (row + 4 <= rows) {
-      body(Step<4>(), row);
-      row += 4;
-    }
+  for (int32_t row = 0; row < rows;) {
+    const int32_t left = rows - row;
+    int32_t count = left < kRowBlock ? left : kRowBlock;
+    if (left > kRowBlock && left < 2 * kRowBlock) count = (left + 1) / 2;
+    row_block<kRowBlock>(count, row, body);
+    row += count;
   }
-  if constexpr (kRowBlock > 2) {
-    if (row + 2 <= rows) {
-      body(Step<2>(), row);
-      row += 2;
-    }
-  }
-  if (row < rows) body(Step<1>(), row);
 }
 
 constexpr int32_t kRowTile = 64;  // rows whose sums fit the first-level cache
 
-FORERUN_INLINE void store_tile(const MatmulArgs& args, int32_t row, int32_t rows,
+FORERUN_INLINE void store_tile(const MatmulArgs& args, int32_t panel, int32_t row, int32_t rows,
                                const float* acc) {
-  const F32x16 bias = args.bias != nullptr ? load_n(args.bias, args.lanes) : zero();
+  const int32_t first = panel * kPanelRows;
+  const int32_t lanes = args.outputs - first < kPanelRows ? args.outputs - first : kPanelRows;
+  const F32x16 bias = args.bias != nullptr ? load_n(args.bias + first, lanes) : zero();
   for (int32_t i = 0; i < rows; ++i) {
     F32x16 sum = load(acc + i * kPanelRows);
     if (args.bias != nullptr) sum = add(sum, bias);
-    store_n(args.out + (row + i) * args.out_stride, sum, args.lanes);
+    store_n(args.out + (row + i) * args.out_stride + first, sum, lanes);
   }
 }
 

@@ -20,12 +20,13 @@ struct CodesBF16 {
 constexpr int32_t kFloatRun = 64;  // inputs that a row block goes through at a time
 constexpr int kFloatPrefetch = 8192;
 
-template <typename Codes, int kRows, bool kPrefetch>
-void float_run(const uint8_t* weights, int32_t inputs, const float* x, int64_t stride, float* acc) {
+template <typename Codes, int kRows>
+void float_run(const uint8_t* weights, int32_t inputs, const float* x, int64_t stride, bool prefetch,
+               float* acc) {
   F32x16 sum[kRows];
   for (int i = 0; i < kRows; ++i) sum[i] = load(acc + i * kPanelRows);
   for (int32_t k = 0; k < inputs; ++k) {
-    if (kPrefetch) __builtin_prefetch(weights + kFloatPrefetch, 0, 2);
+    if (prefetch) __builtin_prefetch(weights + kFloatPrefetch, 0, 2);
     const F32x16 w = Codes::weights(weights);
     for (int i = 0; i < kRows; ++i) sum[i] = fma(w, splat(x[i * stride + k]), sum[i]);
     weights += Codes::kBytes;
@@ -34,7 +35,8 @@ void float_run(const uint8_t* weights, int32_t inputs, const float* x, int64_t s
 }
 
 template <typename Codes>
-void matmul_float(const MatmulArgs& args) {
+FORERUN_INLINE void float_panel(const MatmulArgs& args, int32_t panel) {
+  const uint8_t* start = args.panel + panel * args.panel_bytes;
   alignas(64) float acc[kRowTile * kPanelRows];
   const auto* x = static_cast<const float*>(args.activation);
   const int64_t stride = args.activation_stride;
@@ -43,21 +45,22 @@ void matmul_float(const MatmulArgs& args) {
     for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
     for (int32_t k = 0; k < args.blocks; k += kFloatRun) {
       const int32_t run = args.blocks - k < kFloatRun ? args.blocks - k : kFloatRun;
-      const uint8_t* weights = args.panel + static_cast<int64_t>(k) * Codes::kBytes;
+      const uint8_t* weights = start + static_cast<int64_t>(k) * Codes::kBytes;
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
             const float* run_x = x + (first + row) * stride + k;
             float* row_acc = acc + row * kPanelRows;
-            if (first + row == 0) {
-              float_run<Codes, kRows, true>(weights, run, run_x, stride, row_acc);
-            } else {
-              float_run<Codes, kRows, false>(weights, run, run_x, stride, row_acc);
-            }
+            float_run<Codes, kRows>(weights, run, run_x, stride, first + row == 0, row_acc);
           });
     }
-    store_tile(args, first, rows, acc);
+    store_tile(args, panel, first, rows, acc);
   }
+}
+
+template <typename Codes>
+void matmul_float(const MatmulArgs& args) {
+  for (int32_t panel = 0; panel < args.panels; ++panel) float_panel<Codes>(args, panel);
 }
 
 }  // namespace

@@ -5,54 +5,22 @@
 namespace forerun {
 namespace {
 
-struct CodesQ4K : PanelQ4K {
-  static constexpr bool kGroup32 = true;
-  template <int kStep>
-  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
-    return nibble_code<kStep>(block + part * 256);
-  }
-};
-struct CodesQ5K : PanelQ5K {
-  static constexpr bool kGroup32 = true;
-  template <int kStep>
-  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
-    return five_bit_code<kStep>(block + part * 256, block + kPlane + part * 64);
-  }
-};
-struct CodesQ6K : PanelQ6K {
-  static constexpr bool kGroup32 = false;
-  template <int kStep>
-  static FORERUN_INLINE B64 code(const uint8_t* block, int part) {
-    return six_bit_code<kStep>(block + part * 256, block + kPlane + part * 128);
-  }
-};
-
 constexpr int kPrefetchBlocks = 8;  // superblocks ahead
 
-template <typename Codes>
-FORERUN_INLINE void prefetch_part(const uint8_t* block, int part) {
-  constexpr int kPart = (Codes::kBytes / 8 + 63) / 64 * 64;
-  const uint8_t* ahead = block + kPrefetchBlocks * Codes::kBytes + part * (Codes::kBytes / 8);
-  for (int line = 0; line < kPart; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-}
-
 // Groups of 32, unsigned codes, mins.
-template <typename Codes, int kRows, bool kPrefetch>
-FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK* x, float* acc) {
-  I32x16 isum[kRows];
-  for (int i = 0; i < kRows; ++i) isum[i] = zero_int();
+template <typename Codes, int kRows>
+FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK* x, bool prefetch,
+                                         float* acc) {
+  GroupDot<Codes::kMaxCode, 8> dot[kRows];
   for (int part = 0; part < 8; ++part) {
-    if (kPrefetch) prefetch_part<Codes>(block, part);
-    I32x16 dot[kRows];
-    for (int i = 0; i < kRows; ++i) dot[i] = zero_int();
+    if (prefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
+    const GroupScale scale = group_scale(block + Codes::kScales + part * 16);
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
       const B64 code = Codes::template code<kStep>(block, part);
       for (int i = 0; i < kRows; ++i)
-        dot[i] = dot_unsigned(dot[i], code, x[i].code + part * 32 + kStep * 4);
+        dot[i].template add<kStep>(code, x[i].code + part * 32 + kStep * 4, scale, 0);
     });
-    const I32x16 scale = widen_u8(block + Codes::kScales + part * 16);
-    for (int i = 0; i < kRows; ++i) isum[i] = add_int(isum[i], mul_int(dot[i], scale));
   }
   I32x16 imin[kRows];
   for (int i = 0; i < kRows; ++i) imin[i] = zero_int();
@@ -64,73 +32,73 @@ FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK
   const F32x16 dmin = load_half(block + Codes::kDmin);
   for (int i = 0; i < kRows; ++i) {
     F32x16 sum = load(acc + i * kPanelRows);
-    sum = fma(mul(d, splat(x[i].d)), to_float(isum[i]), sum);
+    sum = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), sum);
     sum = fma(mul(dmin, splat(-x[i].d)), to_float(imin[i]), sum);
     store(acc + i * kPanelRows, sum);
   }
 }
 
 // Groups of 16, codes with a zero point of 32.
-template <typename Codes, int kRows, bool kPrefetch>
-FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK* x, float* acc) {
-  I32x16 isum[kRows];
-  for (int i = 0; i < kRows; ++i) isum[i] = zero_int();
+template <typename Codes, int kRows>
+FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK* x, bool prefetch,
+                                         float* acc) {
+  GroupDot<Codes::kMaxCode, 4> dot[kRows];
   for (int part = 0; part < 8; ++part) {
-    if (kPrefetch) prefetch_part<Codes>(block, part);
+    if (prefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
     const B64 scales = pairs_s8(block + Codes::kScales + part * 32);
-    I32x16 dot[kRows];
+    const GroupScale scale[2] = {group_scale_low(scales), group_scale_high(scales)};
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
       const B64 code = Codes::template code<kStep>(block, part);
-      for (int i = 0; i < kRows; ++i) {
-        if (kStep % 4 == 0) dot[i] = splat_int(x[i].start16[part * 2 + kStep / 4]);
-        dot[i] = dot_unsigned(dot[i], code, x[i].code + part * 32 + kStep * 4);
-      }
-      if (kStep % 4 == 3) {
-        const I32x16 scale = kStep == 3 ? pair_low(scales) : pair_high(scales);
-        for (int i = 0; i < kRows; ++i) isum[i] = add_int(isum[i], mul_int(dot[i], scale));
-      }
+      for (int i = 0; i < kRows; ++i)
+        dot[i].template add<kStep>(code, x[i].code + part * 32 + kStep * 4, scale[kStep / 4],
+                                   x[i].start16[part * 2 + kStep / 4]);
     });
+    const ZeroScales zeros = zero_scales(scales);
+    for (int i = 0; i < kRows; ++i) dot[i].sum = add_zeros(dot[i].sum, zeros, x[i].sum16 + 2 * part);
   }
   const F32x16 d = load_half(block + Codes::kD);
   for (int i = 0; i < kRows; ++i) {
-    const F32x16 sum = fma(mul(d, splat(x[i].d)), to_float(isum[i]), load(acc + i * kPanelRows));
+    const F32x16 sum = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), load(acc + i * kPanelRows));
     store(acc + i * kPanelRows, sum);
   }
 }
 
-template <typename Codes, int kRows, bool kPrefetch>
-void superblock(const uint8_t* block, const ActivationK* x, float* acc) {
+template <typename Codes, int kRows>
+void superblock(const uint8_t* block, const ActivationK* x, bool prefetch, float* acc) {
   if constexpr (Codes::kGroup32) {
-    superblock_with_mins<Codes, kRows, kPrefetch>(block, x, acc);
+    superblock_with_mins<Codes, kRows>(block, x, prefetch, acc);
   } else {
-    superblock_with_zero<Codes, kRows, kPrefetch>(block, x, acc);
+    superblock_with_zero<Codes, kRows>(block, x, prefetch, acc);
   }
 }
 
 // The first row block of a superblock asks for the weights of a later one.
 template <typename Codes>
-void matmul_k(const MatmulArgs& args) {
+FORERUN_INLINE void k_panel(const MatmulArgs& args, int32_t panel) {
+  const uint8_t* start = args.panel + panel * args.panel_bytes;
   alignas(64) float acc[kRowTile * kPanelRows];
   const auto* x = static_cast<const ActivationK*>(args.activation);
   for (int32_t first = 0; first < args.rows; first += kRowTile) {
     const int32_t rows = args.rows - first < kRowTile ? args.rows - first : kRowTile;
     for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
     for (int32_t b = 0; b < args.blocks; ++b) {
-      const uint8_t* block = args.panel + static_cast<int64_t>(b) * Codes::kBytes;
+      const uint8_t* block = start + static_cast<int64_t>(b) * Codes::kBytes;
       const ActivationK* block_x = x + static_cast<int64_t>(b) * args.rows + first;
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
-            if (first + row == 0) {
-              superblock<Codes, kRows, true>(block, block_x, acc);
-            } else {
-              superblock<Codes, kRows, false>(block, block_x + row, acc + row * kPanelRows);
-            }
+            superblock<Codes, kRows>(block, block_x + row, first + row == 0,
+                                     acc + row * kPanelRows);
           });
     }
-    store_tile(args, first, rows, acc);
+    store_tile(args, panel, first, rows, acc);
   }
+}
+
+template <typename Codes>
+void matmul_k(const MatmulArgs& args) {
+  for (int32_t panel = 0; panel < args.panels; ++panel) k_panel<Codes>(args, panel);
 }
 
 }  // namespace

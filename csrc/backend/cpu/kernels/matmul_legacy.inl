@@ -5,67 +5,51 @@
 namespace forerun {
 namespace {
 
-struct CodesQ4 : PanelQ4 {
-  template <int kStep>
-  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
-    return dot_unsigned(acc, nibble_code<kStep>(codes), four);
+// Codes, whether they are signed, whether the type has a minimum, and its zero point.
+template <typename Plane, bool kWithMin, int kZeroPoint>
+struct Legacy : Plane {
+  static constexpr bool kMin = kWithMin;
+  static FORERUN_INLINE I32x16 start(int32_t sum) {
+    if constexpr (Plane::kSigned) return signed_start(sum);
+    return kZeroPoint == 0 ? zero_int() : splat_int(-kZeroPoint * sum);
   }
 };
-struct CodesQ4_0 : CodesQ4 {
-  static constexpr bool kMin = false;
-  static FORERUN_INLINE I32x16 start(int32_t sum) { return splat_int(-8 * sum); }
-};
-struct CodesQ4_1 : CodesQ4 {
-  static constexpr bool kMin = true;
-  static FORERUN_INLINE I32x16 start(int32_t) { return zero_int(); }
-};
-struct CodesQ5 : PanelQ5 {
-  template <int kStep>
-  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
-    return dot_unsigned(acc, five_bit_code<kStep>(codes, codes + 256), four);
-  }
-};
-struct CodesQ5_0 : CodesQ5 {
-  static constexpr bool kMin = false;
-  static FORERUN_INLINE I32x16 start(int32_t sum) { return splat_int(-16 * sum); }
-};
-struct CodesQ5_1 : CodesQ5 {
-  static constexpr bool kMin = true;
-  static FORERUN_INLINE I32x16 start(int32_t) { return zero_int(); }
-};
-struct CodesQ8_0 : PanelQ8 {
-  static constexpr bool kMin = false;
-  static FORERUN_INLINE I32x16 start(int32_t sum) { return signed_start(sum); }
-  template <int kStep>
-  static FORERUN_INLINE I32x16 dot(I32x16 acc, const uint8_t* codes, const int8_t* four) {
-    return dot_signed(acc, load_bytes(codes + kStep * 64), four);
-  }
-};
+using CodesQ4_0 = Legacy<CodesQ4, false, 8>;
+using CodesQ4_1 = Legacy<CodesQ4, true, 0>;
+using CodesQ5_0 = Legacy<CodesQ5, false, 16>;
+using CodesQ5_1 = Legacy<CodesQ5, true, 0>;
+using CodesQ8_0 = Legacy<CodesQ8, false, 0>;
+
+// Sum of the products of a block.
+template <typename Codes>
+struct BlockDot : PlainDot<Codes::kMaxCode> {};
+template <>
+struct BlockDot<CodesQ8_0> : SignedDot {};
 
 constexpr int32_t kLegacyRun = 8;       // blocks that a row block goes through at a time
 constexpr int kLegacyPrefetch = 16384;  // bytes ahead
 
 // `blocks` blocks for kRows rows; x is [block][all_rows].
-template <typename Codes, int kRows, bool kPrefetch>
+template <typename Codes, int kRows>
 void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, const Activation32* x,
-                int32_t all_rows, float* acc) {
+                int32_t all_rows, bool prefetch, float* acc) {
   constexpr int kScales = Codes::kMin ? 2 * kHalfRow : kHalfRow;
   F32x16 sum[kRows];
   for (int i = 0; i < kRows; ++i) sum[i] = load(acc + i * kPanelRows);
   for (int32_t b = 0; b < blocks; ++b) {
-    if (kPrefetch) {
+    if (prefetch) {
       for (int line = 0; line < Codes::kCodes; line += 64)
         __builtin_prefetch(codes + kLegacyPrefetch + line, 0, 2);
     }
-    I32x16 isum[kRows];
-    for (int i = 0; i < kRows; ++i) isum[i] = Codes::start(x[i].sum);
+    BlockDot<Codes> dot[kRows];
+    for (int i = 0; i < kRows; ++i) dot[i].sum = Codes::start(x[i].sum);
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
-      for (int i = 0; i < kRows; ++i)
-        isum[i] = Codes::template dot<kStep>(isum[i], codes, x[i].code + kStep * 4);
+      const B64 code = Codes::template code<kStep>(codes);
+      for (int i = 0; i < kRows; ++i) dot[i].template add<kStep>(code, x[i].code + kStep * 4);
     });
     const F32x16 d = load_half(scales);
-    for (int i = 0; i < kRows; ++i) sum[i] = fma(mul(d, splat(x[i].d)), to_float(isum[i]), sum[i]);
+    for (int i = 0; i < kRows; ++i) sum[i] = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), sum[i]);
     if constexpr (Codes::kMin) {
       const F32x16 m = load_half(scales + kHalfRow);
       for (int i = 0; i < kRows; ++i) {
@@ -80,32 +64,34 @@ void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, con
 }
 
 template <typename Codes>
-void matmul_legacy(const MatmulArgs& args) {
+FORERUN_INLINE void legacy_panel(const MatmulArgs& args, int32_t panel) {
+  const uint8_t* start = args.panel + panel * args.panel_bytes;
   constexpr int kScales = Codes::kMin ? 2 * kHalfRow : kHalfRow;
   alignas(64) float acc[kRowTile * kPanelRows];
   const auto* x = static_cast<const Activation32*>(args.activation);
-  const uint8_t* all_scales = args.panel + static_cast<int64_t>(args.blocks) * Codes::kCodes;
+  const uint8_t* all_scales = start + static_cast<int64_t>(args.blocks) * Codes::kCodes;
   for (int32_t first = 0; first < args.rows; first += kRowTile) {
     const int32_t rows = args.rows - first < kRowTile ? args.rows - first : kRowTile;
     for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
     for (int32_t b = 0; b < args.blocks; b += kLegacyRun) {
       const int32_t run = args.blocks - b < kLegacyRun ? args.blocks - b : kLegacyRun;
-      const uint8_t* codes = args.panel + static_cast<int64_t>(b) * Codes::kCodes;
+      const uint8_t* codes = start + static_cast<int64_t>(b) * Codes::kCodes;
       const uint8_t* scales = all_scales + static_cast<int64_t>(b) * kScales;
       const Activation32* run_x = x + static_cast<int64_t>(b) * args.rows + first;
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
-            float* row_acc = acc + row * kPanelRows;
-            if (first + row == 0) {
-              legacy_run<Codes, kRows, true>(codes, scales, run, run_x, args.rows, row_acc);
-            } else {
-              legacy_run<Codes, kRows, false>(codes, scales, run, run_x + row, args.rows, row_acc);
-            }
+            legacy_run<Codes, kRows>(codes, scales, run, run_x + row, args.rows, first + row == 0,
+                                     acc + row * kPanelRows);
           });
     }
-    store_tile(args, first, rows, acc);
+    store_tile(args, panel, first, rows, acc);
   }
+}
+
+template <typename Codes>
+void matmul_legacy(const MatmulArgs& args) {
+  for (int32_t panel = 0; panel < args.panels; ++panel) legacy_panel<Codes>(args, panel);
 }
 
 }  // namespace

@@ -32,6 +32,7 @@ void quantize_k(const float* x, int32_t blocks, ActivationK* out, int64_t stride
       store_int8(out->code + group * 16, code);
       sum[group] = sum_lanes_int(code);
       out->start16[group] = -32 * sum[group];
+      out->sum16[group] = static_cast<int16_t>(sum[group]);
     }
     for (int group = 0; group < 8; ++group) {
       out->sum32[group] = static_cast<int16_t>(sum[2 * group] + sum[2 * group + 1]);

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.table import Table
+from rich.text import Text
+
+from forerun.cli import common
+from forerun.methods import Method, drafters, policies, verifiers
+
+
+def methods(as_json: common.AsJson = False) -> None:
+    """List what can be chosen by name: drafters, tree policies, verifiers."""
+    lists = {"drafters": drafters(), "policies": policies(), "verifiers": verifiers()}
+    if as_json:
+        common.print_json({kind: [asdict(method) for method in found] for kind, found in lists.items()})
+        return
+    titles = {
+        "drafters": "Drafters: --draft, joined by '+'; also none and auto",
+        "policies": "Policies: --policy, how a draft model's tree grows",
+        "verifiers": "Verifiers: --verify, which branch is kept",
+    }
+    width = max(len(method.name) for found in lists.values() for method in found)
+    for kind, found in lists.items():
+        common.out.print(_table(titles[kind], found, width))
+
+
+def _table(title: str, found: list[Method], width: int) -> Table:
+    table = Table(title=Text(title, style="bold"), title_justify="left", expand=True)
+    table.add_column("name", style="bold", min_width=width, no_wrap=True)
+    table.add_column("what it does", ratio=1)
+    table.add_column("paper")
+    table.add_column("text", no_wrap=True)
+    for method in found:
+        kept = Text("same") if method.lossless else Text("may change", style="yellow")
+        table.add_row(method.name, Text(method.summary), Text(method.paper), kept)
+    return table
