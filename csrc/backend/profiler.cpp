@@ -60,6 +60,7 @@ class ProfilingBackend final : public Backend {
     timed({"rope", x.rows, 2 * bytes_of(x), 3 * values_of(x)},
           [&] { inner_->rope(x, heads, cos_sin, interleaved); });
   }
+  void check_kv(const KvLayout& layout) const override { inner_->check_kv(layout); }
   void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) override {
     timed(
         {"store_kv", k.rows, bytes_of(k) + bytes_of(v) + k.rows * position_bytes(batch.layout), 0},
