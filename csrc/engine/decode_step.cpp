@@ -39,15 +39,14 @@ Load fit(EngineState& engine, std::span<SessionState* const> sessions, const Loa
 
 }  // namespace
 
-std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions,
-                                    int32_t most) {
+std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState* const> sessions) {
   if (sessions.empty()) return {};
   const int32_t count = static_cast<int32_t>(sessions.size());
   if (count > kLogitRows / 2) {
     throw Error(ErrorKind::kBadArgument, std::to_string(count) + " sessions in one step, at most " +
                                              std::to_string(kLogitRows / 2));
   }
-  for (SessionState* session : sessions) session->check_ready(most);
+  for (SessionState* session : sessions) session->check_ready();
   const std::lock_guard lock(engine.step_mutex);
 
   for (SessionState* session : sessions) {
@@ -56,7 +55,7 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
   }
   TraceScope step = engine.step("step");
   const Load plain = plain_load(sessions);
-  for (SessionState* session : sessions) session->propose(most, kLogitRows / count, plain);
+  for (SessionState* session : sessions) session->propose(kLogitRows / count, plain);
   const Load load = fit(engine, sessions, plain);
   engine.batch.clear();
   for (SessionState* session : sessions) engine.batch.add_tree(session->cache, session->tree);
@@ -68,14 +67,19 @@ std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState*
   Controller::Spent spent{plain, load, milliseconds_since(start)};
   engine.known.observe_forward(load, spent.verify_ms, load.rows == plain.rows);
 
-  std::vector<StepResult> results;
+  std::vector<StepOutcome> outcomes;
   int32_t row = 0;
   for (SessionState* session : sessions) {
-    results.push_back(session->settle({out, row, logits}, spent));
+    StepOutcome& outcome = outcomes.emplace_back();
+    try {
+      outcome.result = session->settle({out, row, logits}, spent);
+    } catch (...) {
+      outcome.failure = std::current_exception();
+    }
     row += session->tree.size();
     logits.data += int64_t{session->tree.size()} * logits.stride;
   }
-  return results;
+  return outcomes;
 }
 
 // The drafters that take time, for the controller to choose from.
@@ -90,7 +94,7 @@ void SessionState::list_offers() {
   if (drafter->parts().empty()) add(*drafter);
 }
 
-void SessionState::propose(int32_t most, int32_t row_limit, const Load& plain) {
+void SessionState::propose(int32_t row_limit, const Load& plain) {
   const TraceScope stage = engine->stage("draft");
   const auto start = std::chrono::steady_clock::now();
   tree.reset(tokens.back());

@@ -34,6 +34,16 @@ void check(const EngineOptions& options) {
     fail("max_draft is " + std::to_string(options.max_draft) + ", expected 0 to " +
          std::to_string(kLogitRows - 1));
   }
+  if (options.max_batch < 1 || options.max_batch > kLogitRows / 2) {
+    fail("max_batch is " + std::to_string(options.max_batch) + ", expected 1 to " +
+         std::to_string(kLogitRows / 2));
+  }
+  if (options.max_queue < 1) {
+    fail("max_queue is " + std::to_string(options.max_queue) + ", expected at least 1");
+  }
+  if (options.kv_bytes < 0) {
+    fail("kv_bytes is " + std::to_string(options.kv_bytes) + ", expected >= 0 (0: no limit)");
+  }
   if (options.fixed_draft >= kLogitRows) {
     fail("fixed_draft is " + std::to_string(options.fixed_draft) + ", expected at most " +
          std::to_string(kLogitRows - 1));
