@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 
 # Inside the source tree a header is included as "engine/options.h" from csrc/; installed it is <forerun/options.h>.
 # The include lines are rewritten so that users need one include folder and nothing of ours shadows theirs.
-set(FORERUN_PUBLIC_HEADERS engine/engine.h engine/session.h engine/options.h engine/stats.h base/error.h
+set(FORERUN_PUBLIC_HEADERS engine/engine.h engine/session.h engine/request.h engine/options.h engine/stats.h base/error.h
     base/logprobs.h base/method.h base/sampling.h base/trace.h)
 foreach(header ${FORERUN_PUBLIC_HEADERS})
   set(source ${PROJECT_SOURCE_DIR}/csrc/${header})

@@ -10,9 +10,17 @@
 namespace forerun {
 
 // What went wrong, in the terms a caller can act on. Python sees: ValueError,
-// forerun.ModelFileError, NotImplementedError, MemoryError, RuntimeError and KeyboardInterrupt, in
-// this order.
-enum class ErrorKind { kBadArgument, kBadFile, kUnsupported, kOutOfMemory, kDevice, kCancelled };
+// forerun.ModelFileError, NotImplementedError, MemoryError, RuntimeError, KeyboardInterrupt and
+// forerun.QueueFullError, in this order.
+enum class ErrorKind {
+  kBadArgument,
+  kBadFile,
+  kUnsupported,
+  kOutOfMemory,
+  kDevice,
+  kCancelled,
+  kBusy
+};
 
 // The one exception type of the library. The text says what was wrong, with which object, what was
 // expected and what was found. A rejected draft, a full context or a stop token are values, never

@@ -2,5 +2,20 @@
 
 #include <pybind11/pybind11.h>
 
-void bind_engine(pybind11::module_& module);  // Engine, Session
-void bind_tools(pybind11::module_& module);   // inspect, Tokenizer, dequantize, machine facts
+#include <memory>
+
+#include "engine/engine.h"
+
+// Closing an engine waits for its worker's step; other Python threads may run meanwhile.
+struct Unlocked {
+  void operator()(forerun::Engine* engine) const {
+    const pybind11::gil_scoped_release unlocked;
+    delete engine;
+  }
+};
+using EnginePtr = std::unique_ptr<forerun::Engine, Unlocked>;
+using EngineClass = pybind11::class_<forerun::Engine, EnginePtr>;
+
+void bind_engine(pybind11::module_& module);                        // Engine, Session
+void bind_request(pybind11::module_& module, EngineClass& engine);  // Request, Engine.submit
+void bind_tools(pybind11::module_& module);  // inspect, Tokenizer, dequantize, machine facts

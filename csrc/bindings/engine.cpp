@@ -4,63 +4,13 @@
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.h"
+#include "bindings/convert.h"
 
 namespace py = pybind11;
 using namespace py::literals;
 using namespace forerun;
 
 namespace {
-
-Sampling to_sampling(const py::dict& d) {
-  Sampling s;
-  for (const auto& [key, value] : d) {
-    const auto name = key.cast<std::string>();
-    if (name == "temperature")
-      s.temperature = value.cast<float>();
-    else if (name == "top_k")
-      s.top_k = value.cast<int32_t>();
-    else if (name == "top_p")
-      s.top_p = value.cast<float>();
-    else if (name == "min_p")
-      s.min_p = value.cast<float>();
-    else if (name == "repetition_penalty")
-      s.repetition_penalty = value.cast<float>();
-    else if (name == "frequency_penalty")
-      s.frequency_penalty = value.cast<float>();
-    else if (name == "presence_penalty")
-      s.presence_penalty = value.cast<float>();
-    else if (name == "logit_bias") {
-      for (const auto& [token, bias] : value.cast<std::map<int32_t, float>>())
-        s.logit_bias.emplace_back(token, bias);
-    } else {
-      throw Error(ErrorKind::kBadArgument, "unknown sampling option '" + name + "'");
-    }
-  }
-  return s;
-}
-
-py::dict to_dict(const Stats& s) {
-  return py::dict("steps"_a = s.steps, "tokens"_a = s.tokens, "drafted"_a = s.drafted,
-                  "accepted"_a = s.accepted, "tau"_a = s.tau(),
-                  "acceptance_rate"_a = s.acceptance_rate(),
-                  "acceptance_by_depth"_a = s.acceptance_by_depth(),
-                  "tried_by_depth"_a = s.tried_by_depth, "prompt_tokens"_a = s.prompt_tokens,
-                  "reused_tokens"_a = s.reused_tokens, "prefill_seconds"_a = s.prefill_seconds,
-                  "decode_seconds"_a = s.decode_seconds, "draft_seconds"_a = s.draft_seconds,
-                  "verify_seconds"_a = s.verify_seconds, "lossy"_a = s.lossy);
-}
-
-py::list to_list(const std::vector<Logprobs>& logprobs) {
-  py::list out;
-  for (const Logprobs& entry : logprobs) {
-    py::list top;
-    for (const TokenLogprob& other : entry.top)
-      top.append(py::make_tuple(other.token, other.logprob));
-    out.append(py::dict("token"_a = entry.chosen.token, "logprob"_a = entry.chosen.logprob,
-                        "top"_a = top));
-  }
-  return out;
-}
 
 const char* state_name(StepState state) {
   return state == StepState::kEnd           ? "end"
@@ -130,18 +80,16 @@ py::dict generate(Engine& engine, const std::variant<std::string, std::vector<in
     }
   }
   if (raised) std::rethrow_exception(raised);
-  return py::dict("text"_a = c.text, "tokens"_a = c.tokens, "finish_reason"_a = c.finish_reason,
-                  "logprobs"_a = logprobs ? py::object(to_list(c.logprobs)) : py::none(),
-                  "stats"_a = to_dict(c.stats));
+  return ::to_dict(c, logprobs.has_value());
 }
 
-std::unique_ptr<Engine> load(const std::string& target, const std::string& draft,
-                             std::optional<int32_t> threads, std::optional<int32_t> context,
-                             int32_t max_draft, std::optional<int32_t> fixed_draft,
-                             const std::string& policy, const std::string& verify,
-                             std::map<std::string, std::string> method_options,
-                             int64_t prefix_cache_bytes, const std::string& device,
-                             const std::string& kv_type, bool profile, const py::object& progress) {
+EnginePtr load(const std::string& target, const std::string& draft, std::optional<int32_t> threads,
+               std::optional<int32_t> context, int32_t max_draft,
+               std::optional<int32_t> fixed_draft, const std::string& policy,
+               const std::string& verify, std::map<std::string, std::string> method_options,
+               int64_t prefix_cache_bytes, const std::string& device, const std::string& kv_type,
+               int32_t max_batch, int32_t max_queue, int64_t kv_bytes, bool profile,
+               const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -155,6 +103,9 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
   options.prefix_cache_bytes = prefix_cache_bytes;
   options.device = device;
   options.kv_type = kv_type;
+  options.max_batch = max_batch;
+  options.max_queue = max_queue;
+  options.kv_bytes = kv_bytes;
   options.profile = profile;
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
@@ -164,7 +115,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
     };
   }
   const py::gil_scoped_release unlocked;
-  return Engine::load(options);
+  return EnginePtr(Engine::load(options).release());
 }
 
 py::list to_list(const std::vector<TraceSpan>& spans) {
@@ -234,13 +185,15 @@ void bind_engine(py::module_& module) {
       .def_property_readonly("stats", [](const Session& s) { return to_dict(s.stats()); })
       .def("__len__", &Session::length);
 
-  py::class_<Engine>(module, "Engine")
+  EngineClass engine(module, "Engine");
+  engine
       .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(),
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
            "policy"_a = "auto", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
            "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "kv_type"_a = "f16",
-           "profile"_a = false, "progress"_a = py::none())
+           "max_batch"_a = 8, "max_queue"_a = 256, "kv_bytes"_a = 0, "profile"_a = false,
+           "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true,
@@ -311,4 +264,5 @@ void bind_engine(py::module_& module) {
       .def_property_readonly("chat_template", &Engine::chat_template)
       .def_property_readonly("info", &info)
       .def_property_readonly("stats", [](const Engine& e) { return to_dict(e.stats()); });
+  bind_request(module, engine);
 }

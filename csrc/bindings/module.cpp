@@ -26,6 +26,8 @@ void translate(const forerun::Error& error) {
       return set(PyExc_RuntimeError, error.what());
     case forerun::ErrorKind::kCancelled:
       return set(PyExc_KeyboardInterrupt, error.what());
+    case forerun::ErrorKind::kBusy:
+      return set(py::module_::import("forerun._core").attr("QueueFullError").ptr(), error.what());
   }
 }
 
@@ -34,6 +36,7 @@ void translate(const forerun::Error& error) {
 PYBIND11_MODULE(_core, module) {
   module.doc() = "Native core of forerun.";
   py::exception<forerun::Error>(module, "ModelFileError", PyExc_Exception);
+  py::exception<forerun::Error>(module, "QueueFullError", PyExc_RuntimeError);
   py::register_exception_translator([](std::exception_ptr thrown) {
     try {
       if (thrown) std::rethrow_exception(thrown);

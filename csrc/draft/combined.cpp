@@ -29,14 +29,12 @@ bool of_a_model(const DraftTree& tree) {
 
 }  // namespace
 
-CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters) {
-  if (drafters.empty()) {
+CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters)
+    : drafters_(std::move(drafters)), cascade_(drafters_.size()) {
+  if (drafters_.empty()) {
     throw Error(ErrorKind::kBadArgument, "combined drafter: no drafters were given");
   }
-  for (auto& drafter : drafters) {
-    members_.emplace_back().drafter = std::move(drafter);
-    members_.back().without.reserve(kRoom);
-  }
+  for (Asking& asking : cascade_) asking.without.reserve(kRoom);
   part_.reserve(kRoom);
   limited_.reserve(kRoom);
   pruner_.reserve(kRoom);
@@ -44,39 +42,47 @@ CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters)
 
 std::string CombinedDrafter::name() const {
   std::string joined;
-  for (const Member& member : members_) {
+  for (const auto& drafter : drafters_) {
     if (!joined.empty()) joined += '+';
-    joined += member.drafter->name();
+    joined += drafter->name();
   }
   return joined;
 }
 
 void CombinedDrafter::begin(std::span<const int32_t> context) {
-  for (Member& member : members_) member.drafter->begin(context);
+  for (const auto& drafter : drafters_) drafter->begin(context);
 }
 
-bool CombinedDrafter::pays(Member& member, const DraftTree& tree, const Budget& budget) {
-  const double ms = member.drafter->expected_ms(budget.max_nodes);
-  member.asked = false;
+bool CombinedDrafter::pays(size_t drafter, const DraftTree& tree, const Budget& budget) {
+  Asking& asking = cascade_[drafter];
+  const double ms = drafters_[drafter]->expected_ms(budget.max_nodes);
+  asking.asked = false;
   if (ms <= 0.0 || budget.tokens_per_ms <= 0.0) return true;
-  member.promise = promise_of(pruner_.path_values(tree), kPromises);
-  const bool ask = member.tries[member.promise] < kFirstTries ||
-                   member.gain[member.promise] >= ms * budget.tokens_per_ms ||
-                   ++member.skipped >= kAskAgain;
-  member.share += kMove * ((ask ? 1.0 : 0.0) - member.share);
+  asking.promise = promise_of(pruner_.path_values(tree), kPromises);
+  const bool ask = asking.tries[asking.promise] < kFirstTries ||
+                   asking.gain[asking.promise] >= ms * budget.tokens_per_ms ||
+                   ++asking.skipped >= kAskAgain;
+  asking.share += kMove * ((ask ? 1.0 : 0.0) - asking.share);
   if (!ask) return false;
-  member.skipped = 0;
-  member.asked = true;
-  member.without = tree;
+  asking.skipped = 0;
+  asking.asked = true;
+  asking.without = tree;
   return true;
 }
 
 void CombinedDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                               const DraftNoise& noise, DraftTree& tree) {
-  for (Member& member : members_) {
-    if (!pays(member, tree, budget)) continue;
+  for (size_t i = 0; i < drafters_.size(); ++i) {
+    Drafter& drafter = *drafters_[i];
+    Budget share = budget;
+    if (drafter.expected_ms(1) > 0.0) {
+      const bool asked = (budget.asked >> static_cast<uint32_t>(drafter.source()) & 1U) != 0;
+      if (!asked) continue;
+      share.max_nodes = std::min(budget.max_nodes, budget.asked_nodes);
+    }
+    if (!pays(i, tree, share)) continue;
     part_.reset(tree.token()[DraftTree::kRoot]);
-    member.drafter->propose(context, budget, noise, part_);
+    drafter.propose(context, share, noise, part_);
     if (of_a_model(part_)) limit_by(part_, tree);
     pruner_.fuse(part_, tree);
   }
@@ -105,60 +111,55 @@ void CombinedDrafter::limit_by(const DraftTree& model, DraftTree& tree) {
   std::swap(tree, limited_);
 }
 
-void CombinedDrafter::learn(Member& member, const Observation& truth) const {
-  if (!member.asked) return;
+void CombinedDrafter::learn(Asking& asking, const Observation& truth) const {
+  if (!asking.asked) return;
   const DraftTree& with = *truth.tree;
   int32_t node = DraftTree::kRoot;
   size_t reached = 0;
   for (; reached + 1 < truth.path.size(); ++reached) {
-    node = member.without.child_with(node, with.token()[truth.path[reached + 1]]);
+    node = asking.without.child_with(node, with.token()[truth.path[reached + 1]]);
     if (node < 0) break;
   }
   const double more = static_cast<double>(truth.path.size() - 1 - reached);
-  double& gain = member.gain[member.promise];
-  gain += std::max(kMove, 1.0 / ++member.tries[member.promise]) * (more - gain);
-  member.asked = false;
+  double& gain = asking.gain[asking.promise];
+  gain += std::max(kMove, 1.0 / ++asking.tries[asking.promise]) * (more - gain);
+  asking.asked = false;
 }
 
 void CombinedDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
-  for (Member& member : members_) {
-    learn(member, truth);
-    member.drafter->observe(context, truth);
-  }
+  for (Asking& asking : cascade_) learn(asking, truth);
+  for (const auto& drafter : drafters_) drafter->observe(context, truth);
 }
 
 void CombinedDrafter::rewind(std::span<const int32_t> context) {
-  for (Member& member : members_) {
-    member.asked = false;
-    member.drafter->rewind(context);
-  }
+  for (Asking& asking : cascade_) asking.asked = false;
+  for (const auto& drafter : drafters_) drafter->rewind(context);
 }
 
 std::unique_ptr<Drafter> CombinedDrafter::fork() const {
-  std::unique_ptr<CombinedDrafter> copy(new CombinedDrafter());
-  for (const Member& member : members_) {
-    Member& twin = copy->members_.emplace_back();
-    twin.drafter = member.drafter->fork();
-    twin.gain = member.gain;
-    twin.tries = member.tries;
-    twin.share = member.share;
-  }
+  std::vector<std::unique_ptr<Drafter>> twins;
+  for (const auto& drafter : drafters_) twins.push_back(drafter->fork());
+  auto copy = std::make_unique<CombinedDrafter>(std::move(twins));
+  copy->cascade_ = cascade_;
+  for (Asking& asking : copy->cascade_) asking.asked = false;
   return copy;
 }
 
 void CombinedDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
-  for (Member& member : members_) member.drafter->finish(context, emitted);
+  for (const auto& drafter : drafters_) drafter->finish(context, emitted);
 }
 
 int32_t CombinedDrafter::wanted_topk() const {
   int32_t k = 0;
-  for (const Member& member : members_) k = std::max(k, member.drafter->wanted_topk());
+  for (const auto& drafter : drafters_) k = std::max(k, drafter->wanted_topk());
   return k;
 }
 
 double CombinedDrafter::expected_ms(int32_t nodes) const {
   double sum = 0.0;
-  for (const Member& member : members_) sum += member.share * member.drafter->expected_ms(nodes);
+  for (size_t i = 0; i < drafters_.size(); ++i) {
+    sum += cascade_[i].share * drafters_[i]->expected_ms(nodes);
+  }
   return sum;
 }
 

@@ -20,7 +20,7 @@ namespace forerun {
 // A cascade: a drafter that takes time is asked only where that pays. How many more tokens were
 // accepted with it than without is averaged, by how much the ones before it promised; it is asked
 // while that average is worth its milliseconds (Budget::tokens_per_ms), and now and then besides,
-// so that the average does not go stale.
+// so that the average does not go stale; and only where the controller lets it (Budget::asked).
 class CombinedDrafter final : public Drafter {
  public:
   static constexpr int32_t kAskAgain = 16;  // proposals after which it is asked in any case
@@ -36,12 +36,12 @@ class CombinedDrafter final : public Drafter {
   std::unique_ptr<Drafter> fork() const override;
   void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) override;
   int32_t wanted_topk() const override;
+  std::span<const std::unique_ptr<Drafter>> parts() const override { return drafters_; }
   double expected_ms(int32_t nodes) const override;
 
  private:
   static constexpr size_t kPromises = 6;
-  struct Member {
-    std::unique_ptr<Drafter> drafter;
+  struct Asking {                            // of a drafter that takes time
     std::array<double, kPromises> gain{};    // accepted tokens more, by promise
     std::array<int32_t, kPromises> tries{};  // of which it is the average
     int32_t skipped = 0;                     // proposals in a row
@@ -50,12 +50,12 @@ class CombinedDrafter final : public Drafter {
     size_t promise = 0;                      // of the drafters before it
     DraftTree without;                       // what they proposed
   };
-  CombinedDrafter() = default;
-  bool pays(Member& member, const DraftTree& tree, const Budget& budget);
+  bool pays(size_t drafter, const DraftTree& tree, const Budget& budget);
   void limit_by(const DraftTree& model, DraftTree& tree);
-  void learn(Member& member, const Observation& truth) const;
+  void learn(Asking& asking, const Observation& truth) const;
 
-  std::vector<Member> members_;
+  std::vector<std::unique_ptr<Drafter>> drafters_;
+  std::vector<Asking> cascade_;  // [drafters]
   DraftTree part_, limited_;
   std::vector<int32_t> in_model_;
   std::vector<float> left_over_;

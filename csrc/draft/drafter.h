@@ -20,6 +20,10 @@ struct Budget {
       0.0F;  // product of scores along a path below which a node cannot pay for itself
   double tokens_per_ms =
       0.0;  // what a millisecond of drafting must bring to be well spent; 0: do not care
+  // Among several drafters: those that take time are asked only where the bit of their source is
+  // set, for this many nodes.
+  uint32_t asked = ~0U;
+  int32_t asked_nodes = INT32_MAX;
 };
 
 // How the verifier needs children to come about; kDeterministic: any way is fine.
@@ -84,9 +88,19 @@ class Drafter {
 
   virtual int32_t wanted_topk() const { return 0; }  // k of Observation::node_topk
 
+  // What its nodes are marked with, and the drafters that it asks in turn (none: a single one).
+  virtual DraftSource source() const { return DraftSource::kOther; }
+  virtual std::span<const std::unique_ptr<Drafter>> parts() const { return {}; }
+
   // Milliseconds that proposing `nodes` nodes takes, as measured so far; 0 for table look-ups.
   virtual double expected_ms(int32_t nodes) const {
     (void)nodes;
+    return 0.0;
+  }
+  // Milliseconds before its first guess about a context of so many tokens (a prompt to read), on
+  // top of the above.
+  virtual double start_ms(int32_t context) const {
+    (void)context;
     return 0.0;
   }
 };

@@ -113,7 +113,7 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
   if (!resources.model) miss("model", "model");
   return std::make_unique<ModelDrafter>(
       resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
-      resources.context);
+      resources.context, resources.model_costs);
 }
 
 constexpr Entry kEntries[] = {

@@ -10,6 +10,7 @@
 #include "base/settings.h"
 #include "draft/drafter.h"
 #include "draft/lookup.h"
+#include "draft/model_drafter.h"
 #include "draft/recycle.h"
 #include "draft/retrieval.h"
 #include "draft/trigram.h"
@@ -42,7 +43,8 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 
 // What the drafters of an engine's sequences share.
 struct DraftResources {
-  std::shared_ptr<const Model> model;   // of "model"
+  std::shared_ptr<const Model> model;  // of "model"
+  ModelDrafter::Costs model_costs;
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;

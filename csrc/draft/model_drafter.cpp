@@ -30,11 +30,12 @@ void move_average(double& average, double value) {
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-                           int32_t context)
+                           int32_t context, Costs costs)
     : model_(std::move(model)),
       policy_(std::move(policy)),
       cache_(model_->backend(), model_->kv_layout(), context),
-      candidates_(std::min(kCandidates, model_->config().vocab)) {
+      candidates_(std::min(kCandidates, model_->config().vocab)),
+      costs_(costs) {
   const int32_t nodes = 1 + kMaxBeam * kMaxLevels;
   grown_.reserve(nodes);
   ids_.reserve(static_cast<size_t>(nodes * candidates_));
@@ -49,7 +50,7 @@ ModelDrafter::ModelDrafter(const ModelDrafter& other)
       cache_(other.cache_.fork()),
       tokens_(other.tokens_),
       candidates_(other.candidates_),
-      level_ms_(other.level_ms_),
+      costs_(other.costs_),
       levels_per_node_(other.levels_per_node_) {}
 
 std::unique_ptr<Drafter> ModelDrafter::fork() const {
@@ -104,7 +105,7 @@ void ModelDrafter::propose(std::span<const int32_t> context, const Budget& budge
   keep_common_prefix(context);
   context_ = context;
   noise_ = noise;
-  const bool prefill = context.size() - tokens_.size() > kCatchUpRows;
+  const int32_t missing = static_cast<int32_t>(context.size() - tokens_.size());
   Budget limited = budget;
   limited.max_depth = std::min(budget.max_depth, room);
 
@@ -118,9 +119,12 @@ void ModelDrafter::propose(std::span<const int32_t> context, const Budget& budge
   } else if (noise.need.proposal == Proposal::kDeterministic) {
     grower_.grow(*policy_, *this, limited, kMaxLevels, DraftSource::kModel, tree);
   }
-  if (!prefill && tree.drafted() > 0) {
-    const int32_t levels = grown_.max_depth() + 1;
-    move_average(level_ms_, milliseconds_since(start) / levels);
+  const int32_t levels = grown_.max_depth() + 1;
+  if (missing > kCatchUpRows) {
+    const double read_ms = milliseconds_since(start) - levels * costs_.level;
+    if (read_ms > 0.0) move_average(costs_.prompt_row, read_ms / missing);
+  } else if (tree.drafted() > 0) {
+    move_average(costs_.level, milliseconds_since(start) / levels);
     levels_per_node_ +=
         kTimingMove * (static_cast<double>(levels) / budget.max_nodes - levels_per_node_);
   }
@@ -128,7 +132,12 @@ void ModelDrafter::propose(std::span<const int32_t> context, const Budget& budge
 
 double ModelDrafter::expected_ms(int32_t nodes) const {
   const double levels = std::clamp(levels_per_node_ * nodes, 1.0, double{kMaxLevels});
-  return nodes > 0 ? level_ms_ * levels : 0.0;
+  return nodes > 0 ? costs_.level * levels : 0.0;
+}
+
+double ModelDrafter::start_ms(int32_t context) const {
+  const int32_t missing = context - static_cast<int32_t>(tokens_.size());
+  return missing > kCatchUpRows ? missing * costs_.prompt_row : 0.0;
 }
 
 bool ModelDrafter::draws(const DrawNeed& need) const {
@@ -136,7 +145,7 @@ bool ModelDrafter::draws(const DrawNeed& need) const {
 }
 
 bool ModelDrafter::pays(double reach, const Budget& budget) const {
-  return reach >= budget.tokens_per_ms * level_ms_;
+  return reach >= budget.tokens_per_ms * costs_.level;
 }
 
 void ModelDrafter::open(std::span<const Guess> pool, std::span<const int32_t> frontier) {

@@ -30,11 +30,18 @@ class ModelDrafter final : public Drafter, private ChildSource {
   static constexpr int32_t kMaxBeam = 16;  // nodes forwarded per level
   static constexpr int32_t kMaxLevels = 16;
 
+  // Milliseconds, measured before; 0: not known yet.
+  struct Costs {
+    double level = 0.0;       // a level of the tree
+    double prompt_row = 0.0;  // a token of the prompt
+  };
+
   // context: positions of a sequence. Beyond the draft model's capacity nothing is proposed.
   ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-               int32_t context);
+               int32_t context, Costs costs = {0.0, 0.0});
 
   std::string name() const override { return "model"; }
+  DraftSource source() const override { return DraftSource::kModel; }
   void begin(std::span<const int32_t> context) override;
   void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
                DraftTree& tree) override;
@@ -42,6 +49,7 @@ class ModelDrafter final : public Drafter, private ChildSource {
   void rewind(std::span<const int32_t> context) override;
   std::unique_ptr<Drafter> fork() const override;
   double expected_ms(int32_t nodes) const override;
+  double start_ms(int32_t context) const override;
   bool draws(const DrawNeed& need) const override;
 
   int32_t cached() const { return cache_.length(); }  // tokens whose rows are committed
@@ -85,7 +93,7 @@ class ModelDrafter final : public Drafter, private ChildSource {
   std::vector<float> sums_;    // [candidates] of the node at hand
   std::vector<int32_t> order_;
 
-  double level_ms_ = 0.0;  // measured, 0 before
+  Costs costs_;
   double levels_per_node_ = 1.0;
 };
 

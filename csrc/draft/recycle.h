@@ -56,6 +56,7 @@ class RecycleDrafter final : public Drafter, private ChildSource {
   explicit RecycleDrafter(std::shared_ptr<RecycleTable> table);
 
   std::string name() const override { return "recycle"; }
+  DraftSource source() const override { return DraftSource::kRecycle; }
   void begin(std::span<const int32_t> context) override;
   void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
                DraftTree& tree) override;

@@ -142,7 +142,8 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
   }
   SessionState session(state_, {}, 0, -1);
   session.append(tokens);
-  session.check_ready(options.max_tokens);
+  session.most = options.max_tokens;
+  session.check_ready();
   const int32_t most = std::min(options.max_tokens, session.room());
   NgramCounts counts;
   counts.add(tokens);

@@ -15,92 +15,133 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
       .count();
 }
 
+Load plain_load(std::span<SessionState* const> sessions) {
+  Load load;
+  for (const SessionState* session : sessions) load.add(1, session->context());
+  return load;
+}
+
+// Prunes the proposed trees together; returns the load of the forward.
+Load fit(EngineState& engine, std::span<SessionState* const> sessions, const Load& plain) {
+  engine.to_fit.clear();
+  for (SessionState* session : sessions) {
+    engine.to_fit.push_back({&session->controller, &session->tree, session->context(),
+                             session->longest, session->draft_ms});
+  }
+  const int32_t count = static_cast<int32_t>(sessions.size());
+  engine.fitter.fit(engine.known, plain, engine.to_fit, kLogitRows - count);
+  Load load = plain;
+  for (SessionState* session : sessions) {
+    load.add_rows(session->tree.drafted(), session->context());
+  }
+  return load;
+}
+
 }  // namespace
 
-std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions,
-                                    int32_t most) {
+std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState* const> sessions) {
   if (sessions.empty()) return {};
-  if (sessions.size() > kLogitRows / 2) {
-    throw Error(ErrorKind::kBadArgument, std::to_string(sessions.size()) +
-                                             " sessions in one step, at most " +
+  const int32_t count = static_cast<int32_t>(sessions.size());
+  if (count > kLogitRows / 2) {
+    throw Error(ErrorKind::kBadArgument, std::to_string(count) + " sessions in one step, at most " +
                                              std::to_string(kLogitRows / 2));
   }
-  for (SessionState* session : sessions) session->check_ready(most);
+  for (SessionState* session : sessions) session->check_ready();
   const std::lock_guard lock(engine.step_mutex);
-  const int32_t row_limit = kLogitRows / static_cast<int32_t>(sessions.size());
 
   for (SessionState* session : sessions) {
     while (session->prefill_chunk()) {
     }
   }
   TraceScope step = engine.step("step");
+  const Load plain = plain_load(sessions);
+  for (SessionState* session : sessions) session->propose(kLogitRows / count, plain);
+  const Load load = fit(engine, sessions, plain);
   engine.batch.clear();
-  for (SessionState* session : sessions) {
-    engine.batch.add_tree(session->cache, session->draft(most, row_limit));
-  }
+  for (SessionState* session : sessions) engine.batch.add_tree(session->cache, session->tree);
   step.span.rows = engine.batch.rows();
 
   const auto start = std::chrono::steady_clock::now();
   const Forward out = engine.forward();
-  const double verify_ms = milliseconds_since(start);
-  engine.costs.observe(engine.batch.rows(), verify_ms);
+  NodeLogits logits{engine.readable(out), out.logits.stride, out.logits.cols};
+  Controller::Spent spent{plain, load, milliseconds_since(start)};
+  engine.known.observe_forward(load, spent.verify_ms, load.rows == plain.rows);
 
-  std::vector<StepResult> results;
-  results.reserve(sessions.size());
+  std::vector<StepOutcome> outcomes;
+  outcomes.reserve(sessions.size());
   int32_t row = 0;
   for (SessionState* session : sessions) {
-    results.push_back(session->settle(out, row, verify_ms));
+    StepOutcome& outcome = outcomes.emplace_back();
+    try {
+      outcome.result = session->settle({out, row, logits}, spent);
+    } catch (...) {
+      outcome.failure = std::current_exception();
+    }
     row += session->tree.size();
+    logits.data += int64_t{session->tree.size()} * logits.stride;
   }
-  return results;
+  return outcomes;
 }
 
-const DraftTree& SessionState::draft(int32_t most, int32_t row_limit) {
+// The drafters that take time, for the controller to choose from.
+void SessionState::list_offers() {
+  offers.clear();
+  const auto add = [this](const Drafter& part) {
+    if (part.expected_ms(1) <= 0.0) return;
+    offers.push_back({part.source(), part.start_ms(context()),
+                      [&part](int32_t nodes) { return part.expected_ms(nodes); }});
+  };
+  for (const auto& part : drafter->parts()) add(*part);
+  if (drafter->parts().empty()) add(*drafter);
+}
+
+void SessionState::propose(int32_t row_limit, const Load& plain) {
   const TraceScope stage = engine->stage("draft");
   const auto start = std::chrono::steady_clock::now();
   tree.reset(tokens.back());
-  const int32_t longest =
-      std::min({most, room(), row_limit}) - 1;  // drafted tokens that could still be emitted
+  longest = std::min({most, room(), kLogitRows}) - 1;
   if (drafter && longest > 0) {
     if (!drafter_knows_context) drafter->begin(tokens);
     drafter_knows_context = true;
-    const auto allowed = controller.allowance(
-        engine->costs, longest, [&](int32_t nodes) { return drafter->expected_ms(nodes); });
-    if (allowed.max_nodes > 0) {
-      const Budget budget{std::min(allowed.max_nodes, row_limit - 1),
-                          std::min(allowed.max_depth, longest), allowed.min_value,
-                          allowed.tokens_per_ms};
+    list_offers();
+    const auto allowed = controller.allowance(engine->known, {plain, context(), longest}, offers);
+    const bool takes_time = drafter->parts().empty() && !offers.empty();
+    const int32_t nodes = takes_time ? allowed.asked_nodes : allowed.max_nodes;
+    if (nodes > 0) {
+      const Budget budget{std::min(nodes, row_limit - 1),
+                          std::min(allowed.max_depth, longest),
+                          allowed.min_value,
+                          allowed.tokens_per_ms,
+                          allowed.asked,
+                          allowed.asked_nodes};
       const DraftNoise noise{sampler.seed(), sampler.sampling().temperature,
                              sampler.greedy() ? DrawNeed{} : engine->need, &sampler.sampling()};
       drafter->propose(tokens, budget, noise, tree);
-      controller.fit(engine->costs, milliseconds_since(start), tree);
     }
   }
   draft_ms = milliseconds_since(start);
-  return tree;
 }
 
-StepResult SessionState::settle(const Forward& out, int32_t first_row, double verify_ms) {
+StepResult SessionState::settle(const StepRows& rows, const Controller::Spent& forward) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t position = static_cast<int64_t>(tokens.size());
-  const NodeLogits logits{engine->readable(out) + int64_t{first_row} * out.logits.stride,
-                          out.logits.stride, out.logits.cols};
   {
     TraceScope stage = engine->stage("verify");
-    verifier->verify(tree, logits, position, sampler, verdict);
-    stage.span.bytes = static_cast<int64_t>(verdict.path.size() * sizeof(float)) * logits.vocab;
+    verifier->verify(tree, rows.logits, position, sampler, verdict);
+    stage.span.bytes =
+        static_cast<int64_t>(verdict.path.size() * sizeof(float)) * rows.logits.vocab;
   }
   cut_at_end_token();
 
   StepResult result;
-  emit(logits, result);
+  emit(rows.logits, result);
   {
     const TraceScope stage = engine->stage("commit");
     cache.commit(verdict.path);
   }
-  observe(out, first_row, verify_ms);
+  learn(rows, forward, result.tokens);
 
-  stats.decode_seconds += (draft_ms + verify_ms + milliseconds_since(start)) * 1e-3;
+  stats.decode_seconds += (draft_ms + forward.verify_ms + milliseconds_since(start)) * 1e-3;
   return result;
 }
 
@@ -140,21 +181,28 @@ void SessionState::emit(const NodeLogits& logits, StepResult& result) {
   if (!history_is_current) rebuild_history();
 }
 
-void SessionState::observe(const Forward& out, int32_t first_row, double verify_ms) {
+// What drafters and controller learn from the step, and the counts.
+void SessionState::learn(const StepRows& rows, Controller::Spent spent,
+                         std::span<const int32_t> emitted_now) {
   const TraceScope stage = engine->stage("observe");
+  const auto start = std::chrono::steady_clock::now();
   const int32_t depth = tree.max_depth(), accepted = verdict.accepted();
   if (drafter && drafter_knows_context) {
     Observation truth{&tree, verdict.path, verdict.bonus, {}, drafter->wanted_topk()};
     if (truth.k > 0) {
-      Tensor rows = out.logits.first_rows(tree.size());
-      rows.data = out.logits.row(first_row);
+      Tensor of_tree = rows.out.logits.first_rows(tree.size());
+      of_tree.data = rows.out.logits.row(rows.first);
       topk_ids.resize(static_cast<size_t>(tree.size() * truth.k));
       topk_values.resize(topk_ids.size());
-      engine->backend->top_k(rows, truth.k, topk_ids, topk_values);
+      engine->backend->top_k(of_tree, truth.k, topk_ids, topk_values);
       truth.node_topk = topk_ids;
     }
     drafter->observe(tokens, truth);
-    controller.observe(engine->costs, tree, verdict.path, draft_ms);
+    const int32_t all_drafted = spent.load.rows - spent.plain.rows;
+    spent.share = static_cast<double>(tree.drafted()) / std::max(all_drafted, 1);
+    spent.draft_ms = draft_ms;
+    spent.learn_ms = milliseconds_since(start);
+    controller.observe(engine->known, tree, verdict.path, emitted_now, spent);
   }
   stats.steps += 1;
   stats.tokens += accepted + 1;
@@ -166,7 +214,7 @@ void SessionState::observe(const Forward& out, int32_t first_row, double verify_
     stats.accepted_by_depth[static_cast<size_t>(d)] += d < accepted ? 1 : 0;
   }
   stats.draft_seconds += draft_ms * 1e-3;
-  stats.verify_seconds += verify_ms * 1e-3;
+  stats.verify_seconds += spent.verify_ms * 1e-3;
 }
 
 }  // namespace forerun

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/engine_state.h"
+#include "engine/scheduler.h"
 #include "engine/session_state.h"
 
 namespace forerun {
@@ -28,8 +29,22 @@ std::vector<StepResult> Engine::step(std::span<Session* const> sessions) {
       throw Error(ErrorKind::kBadArgument, "the same session twice in one step");
     }
     states.push_back(session->state_.get());
+    states.back()->most = INT32_MAX;
   }
-  return decode_step(*state_, states, INT32_MAX);
+  std::vector<StepResult> results;
+  for (StepOutcome& outcome : decode_step(*state_, states)) {
+    results.push_back(std::move(outcome).value());
+  }
+  return results;
+}
+
+Request Engine::submit(std::span<const int32_t> prompt, const RequestOptions& options) {
+  std::call_once(scheduler_made_, [this] { scheduler_ = std::make_unique<Scheduler>(state_); });
+  return scheduler_->submit({prompt.begin(), prompt.end()}, options);
+}
+
+Request Engine::submit(std::string_view prompt, const RequestOptions& options) {
+  return submit(encode_prompt(*state_, prompt, options), options);
 }
 
 std::vector<int32_t> Engine::encode(std::string_view text, bool add_special,

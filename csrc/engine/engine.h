@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "base/method.h"
 #include "base/trace.h"
 #include "engine/options.h"
+#include "engine/request.h"
 #include "engine/session.h"
 #include "engine/stats.h"
 
@@ -52,6 +54,12 @@ class FORERUN_API Engine {
 
   Completion generate(std::string_view prompt, const GenerateOptions& options = {});
   Completion generate(std::span<const int32_t> prompt, const GenerateOptions& options = {});
+
+  // Many requests at once, batched by a worker thread that starts with the first of them; each gets
+  // the text that generate() would give it. Error(kBadArgument) for what could never run, kBusy
+  // when EngineOptions::max_queue requests wait already.
+  Request submit(std::string_view prompt, const RequestOptions& options = {});
+  Request submit(std::span<const int32_t> prompt, const RequestOptions& options = {});
 
   // `count` short continuations from one pass each token, best first, for autocompletion
   // (Superposed Decoding). Not what the model would write: the continuations share their keys and
@@ -95,6 +103,8 @@ class FORERUN_API Engine {
  private:
   explicit Engine(std::shared_ptr<EngineState> state);
   std::shared_ptr<EngineState> state_;
+  std::once_flag scheduler_made_;
+  std::unique_ptr<Scheduler> scheduler_;
 };
 
 // What can be chosen by name, one line each.

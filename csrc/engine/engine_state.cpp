@@ -37,6 +37,16 @@ void check(const EngineOptions& options) {
     fail("max_draft is " + std::to_string(options.max_draft) + ", expected 0 to " +
          std::to_string(kLogitRows - 1));
   }
+  if (options.max_batch < 1 || options.max_batch > kLogitRows / 2) {
+    fail("max_batch is " + std::to_string(options.max_batch) + ", expected 1 to " +
+         std::to_string(kLogitRows / 2));
+  }
+  if (options.max_queue < 1) {
+    fail("max_queue is " + std::to_string(options.max_queue) + ", expected at least 1");
+  }
+  if (options.kv_bytes < 0) {
+    fail("kv_bytes is " + std::to_string(options.kv_bytes) + ", expected >= 0 (0: no limit)");
+  }
   if (options.fixed_draft >= kLogitRows) {
     fail("fixed_draft is " + std::to_string(options.fixed_draft) + ", expected at most " +
          std::to_string(kLogitRows - 1));
@@ -101,10 +111,12 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   backend->check_kv(kv_layout);
   prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
   workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows);
-  controller = Controller({options.max_draft, options.fixed_draft});
   if (!draft_plan.empty()) {
     load_draft();
-    if (options.fixed_draft < 0) measure_costs();
+    if (options.fixed_draft < 0) {
+      measure_costs();
+      if (draft_shared.model) measure_draft_model();
+    }
   }
   if (recorder) recorder->take();
 }

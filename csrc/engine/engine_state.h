@@ -17,7 +17,7 @@
 #include "model/model.h"
 #include "model/prefix_store.h"
 #include "sched/controller.h"
-#include "sched/cost_model.h"
+#include "sched/experience.h"
 #include "text/tokenizer.h"
 #include "verify/verifier.h"
 
@@ -50,8 +50,9 @@ struct EngineState {
   std::unique_ptr<Workspace> workspace;
   Batch batch;
   std::vector<float> host_logits;  // of a back end whose memory the host cannot read
-  CostModel costs;
-  Controller controller;  // acceptance learned so far; sessions start from a copy
+  Experience known;                // costs and acceptance; sessions learn into it as they run
+  TreeFitter fitter;
+  std::vector<TreeFitter::Entry> to_fit;
   Stats stats;
 
   Forward forward();  // the target over `batch`
@@ -70,6 +71,7 @@ struct EngineState {
  private:
   void load_draft();
   void measure_costs();
+  void measure_draft_model();
 };
 
 }  // namespace forerun

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 
 #include "engine/engine.h"
 #include "engine/engine_state.h"
@@ -69,15 +70,59 @@ void check_range(const char* name, int32_t value, int32_t low, int32_t high) {
 
 }  // namespace
 
+// Rounds over all sizes, the least of each counts: noise only adds, and it comes in bursts.
 void EngineState::measure_costs() {
+  constexpr int32_t kRows[] = {1, 2, 4, 8, 16, 32};
+  constexpr int32_t kFew = 1, kMany = 8;
+  const int32_t near = std::min(context / 4, 32), far = std::min(context / 2, 1024);
   KvCache cache(*backend, kv_layout, context);
-  fill(*this, cache, std::min(context / 2, 32));
-  for (const int32_t rows : {1, 2, 4, 8, 16, 32}) {
-    const DraftTree tree = filler_tree(*this, rows);
-    forward_tree_ms(*this, cache, tree);
-    costs.set(rows,
-              std::min(forward_tree_ms(*this, cache, tree), forward_tree_ms(*this, cache, tree)));
+  fill(*this, cache, near);
+  KvCache long_cache = cache.fork();
+  long_cache.prepare(far - near);
+  long_cache.commit_rows(far - near);  // the time does not depend on what the slots hold
+  std::map<int32_t, double> best, best_far;
+  const auto keep_least = [this](KvCache& kv, int32_t rows, std::map<int32_t, double>& least) {
+    const double ms = forward_tree_ms(*this, kv, filler_tree(*this, rows));
+    const auto [at, first] = least.emplace(rows, ms);
+    if (!first) at->second = std::min(at->second, ms);
+  };
+  for (int round = 0; round < 3; ++round) {
+    for (const int32_t rows : kRows) keep_least(cache, rows, best);
+    for (const int32_t rows : {kFew, kMany}) keep_least(long_cache, rows, best_far);
   }
+  const int32_t apart = std::max(far - near, 1);
+  const double few = (best_far[kFew] - best[kFew]) / apart;
+  const double many = (best_far[kMany] - best[kMany]) / apart;
+  const double per_row = std::max((many - few) / (kMany - kFew), 0.0);
+  const double per_position = std::max(few - per_row, 0.0);
+  known.costs.set_context(per_position, per_row);
+  for (const auto& [rows, ms] : best) {
+    known.costs.set(rows, std::max(ms - (per_position + per_row * rows) * near, 0.5 * ms));
+  }
+}
+
+// What a level of a draft model's tree and a token of its prompt take.
+void EngineState::measure_draft_model() {
+  constexpr int32_t kPrompt = 64;
+  const Model& model = *draft_shared.model;
+  Workspace rows(*backend, model.config(), kPrompt, 1);
+  std::vector<int32_t> prompt(kPrompt);
+  for (int32_t i = 0; i < kPrompt; ++i) prompt[static_cast<size_t>(i)] = filler_token(*this, i);
+  const auto forward_ms = [&](int32_t count) {
+    double least = 0.0;
+    for (int round = 0; round < 3; ++round) {
+      KvCache cache(*backend, model.kv_layout(), context);
+      const double ms = time_ms([&] {
+        batch.clear();
+        batch.add_causal(cache, std::span(prompt).first(static_cast<size_t>(count)), 1);
+        model.forward(batch, rows);
+        backend->synchronize();
+      });
+      least = round == 0 ? ms : std::min(least, ms);
+    }
+    return least;
+  };
+  draft_shared.model_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
 }
 
 std::vector<double> Engine::measure_verify(int32_t rows, int32_t context, int32_t repeats) {

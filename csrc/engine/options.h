@@ -31,8 +31,12 @@ struct EngineOptions {
   // type the text is the same whatever else is chosen. A draft model's cache is f16 always.
   std::string kv_type = "f16";
   int64_t prefix_cache_bytes = int64_t{512}
-                               << 20;    // keys and values kept for prompts that begin the same way
-  bool profile = false;                  // record the time of every operation (Engine::profile)
+                               << 20;  // keys and values kept for prompts that begin the same way
+  // Requests of Engine::submit.
+  int32_t max_batch = 8;    // running at once, 1..64
+  int32_t max_queue = 256;  // waiting to run, at least 1
+  int64_t kv_bytes = 0;     // keys and values that running ones may come to need; 0: no limit
+  bool profile = false;     // record the time of every operation (Engine::profile)
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
 };
 

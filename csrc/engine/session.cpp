@@ -17,7 +17,8 @@ void Session::append(std::string_view text, bool add_special, bool parse_special
 
 StepResult Session::step(int32_t most) {
   SessionState* const self = state_.get();
-  return std::move(decode_step(*state_->engine, {&self, 1}, most).front());
+  self->most = most;
+  return std::move(decode_step(*state_->engine, {&self, 1}).front()).value();
 }
 
 StepTree Session::last_tree() const {

@@ -15,6 +15,7 @@ namespace forerun {
 
 struct EngineState;
 struct SessionState;
+class Scheduler;
 
 enum class StepState { kRunning, kEnd, kContextFull };
 

@@ -13,7 +13,7 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
       sampler(sampling, seed, engine->target->config().vocab),
       verifier(make_verifier(engine->options.verify, engine->options.method_options)),
       drafter(make_drafter(engine->draft_plan, engine->draft_shared, tenant)),
-      controller(engine->controller),
+      controller({engine->options.max_draft, engine->options.fixed_draft}),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
   stats.lossy = !verifier->lossless();
@@ -36,21 +36,25 @@ SessionState::SessionState(const SessionState& other)
 
 SessionState::~SessionState() = default;
 
-void SessionState::append(std::span<const int32_t> added) {
-  const int32_t vocab = engine->target->config().vocab;
-  for (const int32_t token : added) {
+void check_tokens(const EngineState& engine, std::span<const int32_t> tokens, int32_t present) {
+  const int32_t vocab = engine.target->config().vocab;
+  for (const int32_t token : tokens) {
     if (token < 0 || token >= vocab) {
       throw Error(ErrorKind::kBadArgument, "token id " + std::to_string(token) +
                                                " is outside the vocabulary of " +
                                                std::to_string(vocab));
     }
   }
-  if (static_cast<int64_t>(added.size()) > room()) {
-    throw Error(ErrorKind::kBadArgument, std::to_string(tokens.size() + added.size()) +
-                                             " tokens do not fit the context of " +
-                                             std::to_string(engine->context) +
-                                             "; shorten the prompt or raise `context`");
+  const int64_t all = static_cast<int64_t>(tokens.size()) + present;
+  if (all > engine.context) {
+    throw Error(ErrorKind::kBadArgument,
+                std::to_string(all) + " tokens do not fit the context of " +
+                    std::to_string(engine.context) + "; shorten the prompt or raise `context`");
   }
+}
+
+void SessionState::append(std::span<const int32_t> added) {
+  check_tokens(*engine, added, context());
   const bool first = tokens.empty();
   tokens.insert(tokens.end(), added.begin(), added.end());
   emitted.insert(emitted.end(), added.size(), 0);
@@ -86,7 +90,7 @@ void SessionState::rebuild_history() {
   history_is_current = true;
 }
 
-void SessionState::check_ready(int32_t most) const {
+void SessionState::check_ready() const {
   if (tokens.empty())
     throw Error(ErrorKind::kBadArgument, "the session is empty: append a prompt first");
   if (most < 1)
@@ -98,11 +102,11 @@ void SessionState::check_ready(int32_t most) const {
   }
 }
 
-bool SessionState::prefill_chunk() {
+bool SessionState::prefill_chunk(int32_t most_rows) {
   const int32_t missing = static_cast<int32_t>(tokens.size()) - 1 - cache.length();
   if (missing <= 0) return false;
   const auto start = std::chrono::steady_clock::now();
-  const int32_t rows = std::min(missing, kPrefillRows);
+  const int32_t rows = std::min({missing, most_rows, kPrefillRows});
   Batch& batch = engine->batch;
   batch.clear();
   batch.add_causal(
@@ -119,7 +123,7 @@ bool SessionState::prefill_chunk() {
 void SessionState::finish() {
   const std::lock_guard lock(engine->step_mutex);
   engine->prefixes->save(tokens, cache);
-  engine->controller = controller;
+  engine->known.observe_answer(static_cast<double>(stats.tokens));
   engine->stats.add(stats);
   if (drafter) drafter->finish(tokens, emitted);
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <span>
 #include <string>
@@ -16,6 +17,13 @@
 
 namespace forerun {
 
+// The rows of one sequence in a forward.
+struct StepRows {
+  const Forward& out;
+  int32_t first = 0;  // row of its root
+  NodeLogits logits;  // where the host can read them
+};
+
 // A timeline between steps. tokens = prompt and output so far; the last one is the root of the next
 // tree, its KV row is still missing, so cache.length() <= tokens.size() - 1.
 struct SessionState {
@@ -30,16 +38,19 @@ struct SessionState {
 
   void
   finish();  // hands what was learned and computed to the engine: prefix pages, acceptance, counts
-  void check_ready(int32_t most) const;  // Error(kBadArgument) when a step cannot emit anything
+  void check_ready() const;  // Error(kBadArgument) when a step cannot emit anything
 
   // Stages of a step, in this order, under the engine's step lock (decode_step.cpp).
-  bool prefill_chunk();  // rows before the root; false when none are left
-  const DraftTree& draft(int32_t most, int32_t row_limit);
-  StepResult settle(const Forward& out, int32_t first_row, double verify_ms);
+  bool prefill_chunk(
+      int32_t most_rows = kPrefillRows);  // rows before the root; false: all are done
+  void propose(int32_t row_limit, const Load& plain);
+  StepResult settle(const StepRows& rows, const Controller::Spent& forward);
 
   void cut_at_end_token();
   void emit(const NodeLogits& logits, StepResult& result);
-  void observe(const Forward& out, int32_t first_row, double verify_ms);
+  void learn(const StepRows& rows, Controller::Spent spent, std::span<const int32_t> emitted_now);
+  void list_offers();  // of the drafters that take time
+  int32_t context() const { return static_cast<int32_t>(tokens.size()); }
   void rebuild_history();  // the sampler's penalties, from `tokens`
 
   std::shared_ptr<EngineState> engine;
@@ -52,7 +63,10 @@ struct SessionState {
   std::unique_ptr<Drafter> drafter;  // null: plain decoding
   bool drafter_knows_context = false;
   Controller controller;
+  std::vector<Controller::Offer> offers;
   DraftTree tree;
+  int32_t most = INT32_MAX;  // tokens that the next step may emit
+  int32_t longest = 0;       // drafted tokens that this step could still emit
   Verdict verdict;
   std::vector<int32_t> topk_ids;
   std::vector<float> topk_values;
@@ -62,8 +76,25 @@ struct SessionState {
   Stats stats;
 };
 
+// What a step gave one of its sessions. Whatever fails after the forward fails for one alone.
+struct StepOutcome {
+  StepResult result;
+  std::exception_ptr failure;
+  StepResult value() && {
+    if (failure) std::rethrow_exception(failure);
+    return std::move(result);
+  }
+};
+
 // One step of several sessions in one forward; the path of csrc/README.md, top to bottom.
-std::vector<StepResult> decode_step(EngineState& engine, std::span<SessionState* const> sessions,
-                                    int32_t most);
+std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState* const> sessions);
+
+// Error(kBadArgument) for an id outside the vocabulary, or more tokens than there is room for.
+void check_tokens(const EngineState& engine, std::span<const int32_t> tokens, int32_t present);
+
+std::vector<int32_t> encode_prompt(const EngineState& engine, std::string_view prompt,
+                                   const GenerateOptions& options);
+inline constexpr const char* kEmptyPrompt =
+    "the prompt is empty and the model has no BOS token to start from";
 
 }  // namespace forerun

@@ -1,30 +1,19 @@
 #include "sched/controller.h"
 
 #include <algorithm>
-#include <iterator>
 
 namespace forerun {
 namespace {
 
-// Upper edges of the score bins: about even on the scale of log(p / (1 - p)), finest where long
-// chains live.
-constexpr float kEdges[] = {0.005F, 0.015F, 0.03F, 0.06F, 0.1F,  0.17F, 0.27F, 0.4F,
-                            0.53F,  0.66F,  0.77F, 0.86F, 0.92F, 0.96F, 0.985F};
-constexpr double kPriorTries = 3.0;    // how long the drafter's own score is believed
-constexpr double kMemoryTries = 64.0;  // older outcomes fade
-constexpr double kProfileMove = 0.1;
-constexpr int32_t kStretchEvery = 8;
-constexpr double kProfilePrior = 0.7;  // first profile: the i-th best node has 0.7^i
-constexpr double kScoreMargin = 0.2;   // raw scores may be this pessimistic
+constexpr double kScoreMargin = 0.2;  // raw scores may be this pessimistic
+constexpr double kCaution = 1.03;     // the yardstick may be this wrong
+constexpr double kAskingMove = 0.5;
 
 }  // namespace
 
 Controller::Controller(Limits limits) : limits_(limits) {
   limits_.max_nodes = std::clamp(limits_.max_nodes, 0, CostModel::kMaxRows - 1);
   limits_.fixed_nodes = std::min(limits_.fixed_nodes, CostModel::kMaxRows - 1);
-  double value = 1.0;
-  profile_.resize(static_cast<size_t>(limits_.max_nodes));
-  for (double& entry : profile_) entry = value *= kProfilePrior;
   reserve();
 }
 
@@ -32,151 +21,232 @@ void Controller::reserve() {
   const size_t nodes = static_cast<size_t>(CostModel::kMaxRows);
   values_.reserve(nodes);
   ranked_.reserve(nodes);
+  place_.reserve(nodes);
+  unverified_.reserve(nodes);
   pruner_.reserve(CostModel::kMaxRows);
 }
 
-int Controller::bin_of(float score) {
-  return static_cast<int>(std::upper_bound(std::begin(kEdges), std::end(kEdges), score) -
-                          std::begin(kEdges));
+bool Controller::may_draft(const Experience& known, const Load& plain) const {
+  return known.costs.trusted(plain.rows) && account_.open() && limits_.max_nodes > 0 &&
+         known.since_plain < Experience::kPlainEvery;
 }
 
-Controller::Bin& Controller::bin(DraftSource source, float score) {
-  return bins_[static_cast<size_t>(source)][static_cast<size_t>(bin_of(score))];
+// Plain steps that a proposal of this size takes beyond the one, of all sequences that wait for it.
+double Controller::cost(const Experience& known, const Situation& now, const Offer& offer,
+                        int32_t nodes) const {
+  Load load = now.plain;
+  load.add_rows(nodes, now.context);
+  const double plain_ms = known.costs.verify_ms(now.plain);
+  const double more_ms = known.costs.risked_ms(load) - plain_ms + offer.propose_ms(nodes);
+  return now.plain.rows * more_ms / plain_ms;
 }
 
-double Controller::acceptance(DraftSource source, float score) const {
-  const Bin& seen = bins_[static_cast<size_t>(source)][static_cast<size_t>(bin_of(score))];
-  const double prior = kPriorTries * (1.0 - seen.tried / kMemoryTries);
-  return (seen.accepted + prior * score) / (seen.tried + prior);
+Controller::Size Controller::best_size(Experience& known, const Situation& now,
+                                       const Offer& offer) const {
+  Size best;
+  double tokens = 1.0;
+  const auto profile = known.arm(offer.source).profile(limits_.max_nodes);
+  const int32_t most = std::min(limits_.max_nodes, known.costs.most_rows() - now.plain.rows);
+  for (int32_t n = 1; n <= most; ++n) {
+    tokens += profile[static_cast<size_t>(n - 1)];
+    const double spent = cost(known, now, offer, n);
+    if (spent > account_.stake()) break;
+    if (tokens / (1.0 + spent) > best.rate) best = {tokens / (1.0 + spent), spent, n};
+  }
+  return best;
 }
 
-void Controller::calibrated_values(const DraftTree& tree) {
+bool Controller::pays_to_start(const Experience& known, const Situation& now, const Offer& offer,
+                               const Size& size, double worth, double unasked) const {
+  const double steps = now.plain.rows * offer.start_ms / known.costs.verify_ms(now.plain);
+  const double usual = known.answer_tokens > 0.0 ? known.answer_tokens : now.room;
+  const double likely = std::min<double>(usual, now.room);
+  return steps + size.spent <= account_.starting_stake() &&
+         steps < likely * (1.0 / unasked - 1.0 / worth);
+}
+
+void Controller::choose_arm(Experience& known, const Situation& now,
+                            std::span<const Offer> offers) {
+  const double unasked = known.arm(DraftSource::kRoot).worth(1.0);
+  const Offer* best = nullptr;
+  const Offer* due = nullptr;
+  double best_worth = 0.0;
+  for (const Offer& offer : offers) {
+    const Size size = best_size(known, now, offer);
+    if (size.nodes == 0) continue;
+    const double worth = known.arm(offer.source).worth(size.rate);
+    if (offer.start_ms > 0.0 && !pays_to_start(known, now, offer, size, worth, unasked)) continue;
+    if (known.arm(offer.source).due()) due = &offer;
+    if (worth > best_worth) {
+      best = &offer;
+      best_worth = worth;
+    }
+  }
+  const bool stays = best != nullptr && best->source == in_use_;
+  const bool pays = best_worth > unasked * (stays ? 1.0 : kHysteresis);
+  in_use_ = pays ? best->source : DraftSource::kRoot;
+  if (pays && known.since_unasked >= Experience::kPlainEvery / 2) return;
+  const Offer* chosen = pays ? best : due;
+  if (chosen == nullptr) return;
+
+  const Size size = best_size(known, now, *chosen);
+  asked_.source = chosen->source;
+  asked_.nodes = size.nodes;
+  asked_.starts = chosen->start_ms > 0.0;
+  if (asked_.starts) {
+    const double steps = now.plain.rows * chosen->start_ms / known.costs.verify_ms(now.plain);
+    account_.bring_forward(steps + size.spent - account_.stake());
+  } else if (++questions_ % kStretchEvery == 0) {
+    const int32_t more = std::min(size.nodes + 1 + size.nodes / 4, limits_.max_nodes);
+    if (cost(known, now, *chosen, more) <= account_.stake()) asked_.nodes = more;
+  }
+}
+
+Controller::Allowance Controller::allowance(Experience& known, const Situation& now,
+                                            std::span<const Offer> offers) {
+  asked_ = {};
+  if (now.room <= 0) return {};
+  if (limits_.fixed_nodes >= 0) {
+    return {limits_.fixed_nodes, now.room, 0.0F, 0.0, ~0U, limits_.fixed_nodes};
+  }
+  if (!may_draft(known, now.plain) ||
+      now.plain.rows * known.asking_ms > account_.stake() * known.costs.verify_ms(now.plain)) {
+    asked_.forced = true;
+    return {};
+  }
+  choose_arm(known, now, offers);
+  const double plain_ms = known.costs.verify_ms(now.plain);
+  Load load = now.plain;
+  load.add_rows(limits_.max_nodes, now.context);
+  const double slope = (known.costs.verify_ms(load) - plain_ms) / limits_.max_nodes;
+  const double rate = std::max(known.arm(asked_.source).worth(1.0), 1.0) / plain_ms;
+  const uint32_t asked = asked_.nodes > 0 ? 1U << static_cast<uint32_t>(asked_.source) : 0U;
+  return {limits_.max_nodes, now.room, static_cast<float>(kScoreMargin * slope * rate), rate, asked,
+          asked_.nodes};
+}
+
+void Controller::rank(Experience& known, int32_t room, const DraftTree& tree) {
   values_.resize(static_cast<size_t>(tree.size()));
   values_[DraftTree::kRoot] = 1.0F;
   for (int32_t node = 1; node < tree.size(); ++node) {
-    values_[node] = values_[tree.parent()[node]] *
-                    static_cast<float>(acceptance(tree.source()[node], tree.score()[node]));
+    const double likely =
+        acceptance(known, tree.source()[node], tree.score()[node], tree.depth()[node]);
+    values_[node] = tree.depth()[node] > room
+                        ? 0.0F
+                        : values_[tree.parent()[node]] * static_cast<float>(likely);
   }
   ranked_.clear();
   for (const int32_t node : pruner_.order(tree, values_)) ranked_.push_back(values_[node]);
-}
-
-Controller::Choice Controller::best_size(const CostModel& costs, std::span<const double> values,
-                                         const DraftMs& draft_ms) const {
-  Choice choice;
-  choice.rate = 1.0 / (costs.verify_ms(1) + draft_ms(0));
-  double tokens = 1.0, some_rate = 0.0;
-  for (int32_t n = 1; n <= static_cast<int32_t>(values.size()); ++n) {
-    tokens += values[n - 1];
-    const double rate = tokens / (costs.verify_ms(n + 1) + draft_ms(n));
-    if (rate > some_rate) {
-      some_rate = rate;
-      choice.at_least_one = n;
-    }
-  }
-  if (some_rate > choice.rate) {
-    choice.rate = some_rate;
-    choice.nodes = choice.at_least_one;
-  }
-  return choice;
-}
-
-int32_t Controller::affordable(const CostModel& costs, const DraftMs& draft_ms,
-                               int32_t most) const {
-  if (!may_speculate()) return 0;
-  const double limit = (1.0 + account_ + kMaxDebt) * costs.verify_ms(1);
-  while (most > 0 && costs.verify_ms(most + 1) + draft_ms(most) > limit) --most;
-  return most;
-}
-
-Controller::Allowance Controller::allowance(const CostModel& costs, int32_t room,
-                                            const DraftMs& draft_ms) {
-  asked_nodes_ = 0;
-  if (room <= 0) return {};
-  if (limits_.fixed_nodes >= 0) return {limits_.fixed_nodes, room, 0.0F, 0.0};
-  if (!costs.measured() || limits_.max_nodes == 0 || !may_speculate()) return {};
-
-  const Choice expected = best_size(costs, profile_, draft_ms);
-  int32_t nodes = limits_.max_nodes;
-  if (draft_ms(nodes) > 0.0) {  // a table look-up costs nothing: ask it for all, then fit
-    if (expected.nodes == 0 && until_probe_ > 0) return {};
-    nodes = expected.at_least_one;
-    // Now and then a little more, to learn what a larger tree would bring.
-    if (expected.nodes > 0 && ++asked_ % kStretchEvery == 0) nodes += 1 + nodes / 4;
-    nodes = affordable(costs, draft_ms, std::min(nodes, limits_.max_nodes));
-    if (nodes == 0) return {};
-  }
-  asked_nodes_ = nodes;
-  const double slope = (costs.verify_ms(nodes + 1) - costs.verify_ms(1)) / nodes;
-  return {nodes, room, static_cast<float>(kScoreMargin * slope * expected.rate), expected.rate};
-}
-
-// The values of this proposal go into the average; sizes that were never asked for are guessed to
-// fall on as the last two that were.
-void Controller::learn_profile(int32_t drafted) {
-  if (asked_nodes_ == 0) return;
-  for (int32_t i = 0; i < asked_nodes_; ++i) {
-    const double value = i < drafted ? ranked_[i] : 0.0;
-    profile_[i] += (i < known_nodes_ ? kProfileMove : 1.0) * (value - profile_[i]);
-  }
-  known_nodes_ = std::max(known_nodes_, asked_nodes_);
-  const double last = profile_[known_nodes_ - 1];
-  const double before = known_nodes_ > 1 ? profile_[known_nodes_ - 2] : 1.0;
-  const double fall = before > 0.0 ? std::min(last / before, 1.0) : 0.0;
-  for (size_t i = static_cast<size_t>(known_nodes_); i < profile_.size(); ++i) {
-    profile_[i] = profile_[i - 1] * fall;
+  if (asked_.source != DraftSource::kRoot) {
+    known.arm(asked_.source).learn(ranked_, asked_.nodes);
   }
 }
 
-void Controller::fit(const CostModel& costs, double draft_ms, DraftTree& tree) {
-  if (limits_.fixed_nodes >= 0) {
-    pruner_.keep_best(tree, limits_.fixed_nodes);
-    return;
-  }
-  calibrated_values(tree);
-  if (draft_ms > 0.0) learn_profile(tree.drafted());
-  if (tree.sampled()) return;  // its size was decided before its nodes were drawn
-  const DraftMs spent = [draft_ms](int32_t) { return draft_ms; };
-  const int32_t most = affordable(costs, spent, std::min(tree.drafted(), limits_.max_nodes));
-  int32_t nodes = 0;
-  if (costs.measured()) {
-    const std::span<const double> values = std::span(ranked_).first(static_cast<size_t>(most));
-    const Choice choice = best_size(costs, values, spent);
-    nodes = choice.nodes;
-    if (nodes == 0 && until_probe_ <= 0) nodes = std::min(choice.at_least_one, kProbeNodes);
+void Controller::keep(DraftTree& tree, int32_t nodes) {
+  const std::span<const int32_t> best = pruner_.order(tree, values_);
+  place_.assign(static_cast<size_t>(tree.size()), -1);
+  place_[DraftTree::kRoot] = 0;
+  for (int32_t i = 0; i < nodes; ++i) place_[best[i]] = 0;
+  int32_t kept = 0;
+  for (int32_t& place : place_) place = place < 0 ? -1 : kept++;
+  unverified_.clear();
+  for (int32_t node = 1; node < tree.size(); ++node) {
+    const int32_t parent = place_[tree.parent()[node]];
+    if (place_[node] >= 0 || parent < 0) continue;
+    unverified_.push_back(
+        {parent, tree.token()[node], tree.depth()[node], tree.source()[node], tree.score()[node]});
   }
   pruner_.keep_best(tree, values_, nodes);
 }
 
-void Controller::observe(const CostModel& costs, const DraftTree& tree,
-                         std::span<const int32_t> path, double draft_ms) {
-  const auto accepted = [&](int32_t node) {
-    return std::binary_search(path.begin(), path.end(), node);
+void Controller::learn_acceptance(Experience& known, const DraftTree& tree,
+                                  std::span<const int32_t> path, std::span<const int32_t> emitted) {
+  const auto next_after = [&](int32_t node) {  // -1 off the path
+    const auto at = std::lower_bound(path.begin(), path.end(), node);
+    return at != path.end() && *at == node ? emitted[static_cast<size_t>(at - path.begin())] : -1;
   };
   for (int32_t node = 1; node < tree.size(); ++node) {
-    if (!accepted(tree.parent()[node])) continue;
-    Bin& seen = bin(tree.source()[node], tree.score()[node]);
-    seen.tried += 1.0;
-    seen.accepted += accepted(node) ? 1.0 : 0.0;
-    if (seen.tried > kMemoryTries) {
-      seen.accepted *= kMemoryTries / seen.tried;
-      seen.tried = kMemoryTries;
+    const int32_t next = next_after(tree.parent()[node]);
+    if (next < 0) continue;
+    local_.add(known.acceptance, tree.source()[node], tree.score()[node], tree.depth()[node],
+               tree.token()[node] == next);
+  }
+  for (const Unverified& guess : unverified_) {
+    const int32_t next = next_after(guess.parent);
+    if (next < 0) continue;
+    local_.add(known.acceptance, guess.source, guess.score, guess.depth, guess.token == next);
+  }
+  unverified_.clear();
+}
+
+void Controller::learn_arms(Experience& known, double tokens, double spent) {
+  for (int source = 1; source < kDraftSources; ++source) {
+    if (source != static_cast<int>(asked_.source)) known.arms[static_cast<size_t>(source)].wait();
+  }
+  if (asked_.forced) return;
+  DraftArm& arm = known.arm(asked_.source);
+  if (!asked_.starts) arm.count(tokens, spent);
+  const bool unasked = asked_.source == DraftSource::kRoot;
+  known.since_unasked = unasked ? 0 : known.since_unasked + 1;
+  if (!unasked) arm.asked(tokens > spent * known.arm(DraftSource::kRoot).worth(1.0));
+}
+
+void Controller::observe(Experience& known, const DraftTree& tree, std::span<const int32_t> path,
+                         std::span<const int32_t> emitted, const Spent& spent) {
+  learn_acceptance(known, tree, path, emitted);
+  if (!known.costs.measured() || limits_.fixed_nodes >= 0) return;
+  const double plain_ms = known.costs.verify_ms(spent.plain);
+  const double verify_ms = kCaution * known.costs.believable_ms(spent.load, spent.verify_ms);
+  const double draft_ms = spent.draft_ms;
+  if (asked_.source == DraftSource::kRoot && !asked_.forced) {
+    known.asking_ms += kAskingMove * (draft_ms - known.asking_ms);
+  }
+  const double of_nodes_ms = tree.drafted() > 0 ? spent.share * (verify_ms - plain_ms) : 0.0;
+  const double more_ms = draft_ms + spent.learn_ms + of_nodes_ms;
+  const double steps = 1.0 + spent.plain.rows * more_ms / plain_ms;
+  account_.settle(static_cast<int32_t>(path.size()), steps);
+  learn_arms(known, static_cast<double>(path.size()), steps);
+}
+
+void TreeFitter::fit(Experience& known, const Load& plain, std::span<const Entry> entries,
+                     int32_t max_nodes) {
+  const double plain_ms = known.costs.verify_ms(plain);
+  double draft_ms = 0.0, stakes = 0.0;
+  sequences_.clear();
+  for (const Entry& entry : entries) {
+    Controller& controller = *entry.controller;
+    const int32_t fixed = controller.limits_.fixed_nodes;
+    controller.rank(known, entry.room, *entry.tree);
+    int32_t most = std::min(entry.tree->drafted(), controller.limits_.max_nodes);
+    if (entry.tree->sampled()) {
+      most = 0;  // its size was decided before its nodes were drawn
+    } else if (fixed >= 0) {
+      controller.pruner_.keep_best(*entry.tree, fixed);
+      most = 0;
+    } else if (!controller.may_draft(known, plain)) {
+      most = 0;
+    }
+    const double stake = controller.account_.stake();
+    if (most > 0) stakes += stake;
+    const auto affordable = [&](int32_t nodes) {
+      Load load = plain;
+      load.add_rows(nodes, entry.context);
+      const double more_ms = known.costs.risked_ms(load) - plain_ms + entry.draft_ms;
+      return plain.rows * more_ms <= stake * plain_ms;
+    };
+    while (most > 0 && !affordable(most)) --most;
+    sequences_.push_back({controller.ranked_, entry.context, most});
+    draft_ms += entry.draft_ms;
+  }
+  const double limit_ms = plain_ms * (1.0 + stakes / plain.rows);
+  const int32_t most = std::min(max_nodes, known.costs.most_rows() - plain.rows);
+  chooser_.choose(known.costs, {plain, draft_ms, limit_ms, most}, sequences_);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    Controller& controller = *entries[i].controller;
+    if (controller.limits_.fixed_nodes < 0 && !entries[i].tree->sampled()) {
+      controller.keep(*entries[i].tree, chooser_.counts()[i]);
     }
   }
-  if (!costs.measured() || limits_.fixed_nodes >= 0) return;
-  const double plain = costs.verify_ms(1);
-  const double spent = (costs.verify_ms(tree.size()) + draft_ms) / plain;
-  const double won = static_cast<double>(path.size()) - spent;
-  account_ = std::min(account_ + won + kAllowedLoss, kMaxCredit);
-  if (tree.drafted() == 0) {
-    --until_probe_;
-    return;
-  }
-  const bool paid = won >= 0.0;
-  probe_interval_ =
-      paid ? std::max(probe_interval_ / 8, 1)
-           : std::min(std::max(2 * probe_interval_, kFirstInterval), kMaxProbeInterval);
-  until_probe_ = paid ? 0 : probe_interval_;
 }
 
 }  // namespace forerun

@@ -4,11 +4,12 @@ A target model writes; something cheaper runs ahead of it; the target checks man
 forward pass and keeps only what it would have written itself. `Engine` is the way in.
 """
 
-from forerun._core import ModelFileError, __version__
+from forerun._core import ModelFileError, QueueFullError, __version__
 from forerun.engine import Engine
 from forerun.methods import Method, drafters, optimal_acceptance, policies, verifiers
 from forerun.models import PullError
 from forerun.profile import Profile
+from forerun.request import Request
 from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Alternative, Completion, Sampling, Stats, StepTree, TreeNode
@@ -21,6 +22,8 @@ __all__ = [
     "ModelFileError",
     "Profile",
     "PullError",
+    "QueueFullError",
+    "Request",
     "Sampling",
     "Session",
     "Stats",

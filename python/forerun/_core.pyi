@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 __version__: str
 
 class ModelFileError(Exception): ...
+class QueueFullError(RuntimeError): ...
 
 def inspect(path: str) -> dict[str, Any]: ...
 def dequantize(dtype: str, data: bytes, elements: int) -> NDArray[numpy.float32]: ...
@@ -49,6 +50,13 @@ class Session:
     def stats(self) -> dict[str, Any]: ...
     def __len__(self) -> int: ...
 
+class Request:
+    def next(self) -> str | None: ...
+    def wait_for_end(self, seconds: float) -> bool: ...
+    def wait(self, logprobs: bool = False) -> dict[str, Any]: ...
+    def ended(self) -> bool: ...
+    def cancel(self) -> None: ...
+
 class Engine:
     def __init__(
         self,
@@ -64,6 +72,9 @@ class Engine:
         prefix_cache_bytes: int = ...,
         device: str = ...,
         kv_type: str = ...,
+        max_batch: int = 8,
+        max_queue: int = 256,
+        kv_bytes: int = 0,
         profile: bool = False,
         progress: Callable[[float], object] | None = None,
     ) -> None: ...
@@ -80,6 +91,17 @@ class Engine:
         parse_special: bool = True,
         tenant: str = "",
     ) -> dict[str, Any]: ...
+    def submit(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int = 256,
+        sampling: dict[str, Any] = ...,
+        stop: Sequence[str] = ...,
+        seed: int = 0,
+        logprobs: int | None = None,
+        priority: int = 0,
+        wait: bool = False,
+    ) -> Request: ...
     def complete_many(
         self,
         prompt: str,

@@ -12,6 +12,7 @@ from typing import Any
 from forerun import _core, chat, models
 from forerun.methods import drafters
 from forerun.profile import Profile
+from forerun.request import Request
 from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Alternative, Completion, Sampling, Stats
@@ -39,6 +40,8 @@ class Engine:
     kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
         another text; within one type the text never depends on anything else here. On "cuda" only "f16".
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
+    max_batch: most requests of `submit` that run at once, 1 to 64. max_queue: most that wait to run.
+    kv_bytes: memory that the keys and values of running ones may come to need; None sets no limit.
     profile: record when every operation ran, for `profile()`.
     progress: called with the loaded share, 0 to 1.
 
@@ -63,6 +66,9 @@ class Engine:
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
         kv_type: str = "f16",
+        max_batch: int = 8,
+        max_queue: int = 256,
+        kv_bytes: int | None = None,
         profile: bool = False,
         progress: Callable[[float], object] | None = None,
     ) -> None:
@@ -73,6 +79,9 @@ class Engine:
         _check_count("max_draft", max_draft, low=0, optional=False)
         _check_count("fixed_draft", fixed_draft, low=0)
         _check_count("prefix_cache_bytes", prefix_cache_bytes, low=0, optional=False)
+        _check_count("max_batch", max_batch, low=1, high=64, optional=False)
+        _check_count("max_queue", max_queue, low=1, optional=False)
+        _check_count("kv_bytes", kv_bytes, low=1)
         self._native = _core.Engine(
             models.resolve(target),
             draft=resolve_draft(draft),
@@ -86,6 +95,9 @@ class Engine:
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
             kv_type=kv_type,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            kv_bytes=kv_bytes or 0,
             profile=profile,
             progress=progress,
         )
@@ -147,12 +159,7 @@ class Engine:
         native = self._open()
         text_or_tokens = self._encode_prompt(prompt)
         settings = Sampling.of(sampling).to_dict()
-        stops = [stop] if isinstance(stop, str) else list(stop)
-        if not all(isinstance(item, str) and item for item in stops):
-            raise ValueError(f"stop: expected non-empty strings, found {stops!r}")
-        _check_count("max_tokens", max_tokens, low=0, optional=False)
-        _check_count("logprobs", logprobs, low=0)
-        _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
+        stops = _check_request(max_tokens, stop, seed, logprobs)
         flag = threading.Event()
         self._running.add(flag)
 
@@ -201,6 +208,43 @@ class Engine:
             stop=[stop] if isinstance(stop, str) else list(stop),
         )
         return [Alternative(**one) for one in found]
+
+    def submit(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 256,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        logprobs: int | None = None,
+        priority: int = 0,
+        wait: bool = False,
+    ) -> Request:
+        """Hands a request to the engine's batch and returns at once; each gets the text that `generate` gives.
+
+        Requests enter and leave the batch between steps, `max_batch` at a time. The other arguments are those
+        of `generate`.
+
+        priority: the larger goes first; waiting raises it, so none waits for ever.
+        wait: when the queue is full, wait for a place instead of raising forerun.QueueFullError.
+
+        Raises ValueError for a request that could never run.
+        """
+        native = self._open()
+        stops = _check_request(max_tokens, stop, seed, logprobs)
+        _check_count("priority", priority, low=-(2**31), high=2**31 - 1, optional=False)
+        request = native.submit(
+            self._encode_prompt(prompt),
+            max_tokens=max_tokens,
+            sampling=Sampling.of(sampling).to_dict(),
+            stop=stops,
+            seed=seed,
+            logprobs=logprobs,
+            priority=priority,
+            wait=wait,
+        )
+        return Request(request, logprobs is not None)
 
     def session(
         self,
@@ -340,6 +384,16 @@ def split_draft(draft: str) -> list[str]:
     """The drafters of a draft specification: "ngram+model:a+b" is "ngram" and "model:a+b"."""
     names = "|".join(re.escape(method.name) for method in drafters())
     return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
+
+
+def _check_request(max_tokens: Any, stop: Any, seed: Any, logprobs: Any) -> list[str]:
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    if not all(isinstance(item, str) and item for item in stops):
+        raise ValueError(f"stop: expected non-empty strings, found {stops!r}")
+    _check_count("max_tokens", max_tokens, low=0, optional=False)
+    _check_count("logprobs", logprobs, low=0)
+    _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
+    return stops
 
 
 def _token_text(native: _core.Engine, token: int) -> str:

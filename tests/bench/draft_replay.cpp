@@ -13,6 +13,8 @@ namespace forerun::bench {
 namespace {
 
 constexpr int32_t kVocab = 1 << 18;
+constexpr int32_t kMostNodes = 127;
+constexpr Load kPlain{1, 0.0, 0.0};
 constexpr int64_t kAhead = 2;  // a rejected guess was recorded up to so much later
 
 const DraftTrace::Row* ranking(const DraftTrace& trace, int64_t position, int32_t token,
@@ -38,9 +40,12 @@ const DraftTrace::Row* ranking(const DraftTrace& trace, int64_t position, int32_
 // One answer, step by step.
 class Request {
  public:
-  Request(const DraftTrace& trace, Drafter& drafter, const Replay& replay, const CostModel& costs,
-          Controller& controller)
-      : trace_(trace), drafter_(drafter), replay_(replay), costs_(costs), controller_(controller) {}
+  Request(const DraftTrace& trace, Drafter& drafter, const Replay& replay, Experience& known)
+      : trace_(trace),
+        drafter_(drafter),
+        replay_(replay),
+        known_(known),
+        controller_({replay.most, replay.fixed}) {}
 
   void run(ReplaySums& sums) {
     context_ = trace_.prompt;
@@ -55,13 +60,14 @@ class Request {
       sums.draft_us +=
           std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
               .count();
-      cost += costs_.verify_ms(tree_.size());
+      cost += known_.costs.verify_ms(tree_.size());
       sums.steps += 1;
       sums.nodes += tree_.drafted();
     }
     std::vector<uint8_t> emitted(context_.size());
     for (size_t i = trace_.prompt.size(); i < emitted.size(); ++i) emitted[i] = 1;
     drafter_.finish(context_, emitted);
+    known_.observe_answer(static_cast<double>(trace_.output.size()));
     const double tokens = static_cast<double>(trace_.output.size());
     sums.tokens += static_cast<int64_t>(trace_.output.size());
     sums.cost += cost;
@@ -75,12 +81,16 @@ class Request {
     if (left <= 0) return;
     Budget budget{replay_.fixed, left};
     if (replay_.fixed < 0) {
-      const auto allowed = controller_.allowance(costs_, left, [](int32_t) { return 0.0; });
-      budget = {allowed.max_nodes, allowed.max_depth, allowed.min_value, allowed.tokens_per_ms};
+      const auto allowed = controller_.allowance(known_, {kPlain, 0, left}, {});
+      budget.max_nodes = allowed.max_nodes;
+      budget.max_depth = allowed.max_depth;
+      budget.min_value = allowed.min_value;
+      budget.tokens_per_ms = allowed.tokens_per_ms;
     }
     if (budget.max_nodes <= 0) return;
     drafter_.propose(context_, budget, {}, tree_);
-    controller_.fit(costs_, 0.0, tree_);
+    const TreeFitter::Entry entry{&controller_, &tree_, 0, left, 0.0};
+    fitter_.fit(known_, kPlain, {&entry, 1}, kMostNodes);
   }
 
   void walk() {
@@ -114,15 +124,24 @@ class Request {
     }
     if (context_.size() < trace_.prompt.size() + trace_.output.size()) context_.push_back(bonus_);
     drafter_.observe(context_, truth);
-    controller_.observe(costs_, tree_, path_, 0.0);
+    emitted_.clear();
+    for (size_t i = 1; i < path_.size(); ++i) {
+      emitted_.push_back(tree_.token()[static_cast<size_t>(path_[i])]);
+    }
+    emitted_.push_back(bonus_);
+    const Load load{tree_.size(), 0.0, 0.0};
+    const double ms = known_.costs.verify_ms(load);
+    known_.observe_forward(load, ms, tree_.drafted() == 0);
+    controller_.observe(known_, tree_, path_, emitted_, {kPlain, load, ms});
   }
 
   const DraftTrace& trace_;
   Drafter& drafter_;
   const Replay& replay_;
-  const CostModel& costs_;
-  Controller& controller_;
-  std::vector<int32_t> context_, path_, rows_;
+  Experience& known_;
+  Controller controller_;
+  TreeFitter fitter_;
+  std::vector<int32_t> context_, path_, rows_, emitted_;
   size_t done_ = 0;
   int32_t bonus_ = -1;
   DraftTree tree_;
@@ -135,17 +154,14 @@ std::map<std::string, ReplaySums> replay(const Replay& replay, std::vector<Draft
   DraftResources resources;
   resources.vocab = kVocab;
   resources.prepare(plan);
-  CostModel costs;
-  costs.set(1, 1.0);
-  for (size_t i = 0; i < replay.costs.size(); ++i) costs.set(2 << i, replay.costs[i]);
-  Controller controller({replay.most, replay.fixed});
+  Experience known;
+  known.costs.set(1, 1.0);
+  for (size_t i = 0; i < replay.costs.size(); ++i) known.costs.set(2 << i, replay.costs[i]);
   std::map<std::string, ReplaySums> sums;
   for (const DraftTrace& trace : traces) {
     if (trace.output.empty()) continue;
     const auto drafter = make_drafter(plan, resources);
-    Controller own = controller;
-    Request(trace, *drafter, replay, costs, own).run(sums[trace.category]);
-    controller = own;
+    Request(trace, *drafter, replay, known).run(sums[trace.category]);
   }
   return sums;
 }

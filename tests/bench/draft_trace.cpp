@@ -108,7 +108,9 @@ void record_traces(const std::string& model, const std::string& prompts, const s
     while (running && session.tokens.size() < begin + static_cast<size_t>(tokens)) {
       const auto left =
           static_cast<int32_t>(begin + static_cast<size_t>(tokens) - session.tokens.size());
-      running = decode_step(*engine, {&only, 1}, left).front().state == StepState::kRunning;
+      session.most = left;
+      const StepResult result = std::move(decode_step(*engine, {&only, 1}).front()).value();
+      running = result.state == StepState::kRunning;
     }
     file << "O";
     write(file, {session.tokens.begin() + static_cast<ptrdiff_t>(begin), session.tokens.end()});

@@ -1,0 +1,49 @@
+#include "sched/draft_arm.h"
+
+#include <algorithm>
+
+namespace forerun {
+
+void DraftArm::count(double tokens, double spent) {
+  tokens_ = kFade * tokens_ + tokens;
+  spent_ = kFade * spent_ + spent;
+}
+
+std::span<const double> DraftArm::profile(int32_t nodes) {
+  const size_t size = static_cast<size_t>(nodes);
+  while (profile_.size() < size) {
+    profile_.push_back((profile_.empty() ? 1.0 : profile_.back()) * kFirstProfile);
+  }
+  return std::span(profile_).first(size);
+}
+
+// Sizes that were never asked for are guessed to fall on as the last two that were.
+void DraftArm::learn(std::span<const double> ranked, int32_t asked) {
+  profile(asked);
+  for (int32_t i = 0; i < asked; ++i) {
+    const size_t at = static_cast<size_t>(i);
+    const double value = at < ranked.size() ? ranked[at] : 0.0;
+    profile_[at] += (i < known_ ? kProfileMove : 1.0) * (value - profile_[at]);
+  }
+  known_ = std::max(known_, asked);
+  if (known_ == 0) return;
+  const size_t known = static_cast<size_t>(known_);
+  const double last = profile_[known - 1];
+  const double before = known_ > 1 ? profile_[known - 2] : 1.0;
+  const double fall = before > 0.0 ? std::min(last / before, 1.0) : 0.0;
+  for (size_t i = known; i < profile_.size(); ++i) profile_[i] = profile_[i - 1] * fall;
+}
+
+void DraftArm::wait() {
+  --until_probe_;
+  if (++waited_ >= kForget) *this = DraftArm();
+}
+
+void DraftArm::asked(bool paid) {
+  waited_ = 0;
+  interval_ = paid ? std::max(interval_ / 8, 1)
+                   : std::min(std::max(2 * interval_, kFirstInterval), kMaxInterval);
+  until_probe_ = paid ? 0 : interval_;
+}
+
+}  // namespace forerun

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace forerun {
+
+// What is known about asking a drafter that takes time (or about asking none): an arm of a bandit.
+// Its worth is what its steps really brought, tokens per plain step, fading; how large a tree to
+// ask it for follows from the average value of the i-th best node of its proposals. An arm that
+// does not pay is tried again after 4, 8, ... kMaxInterval steps.
+class DraftArm {
+ public:
+  static constexpr int32_t kMaxInterval = 64;
+  static constexpr int32_t kForget = 1024;
+
+  // tokens per plain step; `expected` is believed for the first few steps.
+  double worth(double expected) const {
+    return (tokens_ + kPriorSteps * expected) / (spent_ + kPriorSteps);
+  }
+  void count(double tokens, double spent);  // a step; spent: in plain steps
+
+  std::span<const double> profile(int32_t nodes);  // [nodes] average values, descending
+  // ranked: values of a proposal of at most `asked` nodes, best first.
+  void learn(std::span<const double> ranked, int32_t asked);
+
+  bool due() const { return until_probe_ <= 0; }
+  void wait();  // a step without it
+  void asked(bool paid);
+
+ private:
+  static constexpr double kPriorSteps = 3.0, kFade = 0.95;
+  static constexpr double kFirstProfile = 0.7;  // the i-th best node has 0.7^i
+  static constexpr double kProfileMove = 0.1;
+  static constexpr int32_t kFirstInterval = 4;
+
+  double tokens_ = 0.0, spent_ = 0.0;
+  std::vector<double> profile_;
+  int32_t known_ = 0;  // most nodes ever asked for
+  int32_t until_probe_ = 0, interval_ = kFirstInterval, waited_ = 0;
+};
+
+}  // namespace forerun
