@@ -7,9 +7,9 @@
 namespace forerun {
 namespace {
 
-constexpr int32_t kRoom = 256;      // nodes of a fused tree that need no allocation
-constexpr double kFirstGain = 1.0;  // accepted tokens that a drafter is believed to add, untried
+constexpr int32_t kFirstTries = 4;  // before an average is believed
 constexpr double kMove = 0.1;
+constexpr int32_t kRoom = 256;  // nodes of a fused tree that need no allocation
 
 // Accepted tokens that a tree promises, by powers of two: < 0.5, < 1, < 2, < 4, < 8, more.
 size_t promise_of(std::span<const float> values, size_t classes) {
@@ -35,7 +35,6 @@ CombinedDrafter::CombinedDrafter(std::vector<std::unique_ptr<Drafter>> drafters)
   }
   for (auto& drafter : drafters) {
     members_.emplace_back().drafter = std::move(drafter);
-    members_.back().gain.fill(kFirstGain);
     members_.back().without.reserve(kRoom);
   }
   part_.reserve(kRoom);
@@ -61,8 +60,9 @@ bool CombinedDrafter::pays(Member& member, const DraftTree& tree, const Budget& 
   member.asked = false;
   if (ms <= 0.0 || budget.tokens_per_ms <= 0.0) return true;
   member.promise = promise_of(pruner_.path_values(tree), kPromises);
-  const bool ask =
-      member.gain[member.promise] >= ms * budget.tokens_per_ms || ++member.skipped >= kAskAgain;
+  const bool ask = member.tries[member.promise] < kFirstTries ||
+                   member.gain[member.promise] >= ms * budget.tokens_per_ms ||
+                   ++member.skipped >= kAskAgain;
   member.share += kMove * ((ask ? 1.0 : 0.0) - member.share);
   if (!ask) return false;
   member.skipped = 0;
@@ -116,7 +116,7 @@ void CombinedDrafter::learn(Member& member, const Observation& truth) const {
   }
   const double more = static_cast<double>(truth.path.size() - 1 - reached);
   double& gain = member.gain[member.promise];
-  gain += kMove * (more - gain);
+  gain += std::max(kMove, 1.0 / ++member.tries[member.promise]) * (more - gain);
   member.asked = false;
 }
 
@@ -140,6 +140,7 @@ std::unique_ptr<Drafter> CombinedDrafter::fork() const {
     Member& twin = copy->members_.emplace_back();
     twin.drafter = member.drafter->fork();
     twin.gain = member.gain;
+    twin.tries = member.tries;
     twin.share = member.share;
   }
   return copy;

@@ -42,12 +42,13 @@ class CombinedDrafter final : public Drafter {
   static constexpr size_t kPromises = 6;
   struct Member {
     std::unique_ptr<Drafter> drafter;
-    std::array<double, kPromises> gain{};  // accepted tokens more, by promise
-    int32_t skipped = 0;                   // proposals in a row
-    double share = 1.0;                    // of the proposals for which it is asked
-    bool asked = false;                    // in this step, and it took time
-    size_t promise = 0;                    // of the drafters before it
-    DraftTree without;                     // what they proposed
+    std::array<double, kPromises> gain{};    // accepted tokens more, by promise
+    std::array<int32_t, kPromises> tries{};  // of which it is the average
+    int32_t skipped = 0;                     // proposals in a row
+    double share = 1.0;                      // of the proposals for which it is asked
+    bool asked = false;                      // in this step, and it took time
+    size_t promise = 0;                      // of the drafters before it
+    DraftTree without;                       // what they proposed
   };
   CombinedDrafter() = default;
   bool pays(Member& member, const DraftTree& tree, const Budget& budget);

@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "draft/datastore.h"
 #include "engine/engine.h"
 #include "model/tiny_model.h"
+#include "text/tokenizer.h"
 
 namespace forerun {
 namespace {
@@ -70,6 +72,15 @@ class SameText : public testing::Test {
   static std::vector<GenerateOptions> requests() {
     return {request(0.0F, 1), request(0.7F, 2), request(1.0F, 3), request(1.0F, 4)};
   }
+  // A datastore of texts that the target might write.
+  static std::string store_file() {
+    const std::string path = testing::TempDir() + "forerun_same_text.store";
+    std::vector<std::vector<int32_t>> texts = plain(requests());
+    for (uint32_t seed = 0; seed < 4; ++seed) texts.push_back(prompt_tokens(200, seed));
+    const auto tokenizer = load_tokenizer(*open_checkpoint(target_->path()));
+    build_datastore(path, texts, tokenizer->vocab_size(), tokenizer->fingerprint());
+    return path;
+  }
   static TinyModelFile* target_;
   static TinyModelFile* draft_;
 };
@@ -80,14 +91,25 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const auto wanted = plain(requests());
   const std::string model = "model:" + draft_->path();
   const std::string self = "model:" + target_->path();
+  const std::string store = "retrieval:" + store_file();
   std::vector<std::pair<std::string, std::string>> guesses = {
-      {"ngram", "auto"},          {"suffix", "auto"},        {"recycle", "auto"},
-      {"suffix+recycle", "auto"}, {"ngram+recycle", "auto"}, {self, "auto"},
+      {"ngram", "auto"},
+      {"suffix", "auto"},
+      {"recycle", "auto"},
+      {"trigram", "auto"},
+      {"auto", "auto"},
+      {"ngram+recycle", "auto"},
+      {"suffix+recycle", "auto"},
+      {self, "auto"},
+      {"suffix+trigram+recycle", "auto"},
+      {store, "auto"},
+      {"suffix+trigram+" + store + "+" + self, "auto"},
       {"ngram+" + self, "chain"}};
   for (const Method& policy : methods().policies) guesses.push_back({model, policy.name});
   int64_t accepted = 0;
   for (const auto& [draft, policy] : guesses) {
-    const int32_t step = draft == model && policy != "auto" ? 5 : 1;
+    const bool every_budget = draft == "auto" || draft == "ngram" || draft == self;
+    const int32_t step = draft == model ? 5 : every_budget ? 1 : 4;
     for (int32_t budget = 0; budget <= 32; budget += step) {
       const auto engine = load(target_->path(), draft, budget, 1 + budget % 2, policy);
       const auto asked = requests();
