@@ -42,6 +42,7 @@ bool TraversalVerifier::keeps(const DraftTree& tree, int32_t node, double weight
     if (keeps(tree, child, std::min(1.0, weight * residual.r(i) / residual.s(i)))) return true;
     const double mass = residual.cut(weight);
     const double rest = mass + 1.0 - weight;
+    // The root's stays 1, whatever a tiny mass rounds to: something must be kept.
     if (node != DraftTree::kRoot) weight = rest > 0.0 ? mass / rest : 1.0;
     residual.exclude(i);
   }

@@ -84,6 +84,10 @@ TEST_F(VerifierChoice, EveryRatioVerifierGivesTheGreedyTextAtTemperatureZero) {
       EXPECT_FALSE(got.stats.lossy);
     }
   }
+  // Nothing is drawn then: a chain of the target itself is all accepted.
+  const auto chain = load("rejection", "chain", "model:" + target_->path(), 4);
+  const Stats stats = chain->generate(kPrompt, request(0.0F, 1)).stats;
+  EXPECT_EQ(stats.accepted, stats.drafted);
   const MethodOptions eased = {{"lenient.epsilon", "0.2"}};
   for (const std::string verify : {"typical", "lenient"}) {
     const auto engine =
