@@ -133,7 +133,9 @@ TEST(CombinedDrafter, BranchesThatAModelDoesNotHoldCountWithWhatItLeavesOver) {
   EXPECT_FLOAT_EQ(tree.score()[1], 0.8F);
 }
 
-TEST(CombinedDrafter, NeedsAtLeastOneDrafter) { EXPECT_THROW(CombinedDrafter(std::vector<std::unique_ptr<Drafter>>()), Error); }
+TEST(CombinedDrafter, NeedsAtLeastOneDrafter) {
+  EXPECT_THROW(CombinedDrafter(std::vector<std::unique_ptr<Drafter>>()), Error);
+}
 
 }  // namespace
 }  // namespace forerun
