@@ -141,8 +141,7 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
                              const std::string& policy, const std::string& verify,
                              std::map<std::string, std::string> method_options,
                              int64_t prefix_cache_bytes, const std::string& device,
-                             const std::string& kv_type, bool profile,
-                             const py::object& progress) {
+                             const std::string& kv_type, bool profile, const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -241,8 +240,7 @@ void bind_engine(py::module_& module) {
            "policy"_a = "auto", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
            "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "kv_type"_a = "f16",
-           "profile"_a = false,
-           "progress"_a = py::none())
+           "profile"_a = false, "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true,

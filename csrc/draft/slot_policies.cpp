@@ -65,12 +65,12 @@ const SlotRules* GreedyDraftPolicy::slots(const DrawNeed& need) const {
 
 double GreedyDraftPolicy::cut(const Budget& budget) const { return one_in_budget(budget); }
 
-AutoPolicy::AutoPolicy(int32_t top_k)
+AutoPolicy::AutoPolicy(int32_t top_k, const MethodOptions& options)
     : chosen_(std::make_unique<BeamPolicy>("gumbel", BeamPolicy::Shape{top_k, 0.0, true})),
-      chain_(std::make_unique<ChainPolicy>()),
-      independent_(make_policy("static", top_k)),
-      removed_(std::make_unique<DyspecPolicy>()),
-      top_and_sample_(std::make_unique<GreedyDraftPolicy>()) {}
+      chain_(make_policy("chain", top_k, options)),
+      independent_(make_policy("static", top_k, options)),
+      removed_(make_policy("dyspec", top_k, options)),
+      top_and_sample_(make_policy("greedy-draft", top_k, options)) {}
 
 AutoPolicy::AutoPolicy(const AutoPolicy& other)
     : TreePolicy(other),

@@ -95,7 +95,7 @@ class GreedyDraftPolicy final : public TreePolicy, private SlotRules {
 // others chain, static (independent draws), dyspec (without replacement) or greedy-draft.
 class AutoPolicy final : public TreePolicy {
  public:
-  explicit AutoPolicy(int32_t top_k);
+  AutoPolicy(int32_t top_k, const MethodOptions& options);  // the options of those it chooses from
   AutoPolicy(const AutoPolicy& other);
   std::string name() const override { return "auto"; }
   std::unique_ptr<TreePolicy> clone() const override { return std::make_unique<AutoPolicy>(*this); }

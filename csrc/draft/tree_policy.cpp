@@ -31,9 +31,10 @@ constexpr Method kMethods[] = {
 // trees assume.
 constexpr float kModelRates[] = {0.65F, 0.12F, 0.05F, 0.03F, 0.02F, 0.012F, 0.008F, 0.006F};
 
-std::unique_ptr<TreePolicy> make(const std::string& name, int32_t top_k, Settings& settings) {
+std::unique_ptr<TreePolicy> make(const std::string& name, int32_t top_k, Settings& settings,
+                                 const MethodOptions& options) {
   const auto wide = [&] { return static_cast<int32_t>(settings.integer("top_k", top_k, 1, 64)); };
-  if (name == "auto") return std::make_unique<AutoPolicy>(wide());
+  if (name == "auto") return std::make_unique<AutoPolicy>(wide(), options);
   if (name == "chain") return std::make_unique<ChainPolicy>(settings);
   if (name == "static") return std::make_unique<StaticPolicy>(kModelRates);
   if (name == "dyspec") return std::make_unique<DyspecPolicy>(settings);
@@ -68,7 +69,7 @@ std::unique_ptr<TreePolicy> make_policy(const std::string& name, int32_t top_k,
                 "tree policy: top_k is " + std::to_string(top_k) + ", expected at least 1");
   }
   Settings settings(name, options);
-  std::unique_ptr<TreePolicy> policy = make(name, top_k, settings);
+  std::unique_ptr<TreePolicy> policy = make(name, top_k, settings, options);
   policy->stop() = parse_stop(name + ".stop", settings.text("stop", ""));
   settings.done();
   return policy;

@@ -5,6 +5,7 @@
 
 #include "backend/profiler.h"
 
+#include "draft/tree_policy.h"
 #include "engine/draw_need.h"
 
 namespace forerun {
@@ -42,6 +43,24 @@ void check(const EngineOptions& options) {
   }
 }
 
+// Options of drafters are checked with the draft (parse_draft), others by the method that reads
+// them.
+void check_options_are_used(const EngineOptions& options) {
+  const auto names = [](std::span<const Method> methods, const std::string& name) {
+    return std::any_of(methods.begin(), methods.end(),
+                       [&](const Method& method) { return name == method.name; });
+  };
+  for (const auto& [key, value] : options.method_options) {
+    const std::string name = key.substr(0, key.find('.'));
+    const bool chosen = name == options.policy || name == options.verify;
+    const bool by_auto = options.policy == "auto" && names(policy_methods(), name);
+    if (chosen || by_auto || names(drafter_methods(), name)) continue;
+    throw Error(ErrorKind::kBadArgument,
+                "option " + key + " belongs to no method in use: policy '" + options.policy +
+                    "', verify '" + options.verify + "', draft '" + options.draft + "'");
+  }
+}
+
 int32_t choose_context(const EngineOptions& options, const Model& target) {
   const int32_t trained = target.config().trained_context;
   const int32_t most = trained > 0 ? trained : kFallbackContext;
@@ -58,9 +77,10 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
 EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   check(options);
   draft_plan = parse_draft(options.draft, options.method_options);
+  check_options_are_used(options);
   make_verifier(options.verify,
                 options.method_options);  // what is wrong is refused before the load
-  make_policy(options.policy, draft_shared.top_k);
+  make_policy(options.policy, draft_shared.top_k, options.method_options);
   const DType kv_type = kv_type_of(options.kv_type);
   auto device = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
   if (options.profile) {

@@ -6,8 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/error.h"
-
 namespace forerun {
 namespace {
 

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/error.h"
+
 namespace forerun {
 
 // The most that any lossless verifier can accept at a node with n draws from q: the dual of the
@@ -13,7 +15,7 @@ namespace forerun {
 // replacement stop when q has no token left. p and q are normalised here. O(V log V), without
 // replacement O(V n) times about 300. Error(kBadArgument) for weights that are negative or not
 // finite, sums of 0, sizes that differ, n below 1.
-double optimal_acceptance(std::span<const double> p, std::span<const double> q, int32_t n,
-                          bool replacement);
+FORERUN_API double optimal_acceptance(std::span<const double> p, std::span<const double> q,
+                                      int32_t n, bool replacement);
 
 }  // namespace forerun

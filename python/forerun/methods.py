@@ -10,7 +10,8 @@ from forerun import _core
 
 @dataclass(frozen=True)
 class Method:
-    """One drafter, policy or verifier. paper: its source, "" for our own; lossless: the text cannot change.
+    """One drafter, policy or verifier. paper: its source, "" for our own; lossless: what is
+    written is distributed as the target's own text; verify "match" keeps the text itself.
     grown: of a drafter, whether its tree grows by a policy."""
 
     name: str

@@ -105,6 +105,11 @@ class Stats:
         return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
 
     @property
+    def acceptance_rate(self) -> float:
+        """Accepted of drafted tokens; 0 when nothing was drafted."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    @property
     def tokens_per_second(self) -> float:
         """Generated tokens per second of decoding; prefill is not counted. 0 when nothing was decoded."""
         return self.tokens / self.decode_seconds if self.decode_seconds > 0 else 0.0

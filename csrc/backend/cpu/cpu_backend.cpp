@@ -244,7 +244,9 @@ void CpuBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<fl
   });
 }
 
-const VocabularyKernels& vocabulary_kernels() { return kernels_of(selected_isa()).table.vocabulary; }
+const VocabularyKernels& vocabulary_kernels() {
+  return kernels_of(selected_isa()).table.vocabulary;
+}
 
 std::unique_ptr<Backend> make_cpu_backend(int threads) {
   const CpuFeatures& cpu = cpu_features();

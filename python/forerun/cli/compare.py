@@ -108,6 +108,7 @@ def _show(comparison: Comparison, out: Path) -> list[str]:
         return []
     common.out.print(report.describe(comparison), markup=False)
     for table in report.tables(comparison):
+        common.out.print()
         common.out.print(_table(table))
     (out / "summary.md").write_text(report.markdown(comparison), encoding="utf-8")
     try:

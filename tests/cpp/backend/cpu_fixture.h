@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -16,6 +15,7 @@
 #include "base/blocks.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/forced_isa.h"
 
 namespace forerun::test {
 
@@ -40,17 +40,14 @@ inline std::unique_ptr<Backend> cpu_backend(const std::string& isa, int threads)
     backend->choice().prefer("tiles");
     return backend;
   }
-  setenv("FORERUN_ISA", isa.c_str(), 1);
-  std::unique_ptr<Backend> backend;
+  const ForcedIsa forced(isa.c_str());
   try {
-    backend = make_cpu_backend(threads);
+    auto backend = make_cpu_backend(threads);
+    if (isa == "amx") static_cast<CpuBackend&>(*backend).choice().prefer("amx");
+    return backend;
   } catch (const Error&) {
+    return nullptr;
   }
-  unsetenv("FORERUN_ISA");
-  if (isa == "amx" && backend != nullptr) {
-    static_cast<CpuBackend&>(*backend).choice().prefer("amx");
-  }
-  return backend;
 }
 
 inline std::vector<std::string> instruction_sets() {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -21,10 +20,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 class Vocabulary : public testing::TestWithParam<std::string> {
  protected:
   static const VocabularyKernels& of(const std::string& isa) {
-    setenv("FORERUN_ISA", isa.c_str(), 1);
-    const VocabularyKernels& kernels = vocabulary_kernels();
-    unsetenv("FORERUN_ISA");
-    return kernels;
+    const test::ForcedIsa forced(isa.c_str());
+    return vocabulary_kernels();
   }
   const VocabularyKernels& kernels_ = of(GetParam());
 };

@@ -2,25 +2,21 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <thread>
 
 #include "base/error.h"
+#include "base/forced_isa.h"
 
 namespace forerun {
 namespace {
 
-class ForcedIsa : public testing::Test {
- protected:
-  void TearDown() override { unsetenv("FORERUN_ISA"); }
-  static Isa with(const char* value) {
-    setenv("FORERUN_ISA", value, 1);
-    return selected_isa();
-  }
-};
+Isa with(const char* value) {
+  const test::ForcedIsa forced(value);
+  return selected_isa();
+}
 
 // The kernel's own list is the oracle.
 TEST(CpuFeatures, AgreeWithProcCpuinfo) {
@@ -52,16 +48,16 @@ TEST(CpuFeatures, CountCoresThatTheProcessMayUse) {
   EXPECT_LE(cpu_features().cores, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-TEST_F(ForcedIsa, ScalarIsAlwaysThere) { EXPECT_EQ(with("scalar"), Isa::kScalar); }
+TEST(ForcedIsa, ScalarIsAlwaysThere) { EXPECT_EQ(with("scalar"), Isa::kScalar); }
 
-TEST_F(ForcedIsa, AnEmptyNameChoosesTheBest) {
+TEST(ForcedIsa, AnEmptyNameChoosesTheBest) {
   const CpuFeatures& cpu = cpu_features();
   const bool avx512 = cpu.avx2 && cpu.fma && cpu.f16c && cpu.avx512_vnni;
   EXPECT_EQ(with("") == Isa::kAmx, avx512 && cpu.amx_int8);
   EXPECT_EQ(with("") >= Isa::kAvx512Vnni, avx512);
 }
 
-TEST_F(ForcedIsa, UnknownAndMissingNamesAreRefused) {
+TEST(ForcedIsa, UnknownAndMissingNamesAreRefused) {
   for (const char* name : {"sse", "AVX2", "amx"}) {
     if (cpu_features().amx_int8 && std::string(name) == "amx") continue;
     try {
@@ -74,7 +70,7 @@ TEST_F(ForcedIsa, UnknownAndMissingNamesAreRefused) {
   }
 }
 
-TEST_F(ForcedIsa, NamesAreThoseOfIsaName) {
+TEST(ForcedIsa, NamesAreThoseOfIsaName) {
   for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmx}) {
     try {
       EXPECT_EQ(with(isa_name(isa)), isa);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/forced_isa.h"
 #include "engine/engine.h"
 #include "model/tiny_model.h"
 
@@ -82,13 +83,12 @@ TEST_P(KvType, GivesTheSameTextWithAndWithoutSpeculation) {
 TEST_P(KvType, GivesTheSameTextWithEveryInstructionSet) {
   const auto wanted = answers(options("none"));
   for (const char* isa : {"scalar", "avx2", "avx512"}) {
-    setenv("FORERUN_ISA", isa, 1);
+    const test::ForcedIsa forced(isa);
     try {
       EXPECT_EQ(answers(options("ngram", 5)), wanted) << isa;
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kUnsupported) << error.what();
     }
-    unsetenv("FORERUN_ISA");
   }
 }
 

@@ -159,6 +159,13 @@ TEST_F(VerifierChoice, OptionsReachTheMethodAndWrongOnesAreRefused) {
   EXPECT_THROW(load("match", "eagle2", "model", 6, {{"eagle2.depth", "3"}}), Error);
   EXPECT_THROW(load("typical", "auto", "none", 6, {{"typical.epsilon", "2"}}), Error);
   EXPECT_THROW(load("match", "auto", "none", 6, {{"match.epsilon", "2"}}), Error);
+  EXPECT_THROW(load("match", "chain", "model", 6, {{"dyspec.threshold", "0.1"}}), Error);
+  EXPECT_THROW(load("match", "auto", "none", 6, {{"nobody.knows", "1"}}), Error);
+  EXPECT_THROW(load("swor", "auto", "model", 6, {{"dyspec.thresh", "0.1"}}), Error);
+  EXPECT_NO_THROW(load("swor", "auto", "model", 6, {{"dyspec.threshold", "0.1"}}));
+  for (const char* policy : {"auto", "greedy-draft"}) {
+    EXPECT_NO_THROW(load("greedy-draft", policy, "model", 6, {{"greedy-draft.children", "2"}}));
+  }
 }
 
 }  // namespace
