@@ -4,6 +4,10 @@
 
 namespace forerun {
 
+namespace {
+constexpr size_t kRoom = 1024;  // of a tree whose growth needs no allocation
+}
+
 float match_score(int32_t matched) {
   constexpr float kByLength[] = {0.05F, 0.08F, 0.22F, 0.33F, 0.46F, 0.6F, 0.7F};
   if (matched < 7) return kByLength[std::max(matched, 0)];
@@ -11,6 +15,12 @@ float match_score(int32_t matched) {
   if (matched < 13) return 0.89F;
   if (matched < 17) return 0.94F;
   return matched < 25 ? 0.97F : 0.99F;
+}
+
+ContinuationTree::ContinuationTree() {
+  heap_.reserve(kRoom);
+  members_.reserve(kRoom);
+  votes_.reserve(kRoom);
 }
 
 // Ties go to the shallower guess, then to the earlier place.

@@ -36,6 +36,7 @@ struct Continuation {
 // them: its conditional frequency, more trusted where longer matches say so. Scratch is reused.
 class ContinuationTree {
  public:
+  ContinuationTree();
   // best_only: each node gets its best child only (SuffixDecoding's path mode).
   void grow(std::span<const Continuation> places, const Budget& budget, bool best_only,
             DraftSource source, DraftTree& tree);

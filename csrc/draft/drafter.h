@@ -39,6 +39,7 @@ struct DraftNoise {
   float temperature = 0.0F;            // 0: greedy
   DrawNeed need = {};                  // kDeterministic whenever the temperature is 0
   const Sampling* sampling = nullptr;  // of the request, for draws; null: the temperature only
+  int64_t unseen = 0;  // tokens of the text that the context leaves out; positions count them
 };
 
 // The truth about a step, handed to the drafter after verification.

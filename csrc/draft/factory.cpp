@@ -29,6 +29,8 @@ void read_state(DraftPart& part, const DraftResources& resources, Load&& load) {
   if (!path.empty()) load(StateReader(path, fingerprint_of(resources)).section(part.name));
 }
 
+constexpr int32_t kTreeRoom = 128;
+
 [[noreturn]] void miss(const char* name, const char* what) {
   throw Error(ErrorKind::kBadArgument,
               std::string("drafter '") + name + "' has no " + what + "; prepare() makes it");
@@ -105,15 +107,30 @@ std::unique_ptr<Drafter> make_retrieval(const DraftResources& resources, const s
   return std::make_unique<RetrievalDrafter>(resources.datastore);
 }
 
-void prepare_model(DraftPart&, DraftResources& resources) {
+void prepare_model(DraftPart& part, DraftResources& resources) {
   make_policy(resources.policy, resources.top_k, resources.policy_options);
+  Settings& settings = part.settings;
+  ExcerptOptions& excerpt = resources.excerpt;
+  resources.excerpts = settings.choice("context", {"full", "retrieved"}) == "retrieved";
+  const auto size = [&settings](const char* key, int32_t fallback) {
+    return static_cast<int32_t>(settings.integer(key, fallback, 1, 1 << 20));
+  };
+  excerpt.tokens = size("context_tokens", excerpt.tokens);
+  excerpt.chunk = size("context_chunk", excerpt.chunk);
+  excerpt.recent = size("context_recent", excerpt.recent);
 }
 
 std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {
   if (!resources.model) miss("model", "model");
-  return std::make_unique<ModelDrafter>(
+  // An excerpt is at most so long that a whole tree still fits.
+  const int32_t context = resources.excerpts
+                              ? std::min(resources.context, resources.excerpt.tokens + kTreeRoom)
+                              : resources.context;
+  auto drafter = std::make_unique<ModelDrafter>(
       resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
-      resources.context, resources.model_costs);
+      context, resources.model_costs);
+  if (!resources.excerpts) return drafter;
+  return std::make_unique<ExcerptDrafter>(std::move(drafter), resources.excerpt);
 }
 
 constexpr Entry kEntries[] = {

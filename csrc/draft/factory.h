@@ -9,6 +9,7 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "draft/drafter.h"
+#include "draft/excerpt.h"
 #include "draft/lookup.h"
 #include "draft/model_drafter.h"
 #include "draft/recycle.h"
@@ -48,6 +49,8 @@ struct DraftResources {
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;
+  bool excerpts = false;  // "model" reads an excerpt of a long text
+  ExcerptOptions excerpt;
   std::shared_ptr<const Datastore> datastore;  // of "retrieval"
   std::shared_ptr<TrigramTable> trigrams;      // of "trigram"
   float trigram_explore = TrigramDrafter::kExplore;

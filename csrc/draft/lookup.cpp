@@ -15,6 +15,8 @@ LookupDrafter::LookupDrafter(LookupOptions options, std::shared_ptr<SharedTexts>
                              std::string tenant)
     : options_(options), shared_(std::move(shared)), tenant_(std::move(tenant)) {
   SharedTexts::check_name(tenant_);
+  found_.reserve(static_cast<size_t>(options_.places));
+  places_.reserve(2 * static_cast<size_t>(options_.places));
 }
 
 void LookupDrafter::begin(std::span<const int32_t> context) {

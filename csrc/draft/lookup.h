@@ -26,7 +26,7 @@ struct LookupOptions {
 // latest occurrences instead, so that memory stays flat and texts can be taken back and leave.
 class LookupDrafter final : public Drafter {
  public:
-  explicit LookupDrafter(LookupOptions options = {}) : options_(options) {}
+  explicit LookupDrafter(LookupOptions options = {}) : LookupDrafter(options, nullptr) {}
   // Error(kBadArgument) for a tenant's name that is too long.
   LookupDrafter(LookupOptions options, std::shared_ptr<SharedTexts> shared,
                 std::string tenant = "");

@@ -111,8 +111,8 @@ void ModelDrafter::propose(std::span<const int32_t> context, const Budget& budge
 
   const Clock::time_point start = Clock::now();
   if (const SlotRules* slots = policy_->slots(noise.need)) {
-    StepDice dice(noise.seed, static_cast<int64_t>(context.size()), NoiseStream::kDraft,
-                  NoiseStream::kDraft);
+    StepDice dice(noise.seed, static_cast<int64_t>(context.size()) + noise.unseen,
+                  NoiseStream::kDraft, NoiseStream::kDraft);
     const SlotGrower::Task task{limited, kMaxLevels, noise.need.proposal, DraftSource::kModel,
                                 &policy_->stop()};
     slot_grower_.grow(*slots, *this, task, dice, tree);
@@ -216,7 +216,7 @@ void ModelDrafter::children(std::span<const Guess> pool, int32_t node, int32_t w
       std::span(ids_).subspan(row, static_cast<size_t>(candidates_));
   const std::span<const float> logits = std::span(logits_).subspan(row, ids.size());
   const bool warm = noise_.temperature > 0.0F, noisy = warm && policy_->shares_noise();
-  const int64_t position = static_cast<int64_t>(context_.size()) + pool[node].depth;
+  const int64_t position = static_cast<int64_t>(context_.size()) + noise_.unseen + pool[node].depth;
   sums_.resize(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     const float relative = logits[i] - logits[0];

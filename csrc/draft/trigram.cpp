@@ -10,12 +10,16 @@ namespace {
 
 constexpr int32_t kRoundsPerNode = 4;  // descents that end in a node without children are lost
 constexpr size_t kFadesKept = 512;
+constexpr size_t kRoom = 128;  // nodes of a tree whose growth needs no allocation
 
 }  // namespace
 
 TrigramDrafter::TrigramDrafter(std::shared_ptr<TrigramTable> table, float explore,
                                const std::string& tenant)
     : table_(std::move(table)), salt_(hash_bytes(tenant)), fade_(kFadesKept) {
+  children_.reserve(kRoom * 2 * TrigramTable::kRanks);
+  of_.reserve(kRoom);
+  successors_.reserve(2 * TrigramTable::kRanks);
   for (size_t visits = 0; visits < fade_.size(); ++visits) {
     fade_[visits] = std::pow(1.0F + static_cast<float>(visits), -explore);
   }

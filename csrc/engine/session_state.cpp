@@ -16,6 +16,9 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
       controller({engine->options.max_draft, engine->options.fixed_draft}),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
+  const size_t ranked = drafter ? static_cast<size_t>(drafter->wanted_topk() * kLogitRows) : 0;
+  topk_ids.reserve(ranked);
+  topk_values.reserve(ranked);
   stats.lossy = !verifier->lossless();
   controller.reserve();
 }

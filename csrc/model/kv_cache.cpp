@@ -11,7 +11,10 @@ constexpr int32_t kSlots = KvLayout::kPageSlots;
 }
 
 KvCache::KvCache(Backend& backend, KvLayout layout, int32_t capacity)
-    : backend_(&backend), layout_(layout), capacity_(capacity) {}
+    : backend_(&backend), layout_(layout), capacity_(capacity) {
+  from_.reserve(kSlots);  // longer paths are rare
+  to_.reserve(kSlots);
+}
 
 void KvCache::prepare(int32_t rows) {
   const size_t pages = static_cast<size_t>((length_ + rows + kSlots - 1) / kSlots);

@@ -80,6 +80,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"TopP", "none", -1, {.temperature = 1.0F, .top_p = 0.9F, .min_p = 0.01F}},
         Setting{"Penalised", "none", -1, {.temperature = 1.0F, .frequency_penalty = 0.5F}},
         Setting{"Ngram", "ngram", 6, {}}, Setting{"Recycle", "recycle", 12, {}},
+        Setting{"Suffix", "suffix", 9, {}}, Setting{"Trigram", "trigram", 12, {}},
+        Setting{"Auto", "auto", 16, {}},
         Setting{"Both", "ngram+recycle", 16, {.temperature = 0.7F}},
         Setting{"Controlled", "ngram+recycle", -1, {}}, Setting{"Model", "model", 8, {}}),
     [](const auto& info) { return info.param.name; });

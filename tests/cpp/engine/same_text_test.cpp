@@ -128,6 +128,28 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   EXPECT_GT(accepted, 1000);  // the drafts were really used
 }
 
+TEST_F(SameText, WithADraftModelThatReadsAnExcerpt) {
+  const auto wanted = plain(requests());
+  EngineOptions options;
+  options.target = target_->path();
+  options.draft = "model:" + target_->path();
+  options.threads = 1;
+  options.fixed_draft = 6;
+  options.method_options = {{"model.context", "retrieved"},
+                            {"model.context_tokens", "40"},
+                            {"model.context_chunk", "6"},
+                            {"model.context_recent", "12"}};
+  const auto engine = Engine::load(options);
+  const auto asked = requests();
+  int64_t accepted = 0;
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const Completion got = engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]);
+    ASSERT_EQ(got.tokens, wanted[i]) << i;
+    accepted += got.stats.accepted;
+  }
+  EXPECT_GT(accepted, 0);
+}
+
 TEST_F(SameText, UnderTheController) {
   const auto wanted = plain(requests());
   for (const std::string draft : {"auto", "recycle", "none"}) {
