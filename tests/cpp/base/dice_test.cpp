@@ -50,7 +50,8 @@ TEST(StepDice, EveryThrowStepSeedAndStreamHasNoiseOfItsOwn) {
   std::set<double> seen;
   for (const uint64_t seed : {1U, 2U}) {
     for (const int64_t position : {5, 6}) {
-      for (const NoiseStream stream : {NoiseStream::kDraft, NoiseStream::kCoin, NoiseStream::kResidual}) {
+      for (const NoiseStream stream :
+           {NoiseStream::kDraft, NoiseStream::kCoin, NoiseStream::kResidual}) {
         StepDice dice(seed, position, stream, stream), again(seed, position, stream, stream);
         for (int i = 0; i < 10; ++i) {
           const double u = dice.uniform();

@@ -1,4 +1,5 @@
-// How much is accepted at a node: the closed forms of the literature, and the most that is possible.
+// How much is accepted at a node: the closed forms of the literature, and the most that is
+// possible.
 
 #include <gtest/gtest.h>
 
@@ -46,9 +47,9 @@ double accepted(const Row& p, const Row& q, int32_t n, const std::string& name,
   const auto made = make_verifier(name);
   const auto policy = make_policy(policy_name, 8, options);
   const DrawNeed need{made->proposals()[0], made->chains_only()};
-  const test::Emission out = test::emission(
-      target, test::drawn(*policy->slots(need), drafter, need.proposal, {n, 1}),
-      test::rule(dynamic_cast<RatioVerifier&>(*made)));
+  const test::Emission out =
+      test::emission(target, test::drawn(*policy->slots(need), drafter, need.proposal, {n, 1}),
+                     test::rule(dynamic_cast<RatioVerifier&>(*made)));
   EXPECT_LT(out.error(target, 1), 1e-12);
   return out.accepted;
 }
@@ -110,7 +111,8 @@ TEST(Acceptance, OfSeveralDrawsIsTheClosedFormOfEachRule) {
     std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return q[a] > q[b]; });
     double chosen = 0.0, rest = 0.0;
     for (size_t i = 0; i < order.size(); ++i) {
-      (i + 1 < static_cast<size_t>(n) ? chosen : rest) += i + 1 < static_cast<size_t>(n) ? p[order[i]] : q[order[i]];
+      (i + 1 < static_cast<size_t>(n) ? chosen : rest) +=
+          i + 1 < static_cast<size_t>(n) ? p[order[i]] : q[order[i]];
     }
     double formula = chosen;
     for (size_t i = static_cast<size_t>(n) - 1; i < order.size(); ++i) {
@@ -129,7 +131,8 @@ double all_inside(const Row& q, const std::vector<size_t>& set, int32_t n, bool 
     if (std::find(used.begin(), used.end(), x) != used.end()) continue;
     std::vector<size_t> next = used;
     if (!replacement) next.push_back(x);
-    sum += q[x] / left * all_inside(q, set, n - 1, replacement, replacement ? 1.0 : left - q[x], next);
+    sum +=
+        q[x] / left * all_inside(q, set, n - 1, replacement, replacement ? 1.0 : left - q[x], next);
   }
   return sum;
 }
@@ -162,7 +165,8 @@ TEST(OptimalAcceptance, BoundsEveryVerifierAndGrowsWithTheDraws) {
     const Row p = random_row(random, 4), q = random_row(random, 4);
     double before = 0.0;
     for (int32_t n = 1; n <= 3; ++n) {
-      const double with = optimal_acceptance(p, q, n, true), best = optimal_acceptance(p, q, n, false);
+      const double with = optimal_acceptance(p, q, n, true),
+                   best = optimal_acceptance(p, q, n, false);
       EXPECT_LE(independent(p, q, n, "specinfer"), with + 1e-10);
       EXPECT_LE(independent(p, q, n, "kseq"), with + 1e-10);
       EXPECT_GE(independent(p, q, n, "kseq"), (1.0 - std::exp(-1.0)) * with);

@@ -140,9 +140,9 @@ TEST_P(KernelLaw, TheFirstTwoTokensFollowTheTargetAndTheAcceptanceIsTheExactOne)
   EXPECT_LT(test::g_test(counts, joint), 3.72);  // a level of 1e-4
 
   if (auto* ratio = dynamic_cast<RatioVerifier*>(verifier.get())) {
-    const test::Emission exact = test::emission(
-        p, test::drawn(*policy->slots(need), q, need.proposal, test_case.budget),
-        test::rule(*ratio));
+    const test::Emission exact =
+        test::emission(p, test::drawn(*policy->slots(need), q, need.proposal, test_case.budget),
+                       test::rule(*ratio));
     const double depth = test_case.budget.max_depth;
     const double spread = 4.0 * depth / 2.0 / std::sqrt(static_cast<double>(kTrials));
     EXPECT_NEAR(static_cast<double>(accepted) / kTrials, exact.accepted, spread);
@@ -154,11 +154,13 @@ TEST_P(KernelLaw, TheFirstTwoTokensFollowTheTargetAndTheAcceptanceIsTheExactOne)
     for (int32_t node = 1; node < tree.size(); ++node) {
       double reached = 1.0;
       for (int32_t at = node; at > 0; at = tree.parent()[at]) {
-        reached *= p.after(test::path_tokens(tree, tree.parent()[at]))[static_cast<size_t>(tree.token()[at])];
+        reached *= p.after(
+            test::path_tokens(tree, tree.parent()[at]))[static_cast<size_t>(tree.token()[at])];
       }
       mass += reached;
     }
-    EXPECT_NEAR(static_cast<double>(accepted) / kTrials, mass, 4.0 / std::sqrt(static_cast<double>(kTrials)));
+    EXPECT_NEAR(static_cast<double>(accepted) / kTrials, mass,
+                4.0 / std::sqrt(static_cast<double>(kTrials)));
   }
 }
 

@@ -105,7 +105,8 @@ TEST(TypicalVerifier, KeepsTheLongestPathOfTypicalTokensThenTheTargetsOwn) {
   EXPECT_LT(bonus_rare, 30);  // only below the rare node
   (void)likely;
 
-  const auto strict = make_verifier("typical", {{"typical.epsilon", "0.5"}, {"typical.delta", "1"}});
+  const auto strict =
+      make_verifier("typical", {{"typical.epsilon", "0.5"}, {"typical.delta", "1"}});
   Sampler sampler({.temperature = 1.0F}, 1, kVocab);
   strict->verify(flat.tree, flat.logits(), 1, sampler, verdict);  // threshold 0.35
   EXPECT_EQ(verdict.path[1], likely);
@@ -168,7 +169,8 @@ TEST(RatioVerifiers, RefuseATreeTheyAreNotLegalFor) {
   flat.reset();
   flat.add(0, 1);
   Verdict verdict;
-  for (const char* name : {"rejection", "specinfer", "kseq", "swor", "block", "traversal", "lenient"}) {
+  for (const char* name :
+       {"rejection", "specinfer", "kseq", "swor", "block", "traversal", "lenient"}) {
     const auto verifier = make_verifier(name);
     Sampler warm({.temperature = 1.0F}, 1, kVocab);
     EXPECT_THROW(verifier->verify(flat.tree, flat.logits(), 1, warm, verdict), Error) << name;
@@ -185,7 +187,8 @@ TEST(RatioVerifiers, RefuseATreeTheyAreNotLegalFor) {
   flat.tree = wide;
   for (const char* name : {"rejection", "block", "lenient", "traversal", "greedy-draft"}) {
     Sampler warm({.temperature = 1.0F}, 1, kVocab);
-    EXPECT_THROW(make_verifier(name)->verify(flat.tree, flat.logits(), 1, warm, verdict), Error) << name;
+    EXPECT_THROW(make_verifier(name)->verify(flat.tree, flat.logits(), 1, warm, verdict), Error)
+        << name;
   }
 }
 

@@ -20,8 +20,13 @@ std::vector<Sampling> samplings() {
           {.temperature = 0.6F, .top_k = 4},
           {.temperature = 1.2F, .top_p = 0.7F},
           {.temperature = 0.9F, .min_p = 0.2F},
-          {.temperature = 0.8F, .top_k = 6, .top_p = 0.8F, .min_p = 0.05F,
-           .repetition_penalty = 1.4F, .frequency_penalty = 0.3F, .presence_penalty = 0.2F,
+          {.temperature = 0.8F,
+           .top_k = 6,
+           .top_p = 0.8F,
+           .min_p = 0.05F,
+           .repetition_penalty = 1.4F,
+           .frequency_penalty = 0.3F,
+           .presence_penalty = 0.2F,
            .logit_bias = {{2, 1.5F}, {3, -INFINITY}}}};
 }
 

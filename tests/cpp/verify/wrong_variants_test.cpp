@@ -71,9 +71,7 @@ std::shared_ptr<TreePolicy> policy(const std::string& name, const MethodOptions&
   return make_policy(name, 8, options);
 }
 
-Grown chain(int32_t nodes) {
-  return {policy("chain"), {Proposal::kIndependent, true}, {nodes}};
-}
+Grown chain(int32_t nodes) { return {policy("chain"), {Proposal::kIndependent, true}, {nodes}}; }
 Grown pairs() {
   return {policy("rsd-c", {{"rsd-c.branching", "2"}}), {Proposal::kWithoutReplacement}, {6, 2}};
 }
@@ -127,11 +125,12 @@ TEST(WrongVariants, PruningByTheTokensThatWereDrawn) {
   pruned.change = [](const DraftTree& from, DraftTree& to) {
     std::vector<int32_t> best;
     for (int32_t node = 1; node < from.size(); ++node) best.push_back(node);
-    std::stable_sort(best.begin(), best.end(), [&](int32_t a, int32_t b) {
-      return path_q(from, a) > path_q(from, b);
-    });
+    std::stable_sort(best.begin(), best.end(),
+                     [&](int32_t a, int32_t b) { return path_q(from, a) > path_q(from, b); });
     best.resize(std::min(best.size(), size_t{3}));
-    const auto keep = [&](int32_t n) { return std::find(best.begin(), best.end(), n) != best.end(); };
+    const auto keep = [&](int32_t n) {
+      return std::find(best.begin(), best.end(), n) != best.end();
+    };
     copy(from, to, keep, {});
   };
   EXPECT_GT(worst(pruned.make(), *ratio("swor")), 0.01);
@@ -152,7 +151,8 @@ TEST(WrongVariants, SiblingsSortedByQ) {
 }
 
 TEST(WrongVariants, TheOrderOfAStochasticBeamReversed) {
-  Grown reversed = {policy("rsd-s", {{"rsd-s.beam", "2"}}), {Proposal::kWithoutReplacement}, {4, 2}};
+  Grown reversed = {
+      policy("rsd-s", {{"rsd-s.beam", "2"}}), {Proposal::kWithoutReplacement}, {4, 2}};
   reversed.change = [](const DraftTree& from, DraftTree& to) {
     copy(from, to, always, [](int32_t a, int32_t b) { return a > b; });
   };
