@@ -105,7 +105,8 @@ TEST_F(DatastoreFile, ProposesWithTheLongestSuffixThatOccurs) {
     text.insert(text.end(), static_cast<size_t>(length), 1);
     text.push_back(2);
     const auto store = built({text});
-    std::vector<int32_t> context = {3, 0};
+    std::vector<int32_t> context(20, 3);
+    context.push_back(0);
     context.insert(context.end(), static_cast<size_t>(length), 1);
     if (length >= RetrievalDrafter::kLongest) continue;  // no run of that length is told apart
     const DraftTree tree = proposed(store, context, {1});
