@@ -91,6 +91,39 @@ TEST_F(DatastoreFile, FindsEveryPlaceOfARunAndNoOther) {
   }
 }
 
+TEST_F(DatastoreFile, ProposesWithTheLongestSuffixThatOccurs) {
+  std::vector<int32_t> text(60, 0);
+  for (int32_t length = 2; length <= 20; ++length) {
+    // The text ends the run of `length` ones with a 2, every shorter run with something else.
+    text.assign(1, 5);
+    for (int32_t shorter = 2; shorter < length; ++shorter) {
+      text.push_back(5);
+      text.insert(text.end(), static_cast<size_t>(shorter), 1);
+      text.push_back(4);
+    }
+    text.push_back(0);
+    text.insert(text.end(), static_cast<size_t>(length), 1);
+    text.push_back(2);
+    const auto store = built({text});
+    std::vector<int32_t> context(20, 3);
+    context.push_back(0);
+    context.insert(context.end(), static_cast<size_t>(length), 1);
+    if (length >= RetrievalDrafter::kLongest) continue;  // no run of that length is told apart
+    const DraftTree tree = proposed(store, context, {1});
+    ASSERT_EQ(tree.drafted(), 1);
+    EXPECT_EQ(tree.token()[1], 2) << length;
+    EXPECT_FLOAT_EQ(tree.score()[1], match_score(length + 1));
+  }
+}
+
+TEST_F(DatastoreFile, HasNoTokensBeyondItsEnd) {
+  const auto store = built({{1, 2, 3}});
+  EXPECT_EQ(store->token(2), 3);
+  for (const uint64_t position : {3U, 4U, 5U, 6U, 7U, 1000U}) {
+    EXPECT_EQ(store->token(position), TokenText::kEnd);
+  }
+}
+
 TEST_F(DatastoreFile, SortsTheSuffixesOfRepetitiveTexts) {
   const auto store = built({std::vector<int32_t>(3000, 4), std::vector<int32_t>(500, 4)});
   const std::vector<int32_t> run(400, 4);

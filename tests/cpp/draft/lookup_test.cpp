@@ -72,6 +72,17 @@ TEST(LookupDrafter, BranchesShareTheTokensThatTheyAgreeOnAndTheMoreFrequentScore
   EXPECT_EQ(chain.token()[2], 4);
 }
 
+TEST(LookupDrafter, AScoreIsTheShareOfTheVotesWithOneForNoneOfThem) {
+  // After 1 2: 3 three times, 4 once; every match has two tokens.
+  const std::vector<int32_t> context = {9, 1, 2, 3, 8, 1, 2, 3, 7, 1, 2, 4, 6, 1, 2, 3, 5, 1, 2};
+  const DraftTree tree = proposed(context, {2});
+  const float odds = match_score(2) / (1.0F - match_score(2));
+  ASSERT_EQ(tree.token()[1], 3);
+  EXPECT_NEAR(tree.score()[1], 3 * odds / (4 * odds + 1), 1e-6);
+  const DraftTree wide = proposed(context, {30});
+  EXPECT_NEAR(wide.score()[wide.child_with(0, 4)], odds / (4 * odds + 1), 1e-6);
+}
+
 TEST(LookupDrafter, ALongerMatchBeatsALaterShorterOne) {
   const std::vector<int32_t> context = {1, 2, 3, 4, 5, 60, 9, 4, 5, 70, 1, 2, 3, 4, 5};
   const DraftTree tree = proposed(context, {1});

@@ -98,6 +98,20 @@ TEST(TrigramTable, AMillionTokensStayWithinTheBytesAndOldContextsMakeRoom) {
   EXPECT_FALSE(next.empty());
 }
 
+TEST(TrigramTable, ContextsThatAreUsedStay) {
+  TrigramTable table(kBytes);
+  std::mt19937 random(3);
+  std::vector<TrigramTable::Successor> next;
+  table.read(0, std::vector<int32_t>{100001, 100002, 100003});
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<int32_t> text(10);
+    for (int32_t& token : text) token = static_cast<int32_t>(random() % 5000);
+    table.read(0, text);
+    table.successors(0, 100001, 100002, next);
+    ASSERT_EQ(next.size(), 1U) << round;
+  }
+}
+
 TEST(TrigramDrafter, WalksTheTableAlongTheLikeliestPathAndExploresByItsSetting) {
   const auto table = std::make_shared<TrigramTable>(kBytes);
   for (int i = 0; i < 20; ++i) {
