@@ -116,6 +116,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
     if (options.fixed_draft < 0) {
       measure_costs();
       if (draft_shared.model) measure_draft_model();
+      if (draft_plan.find("early-exit") != nullptr) measure_early_exit();
     }
   }
   if (recorder) recorder->take();
@@ -124,6 +125,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
 void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
   draft_shared.tokenizer = tokenizer;
+  draft_shared.target = target;
   draft_shared.context = context;
   draft_shared.policy = options.policy;
   draft_shared.policy_options = options.method_options;

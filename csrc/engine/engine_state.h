@@ -72,6 +72,7 @@ struct EngineState {
   void load_draft();
   void measure_costs();
   void measure_draft_model();
+  void measure_early_exit();
 };
 
 }  // namespace forerun
