@@ -39,11 +39,16 @@ class LayerChoice:
 
 
 def answers(engine: Engine, prompts: Sequence[str] = PROMPTS, max_tokens: int = 96) -> list[list[int]]:
-    """Texts to choose by, as tokens: the target's own greedy answers with their prompts."""
+    """Texts to choose by, as tokens: prompts (as a user's, where the model has a chat template) and the target's
+    own greedy answers.
+    """
     texts = []
     for prompt in prompts:
-        tokens = engine.encode(prompt)
-        texts.append([*tokens, *engine.generate(prompt, max_tokens=max_tokens).tokens])
+        if engine.chat_template:
+            tokens = engine.encode(engine.render([{"role": "user", "content": prompt}]), add_special=False)
+        else:
+            tokens = engine.encode(prompt)
+        texts.append([*tokens, *engine.generate(tokens, max_tokens=max_tokens).tokens])
     return texts
 
 

@@ -12,18 +12,18 @@ from forerun.cli import common
 
 def layers(
     model: Annotated[str, typer.Argument(help="The target: a file, a folder or a pulled name.")],
-    skip: Annotated[int | None, typer.Option(help="Layers to leave out; half of them when not given.")] = None,
+    skip: Annotated[int | None, typer.Option(help="Layers to leave out; a third of them when not given.")] = None,
     text: Annotated[Path | None, typer.Option(help="A text to choose by; else the target's own answers.")] = None,
     threads: Annotated[int | None, typer.Option(help="Worker threads.")] = None,
 ) -> None:
     """Choose which layers the drafter early-exit leaves out, and show what each costs in agreement."""
-    with common.load(model, draft="none", threads=threads, context=2048) as engine:
+    with common.load(model, draft="none", threads=threads) as engine:
         if text is None:
             texts = layer_search.answers(engine)
         else:
             tokens = engine.encode(text.read_text(encoding="utf-8", errors="replace"))
-            texts = [tokens[:1024]]
-        count = engine.info["layers"] // 2 if skip is None else skip
+            texts = [tokens[: min(1024, engine.info["context"])]]
+        count = max(engine.info["layers"] // 3, 1) if skip is None else skip
         with common.progress_bar("searching") as bar:
             choice = layer_search.choose(engine, texts, count, lambda done, of: bar(done / of))
     table = Table("left out", "agreement", "option early-exit.skip")
