@@ -265,4 +265,5 @@ void bind_engine(py::module_& module) {
       .def_property_readonly("info", &info)
       .def_property_readonly("stats", [](const Engine& e) { return to_dict(e.stats()); });
   bind_request(module, engine);
+  bind_features(engine);
 }

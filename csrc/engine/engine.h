@@ -35,6 +35,14 @@ struct Alternative {
   std::string finish_reason;    // "stop" or "length"
 };
 
+// Hidden states of a text and the target's next-token laws, for training a draft.
+struct Features {
+  int32_t width = 0, top_k = 0;
+  std::vector<uint16_t> states;  // [tokens, width] half floats, one tap after another in a row
+  std::vector<int32_t> ids;      // [tokens, top_k], most likely first
+  std::vector<float> logprobs;   // [tokens, top_k] of the whole law
+};
+
 struct EngineInfo {
   std::string architecture, path, draft, backend;
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
@@ -72,6 +80,12 @@ class FORERUN_API Engine {
 
   // One step of several sessions in one forward; each gets what its own step() would have given.
   std::vector<StepResult> step(std::span<Session* const> sessions);
+
+  // One pass over `tokens` with a cache of its own; other requests take their turns between chunks.
+  // taps: -1 is the hidden state after the final norm, l >= 0 the residual stream that enters layer
+  // l. A value that a half float cannot hold becomes the largest one. Error(kBadArgument) for a tap
+  // that the target does not have and more tokens than its context.
+  Features features(std::span<const int32_t> tokens, std::span<const int32_t> taps, int32_t top_k);
 
   std::vector<int32_t> encode(std::string_view text, bool add_special = true,
                               bool parse_special = true) const;

@@ -48,6 +48,7 @@ struct EngineState {
 
   std::mutex step_mutex;
   std::unique_ptr<Workspace> workspace;
+  std::unique_ptr<Workspace> feature_workspace;  // made by the first call of Engine::features
   Batch batch;
   std::vector<float> host_logits;  // of a back end whose memory the host cannot read
   Experience known;                // costs and acceptance; sessions learn into it as they run

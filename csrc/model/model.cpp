@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "base/blocks.h"
@@ -11,8 +12,8 @@
 namespace forerun {
 
 Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
-                     int32_t max_logit_rows)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
+                     int32_t max_logit_rows, int32_t max_taps)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
   int64_t floats = 0;
   const auto reserve = [&](Tensor& tensor, int32_t rows, int32_t cols) {
     tensor = Tensor(nullptr, rows, cols);
@@ -26,13 +27,18 @@ Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
   reserve(cos_sin_, max_rows, c.rope.rotary);
   reserve(hidden_, max_logit_rows, c.width);
   reserve(logits_, max_logit_rows, c.vocab);
+  reserve(taps_, max_rows, max_taps * c.width);
 
   memory_ = backend.allocate(floats * static_cast<int64_t>(sizeof(float)));
   float* at = memory_.floats();
   for (Tensor* tensor : {&x_, &normed_, &update_, &q_, &attended_, &k_, &v_, &gate_, &up_,
-                         &cos_sin_, &hidden_, &logits_}) {
+                         &cos_sin_, &hidden_, &logits_, &taps_}) {
     tensor->data = at;
     at += (int64_t{tensor->rows} * tensor->cols + 15) / 16 * 16;
+  }
+  if (max_taps > 0) {
+    all_rows_.resize(static_cast<size_t>(max_rows));
+    std::iota(all_rows_.begin(), all_rows_.end(), 0);
   }
   host_.resize(static_cast<size_t>(max_rows) *
                static_cast<size_t>(std::max(c.width, c.rope.rotary)));
@@ -105,35 +111,67 @@ void Model::ffn_block(const Layer& layer, int32_t rows, Workspace& w) const {
   backend_->add(w.x_.first_rows(rows), update);
 }
 
-Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
+void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) const {
+  const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   if (rows > w.max_rows() || logit_rows > w.max_logit_rows()) {
-    throw Error(ErrorKind::kBadArgument,
-                "a batch of " + std::to_string(rows) + " rows and " + std::to_string(logit_rows) +
-                    " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
-                    std::to_string(w.max_logit_rows()));
+    fail("a batch of " + std::to_string(rows) + " rows and " + std::to_string(logit_rows) +
+         " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
+         std::to_string(w.max_logit_rows()));
   }
   if (run.start != nullptr && (run.start->rows != rows || run.start->cols != config_.width)) {
-    throw Error(ErrorKind::kBadArgument,
-                "a forward of " + std::to_string(rows) + " rows of " +
-                    std::to_string(config_.width) + " values starts with " +
-                    std::to_string(run.start->rows) + " of " + std::to_string(run.start->cols));
+    fail("a forward of " + std::to_string(rows) + " rows of " + std::to_string(config_.width) +
+         " values starts with " + std::to_string(run.start->rows) + " of " +
+         std::to_string(run.start->cols));
   }
   for (const int32_t layer : run.layers) {
     if (layer < 0 || layer >= config_.layers) {
-      throw Error(ErrorKind::kBadArgument, "layer " + std::to_string(layer) + " of a model of " +
-                                               std::to_string(config_.layers) + " layers");
+      fail("layer " + std::to_string(layer) + " of a model of " + std::to_string(config_.layers) +
+           " layers");
     }
   }
+  if (run.taps.size() > static_cast<size_t>(w.max_taps())) {
+    fail(std::to_string(run.taps.size()) + " taps in a workspace for " +
+         std::to_string(w.max_taps()));
+  }
+  for (const int32_t tap : run.taps) {
+    if (tap != kFinalTap &&
+        std::find(run.layers.begin(), run.layers.end(), tap) == run.layers.end())
+      fail("a tap before layer " + std::to_string(tap) + ", which is not run; of a model of " +
+           std::to_string(config_.layers) + " layers");
+  }
+}
+
+// Hands out the residual stream before `layer`, or what kFinalTap says.
+void Model::tap(int32_t layer, const LayerRun& run, int32_t rows, Workspace& w) const {
+  for (size_t i = 0; i < run.taps.size(); ++i) {
+    if (run.taps[i] != layer) continue;
+    Tensor out(w.taps_.data + static_cast<int64_t>(i) * config_.width, rows, config_.width);
+    out.stride = static_cast<int64_t>(run.taps.size()) * config_.width;
+    const Tensor x = w.x_.first_rows(rows);
+    if (layer == kFinalTap) {
+      backend_->rms_norm(x, final_norm_.floats(), config_.norm_epsilon, out);
+    } else {
+      backend_->gather_rows(x, std::span(w.all_rows_).first(static_cast<size_t>(rows)), out);
+    }
+  }
+}
+
+Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
+  check(batch, run, w);
+  const int32_t rows = batch.rows();
+  const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   start(batch, run, w);
 
   const AttentionBatch attention = batch.attention();
   for (const int32_t i : run.layers) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
+    tap(i, run, rows, w);
     attention_block(layer, i, attention, rows, w);
     ffn_block(layer, rows, w);
   }
+  tap(kFinalTap, run, rows, w);
 
   const Tensor hidden = w.hidden_.first_rows(logit_rows), logits = w.logits_.first_rows(logit_rows);
   if (logit_rows > 0) {
@@ -142,7 +180,8 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
     const LinearTask head[] = {head_.task(logits, "linear.head")};
     backend_->linear(hidden, head);
   }
-  return {logits, hidden, w.x_.first_rows(rows)};
+  const Tensor taps(w.taps_.data, rows, static_cast<int32_t>(run.taps.size()) * config_.width);
+  return {logits, hidden, w.x_.first_rows(rows), taps};
 }
 
 }  // namespace forerun

@@ -12,12 +12,19 @@
 
 namespace forerun {
 
+// A tap: hidden states that a forward hands out of all its rows, for heads that draft from them.
+// l >= 0: the residual stream as layer l gets it, before any norm; kFinalTap: after the final norm.
+inline constexpr int32_t kFinalTap = -1;
+
 // Activations of a forward; one per thread of control that calls forward, reused over steps.
 class Workspace {
  public:
-  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows);
+  // max_taps: taps that a forward may ask for
+  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows,
+            int32_t max_taps = 0);
   int32_t max_rows() const { return max_rows_; }
   int32_t max_logit_rows() const { return max_logit_rows_; }
+  int32_t max_taps() const { return max_taps_; }
 
  private:
   friend class Model;
@@ -28,7 +35,9 @@ class Workspace {
   Tensor gate_, up_;             // [rows, ffn_width]
   Tensor cos_sin_;               // [rows, rotary]
   Tensor hidden_, logits_;       // [logit rows, width], [logit rows, vocab]
-  int32_t max_rows_, max_logit_rows_;
+  Tensor taps_;                  // [rows, taps * width]
+  std::vector<int32_t> all_rows_;
+  int32_t max_rows_, max_logit_rows_, max_taps_;
 };
 
 // Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next
@@ -37,6 +46,7 @@ struct Forward {
   Tensor logits;  // [logit rows, vocab], on the model's back end
   Tensor hidden;  // [logit rows, width], after the final norm
   Tensor stream;  // [rows, width]: the residual stream after the last layer that was run
+  Tensor taps;    // [rows, taps * width]: side by side in the order asked for; all rows
 };
 
 // A part of the model, for drafts that the target makes of itself (drafting.md C.5, C.6, D.1): some
@@ -46,6 +56,7 @@ struct LayerRun {
   std::span<const int32_t> layers;  // ascending
   const Tensor* start =
       nullptr;  // [rows, width] on the back end: instead of the tokens' embeddings
+  std::span<const int32_t> taps = {};  // of layers that are run
 };
 
 // A decoder-only transformer, immutable after load and shared by all sessions.
@@ -62,13 +73,14 @@ class Model {
   KvLayout kv_layout(DType type = DType::kF16) const {
     return {config_.layers, config_.kv_heads, config_.head_dim, type};
   }
+  std::span<const int32_t> all_layers() const { return all_layers_; }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
   int64_t parameters() const { return parameters_; }
 
   // One pass over all rows of the batch; K and V land in the slots the batch names. Errors:
-  // kBadArgument for a token outside the vocabulary or more rows than the workspace holds.
+  // kBadArgument for a token outside the vocabulary, more rows or taps than the workspace holds.
   Forward forward(const Batch& batch, Workspace& workspace) const {
-    return forward(batch, workspace, {all_layers_, nullptr});
+    return forward(batch, workspace, {all_layers_});
   }
   Forward forward_from(const Tensor& start, const Batch& batch, Workspace& workspace) const {
     return forward(batch, workspace, {all_layers_, &start});
@@ -92,7 +104,9 @@ class Model {
   };
   Model() = default;
 
+  void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
   void start(const Batch& batch, const LayerRun& run, Workspace& w) const;
+  void tap(int32_t layer, const LayerRun& run, int32_t rows, Workspace& w) const;
   void attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch, int32_t rows,
                        Workspace& w) const;
   void ffn_block(const Layer& layer, int32_t rows, Workspace& w) const;
