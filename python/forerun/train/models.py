@@ -86,9 +86,11 @@ class Block(nn.Module):
         return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
     def _attend(self, queries: Tensor, columns: Tensor, seen: Seen, present: Tensor) -> Tensor:
-        batch, rows, heads, dim = queries.shape
+        _, rows, heads, dim = queries.shape
         groups = heads // self.config.kv_heads
-        q = queries.unflatten(2, (self.config.kv_heads, groups)).permute(0, 2, 3, 1, 4) * dim**-0.5  # [B, kv, g, C, dim]
+        q = (
+            queries.unflatten(2, (self.config.kv_heads, groups)).permute(0, 2, 3, 1, 4) * dim**-0.5
+        )  # [B, kv, g, C, dim]
         keys, values = seen.keys.permute(0, 2, 3, 1), seen.values.permute(0, 2, 1, 3)
         scores = torch.matmul(q.flatten(2, 3), keys).unflatten(2, (groups, rows)).float()  # [B, kv, g, C, T]
         visible = torch.arange(keys.shape[-1], device=q.device)[None] <= columns[:, None]

@@ -11,17 +11,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from forerun.train.topics import (
+    CODE_PAIRS,
     CODE_TASKS,
     COUNTRIES,
     ENGLISH_SENTENCES,
     FACTS,
+    INVENTIONS,
     JOBS,
     LANGUAGES_OF_CODE,
+    MECHANISMS,
     MOODS,
     OBJECTS,
+    PAIRS,
     PASSAGES,
     PEOPLE,
     PLACES,
+    READERS,
     SENTENCES,
     THINGS,
     TOPICS,
@@ -71,7 +76,7 @@ def _writing(pick: Pick, _: list[str]) -> str:
             f"Write a {pick.choice(MOODS)} short story about {pick.choice(OBJECTS)} in {pick.choice(PLACES)}.",
             f"Write an e-mail to {pick.choice(PEOPLE)} asking for advice on {pick.choice(TOPICS)}. Keep it "
             f"{pick.choice(['short', 'polite', 'informal', 'under 120 words'])}.",
-            f"Write a blog post introduction about {pick.choice(TOPICS)} for {pick.choice(_READERS)}.",
+            f"Write a blog post introduction about {pick.choice(TOPICS)} for {pick.choice(READERS)}.",
             f"Write a {pick.choice(MOODS)} poem about {pick.choice(TOPICS)}.",
             f"Describe {pick.choice(PLACES)} to somebody who has never been there, in {pick.choice('345')} sentences.",
             f"Write a product description for {pick.choice(THINGS)} made by {pick.choice(JOBS)}.",
@@ -79,7 +84,7 @@ def _writing(pick: Pick, _: list[str]) -> str:
             f"{pick.choice(PLACES)} when",
             f"Give me {pick.choice(['three', 'five', 'six'])} ideas for an article about {pick.choice(TOPICS)}.",
             f"Write a letter from {pick.choice(PEOPLE)}, {pick.choice(JOBS)}, to a friend in {pick.choice(PLACES)}.",
-            f"Draft a short speech on why {pick.choice(TOPICS)} should matter to {pick.choice(_READERS)}.",
+            f"Draft a short speech on why {pick.choice(TOPICS)} should matter to {pick.choice(READERS)}.",
             f"Compare {pick.choice(TOPICS)} and {pick.choice(TOPICS)} in an essay of two paragraphs.",
             f"Rewrite this sentence in three different styles: {pick.choice(ENGLISH_SENTENCES)}",
         ]
@@ -95,7 +100,7 @@ def _roleplay(pick: Pick, _: list[str]) -> str:
             f"Write a dialogue between {pick.choice(JOBS)} and {pick.choice(JOBS)} about {pick.choice(TOPICS)}.",
             f"Imagine that you are {pick.choice(OBJECTS)}. Tell your story in a {pick.choice(MOODS)} tone.",
             f"You are {pick.choice(JOBS)} and I am your apprentice {pick.choice(PEOPLE)}. Give me your first lesson.",
-            f"Be my interviewer for a job as {pick.choice(JOBS)} and ask me {pick.choice(['three', 'five'])} questions.",
+            f"Be my interviewer for a job as {pick.choice(JOBS)}; ask me {pick.choice(['three', 'five'])} questions.",
         ]
     )
 
@@ -137,8 +142,8 @@ def _maths(pick: Pick, _: list[str]) -> str:
             f"{a} reads {m} pages on the first day and {k} more pages every following day. How many pages are that "
             f"after {pick.randint(3, 7)} days?",
             f"A recipe for {k} people needs {m * 50} g of flour. How much is needed for {k + m} people?",
-            f"{a} earns {n} dollars an hour and works {m} hours a day for {k} days. {b} earns half as much. How much do "
-            "they earn together?",
+            f"{a} earns {n} dollars an hour and works {m} hours a day for {k} days. {b} earns half as much. How much "
+            "do they earn together?",
             f"The {thing} cost {n} dollars. The price rises by {k * 5} percent. What is the new price?",
         ]
     )
@@ -153,10 +158,9 @@ def _coding(pick: Pick, _: list[str]) -> str:
             f"How do I write {language} code that {task}?",
             f"Show me a short {language} example that {task}. Add comments.",
             f"Write a function in {language} that {task}, together with two tests.",
-            f"Complete this Python function:\n\ndef {_name(task)}(values):\n"
-            f'    """Return what {task}."""\n',
+            f'Complete this Python function:\n\ndef {_name(task)}(values):\n    """Return what {task}."""\n',
             f"What are common mistakes when one writes {language} code that {task}?",
-            f"Explain the difference between {pick.choice(_CODE_PAIRS)} in {language}.",
+            f"Explain the difference between {pick.choice(CODE_PAIRS)} in {language}.",
         ]
     )
 
@@ -177,12 +181,12 @@ def _extraction(pick: Pick, texts: list[str]) -> str:
 def _stem(pick: Pick, _: list[str]) -> str:
     return pick.choice(
         [
-            f"Explain {pick.choice(TOPICS)} to {pick.choice(_READERS)}.",
+            f"Explain {pick.choice(TOPICS)} to {pick.choice(READERS)}.",
             f"What is the scientific background of {pick.choice(TOPICS)}?",
-            f"How does {pick.choice(_MECHANISMS)} work?",
-            f"What is the difference between {pick.choice(_PAIRS)}?",
-            f"Describe an experiment about {pick.choice(_MECHANISMS)} that one can do at home.",
-            f"Why is {pick.choice(_MECHANISMS)} important in engineering?",
+            f"How does {pick.choice(MECHANISMS)} work?",
+            f"What is the difference between {pick.choice(PAIRS)}?",
+            f"Describe an experiment about {pick.choice(MECHANISMS)} that one can do at home.",
+            f"Why is {pick.choice(MECHANISMS)} important in engineering?",
             f"List five facts about {pick.choice(TOPICS)}.",
         ]
     )
@@ -193,9 +197,9 @@ def _humanities(pick: Pick, _: list[str]) -> str:
         [
             f"How did {pick.choice(TOPICS)} change everyday life?",
             f"Summarise the history of {pick.choice(TOPICS)} in {pick.choice(['one paragraph', 'five points'])}.",
-            f"What can {pick.choice(_READERS)} learn from {pick.choice(TOPICS)}?",
+            f"What can {pick.choice(READERS)} learn from {pick.choice(TOPICS)}?",
             f"Discuss the influence of {pick.choice(TOPICS)} on {pick.choice(['art', 'trade', 'education', 'law'])}.",
-            f"Plan a lesson about {pick.choice(TOPICS)} for {pick.choice(_READERS)}.",
+            f"Plan a lesson about {pick.choice(TOPICS)} for {pick.choice(READERS)}.",
             f"Tell me about the culture of {pick.choice(COUNTRIES)}.",
             f"Plan a trip of {pick.randint(2, 7)} days to {pick.choice(COUNTRIES)}.",
         ]
@@ -215,9 +219,9 @@ def _summary(pick: Pick, texts: list[str]) -> str:
     passage = " ".join(pick.sample(texts, pick.choice([1, 1, 2])))
     return pick.choice(
         [
-            f"Summarise this text in {pick.choice(['one sentence', 'two sentences', 'a short paragraph'])}:\n\n{passage}",
+            f"Summarise this in {pick.choice(['one sentence', 'two sentences', 'a short paragraph'])}:\n\n{passage}",
             f"{passage}\n\nWhat is the main point of this text?",
-            f"Shorten the following text for {pick.choice(_READERS)}:\n\n{passage}",
+            f"Shorten the following text for {pick.choice(READERS)}:\n\n{passage}",
         ]
     )
 
@@ -229,10 +233,10 @@ def _question(pick: Pick, _: list[str]) -> str:
             f"What is {fact}?",
             f"Tell me {fact}.",
             f"Is it true that {pick.choice(TOPICS)} has something to do with {pick.choice(TOPICS)}?",
-            f"Who first studied {pick.choice(_MECHANISMS)}?",
-            f"When was {pick.choice(_INVENTIONS)} invented?",
+            f"Who first studied {pick.choice(MECHANISMS)}?",
+            f"When was {pick.choice(INVENTIONS)} invented?",
             f"Give me three tips for {pick.choice(TOPICS)}.",
-            f"What do people mean by {pick.choice(_MECHANISMS)}?",
+            f"What do people mean by {pick.choice(MECHANISMS)}?",
         ]
     )
 
@@ -240,8 +244,13 @@ def _question(pick: Pick, _: list[str]) -> str:
 def _context(pick: Pick, texts: list[str]) -> str:
     chosen = pick.sample(texts, pick.choice([1, 2, 3]))
     question = pick.choice(
-        ["What is this about?", "Which numbers are mentioned, and what do they mean?", "What happened first?"]
-        + ["Who or what is the most important in it?", "What problem is described, and how was it solved?"]
+        [
+            "What is this about?",
+            "Which numbers are mentioned, and what do they mean?",
+            "What happened first?",
+            "Who or what is the most important in it?",
+            "What problem is described, and how was it solved?",
+        ]
     )
     documents = "\n".join(f"[{index}] {text}" for index, text in enumerate(chosen, 1))
     return pick.choice(
@@ -257,31 +266,6 @@ def _name(task: str) -> str:
 
 
 _TRIES = 20  # for a text that was not there before
-_READERS = [
-    "children",
-    "beginners",
-    "a busy manager",
-    "a ten-year-old",
-    "university students",
-    "retired people",
-    "tourists",
-    "a sceptical friend",
-]
-_MECHANISMS = (
-    "friction|osmosis|magnetism|natural selection|supply and demand|a microwave oven|a refrigerator|an electric motor|"
-    "sound|the greenhouse effect|a transistor|encryption|the heart|a telescope|rust|a jet engine|rainfall|radioactivity|"
-    "a search engine|muscle growth|buoyancy|a nuclear reactor|digestion|a touch screen|lightning|the internet"
-).split("|")
-_PAIRS = (
-    "a virus and a bacterium|speed and velocity|weather and climate|mass and weight|an alloy and a compound|"
-    "correlation and causation|an atom and a molecule|RAM and storage|mitosis and meiosis|heat and temperature|"
-    "a planet and a star|a mean and a median|renewable and fossil energy|an artery and a vein"
-).split("|")
-_CODE_PAIRS = (
-    "a list and a tuple|a process and a thread|an error and an exception|a class and an object|recursion and a loop|"
-    "a shallow and a deep copy|passing by value and by reference|unit tests and integration tests"
-).split("|")
-_INVENTIONS = "the bicycle|the telescope|paper|the steam engine|the zip|the camera|glass|the elevator|radio".split("|")
 
 _KINDS: dict[str, tuple[int, Callable[[Pick, list[str]], str]]] = {
     "writing": (16, _writing),

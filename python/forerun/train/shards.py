@@ -55,6 +55,14 @@ def shard_taps(path: Path) -> list[int]:
         return json.loads(file.metadata()["taps"])
 
 
+def shard_sequences(path: Path) -> int:
+    """How many sequences a shard holds; 0 when there is no such file."""
+    if not path.exists():
+        return 0
+    with safe_open(path, "np") as file:
+        return file.get_slice("learn_from").get_shape()[0]
+
+
 def read_shard(path: Path, taps: list[int] | None = None) -> Iterator[Sequence]:
     """The sequences of a shard. taps: keep the features of these, in this order; None keeps all.
 

@@ -1,6 +1,7 @@
 """What the composed prompts are about: lists of words that `prompts` puts into its templates."""
 
-TOPICS = """
+TOPICS = (
+    """
 the water cycle|how bridges carry load|sleep and memory|the printing press|coral reefs|compound interest|urban gardening
 volcanoes|honey bees|the history of tea|electric cars|the human immune system|tides|jazz music|public libraries
 the Roman roads|photosynthesis|recycling plastics|chess openings|baking bread|glaciers|the stock market|machine learning
@@ -13,38 +14,62 @@ gravity|antibiotics|the origin of money|whales|remote work|ancient Egypt|batteri
 team sports for children|DNA|the Ottoman Empire|beekeeping|public speaking|the speed of light|trains and railways
 microplastics|the brain and habits|rice farming|the theory of evolution|cheese making|lighthouses|optical illusions
 city traffic|inflation|the Amazon rainforest|origami|ocean currents|the Cold War|nutrition for runners|satellites
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
-PEOPLE = """
+PEOPLE = (
+    """
 Amara|Ben|Chiara|Dmitri|Elif|Farid|Grace|Hugo|Ines|Jonas|Keiko|Liam|Mona|Nadia|Oscar|Priya|Quentin|Rosa|Samir|Tara
 Uma|Victor|Wendy|Yusuf|Zofia|Marta|Kofi|Lena|Pablo|Ruth
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
-JOBS = """
+JOBS = (
+    """
 a nurse|a carpenter|a ship's captain|a librarian|a chef|a detective|an astronaut|a beekeeper|a history teacher|a mechanic
 a poet|a firefighter|a travel guide|a doctor|a farmer|a judge|a robot butler|a medieval knight|a football coach|a pilot
 a museum guard|an economist|a gardener|a clockmaker|a software engineer|a diplomat|a physicist|a baker|a tailor|a vet
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
-PLACES = """
+PLACES = (
+    """
 a small fishing village|Lisbon|a space station|the Sahara|a mountain hut|Kyoto|an old theatre|Nairobi|a night train
 a lighthouse|Buenos Aires|a flooded city|an island without electricity|Prague|a school in the future|Vancouver
 a desert market|an abandoned factory|Istanbul|a bakery at dawn|Edinburgh|the Arctic|a botanical garden|Melbourne
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
-THINGS = """
+THINGS = (
+    """
 apples|notebooks|tickets|eggs|bricks|marbles|postcards|candles|oranges|books|bottles of juice|chairs|stamps|flower pots
 cupcakes|pencils|shirts|bags of rice|toy cars|bicycles|sandwiches|seashells|lamps|potatoes
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
-OBJECTS = """
+OBJECTS = (
+    """
 an old key|a broken clock|a letter without a sender|a red umbrella|a talking parrot|a forgotten map|a blue suitcase
 a silver coin|a photograph|a piano out of tune|a jar of fireflies|a wooden boat|a borrowed coat|a dictionary|a compass
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
-MOODS = "hopeful|melancholic|funny|tense|calm|mysterious|warm|formal|playful|ironic".split("|")
+MOODS = ["hopeful", "melancholic", "funny", "tense", "calm", "mysterious", "warm", "formal", "playful", "ironic"]
 
-CODE_TASKS = """
+CODE_TASKS = (
+    """
 checks whether a number is prime|reverses the words of a sentence|merges two sorted lists|counts the vowels in a string
 finds the second largest number in a list|converts Celsius to Fahrenheit|removes duplicates but keeps the order
 computes the greatest common divisor|checks whether brackets are balanced|groups words that are anagrams
@@ -56,19 +81,30 @@ implements bubble sort|computes a moving average|finds the missing number from 1
 formats a number of seconds as hours, minutes and seconds|computes the area of a polygon|downloads a web page
 implements a linked list|finds the shortest path in a grid|shuffles a deck of cards|simulates throwing two dice
 draws a triangle of stars|measures how long a function takes|walks a folder and lists large files|sorts by two keys
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
 LANGUAGES_OF_CODE = ["Python"] * 6 + ["JavaScript"] * 2 + ["C++", "Java", "Go", "SQL", "Bash", "Rust", "C"]
 
-FACTS = """
+FACTS = (
+    """
 the capital of {}|the currency of {}|the official language of {}|a famous dish from {}|the largest city in {}
 a river in {}|a neighbour of {}|the climate of {}|a famous writer from {}|the main exports of {}
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
-COUNTRIES = """
+COUNTRIES = (
+    """
 Portugal|Kenya|Japan|Chile|Norway|Egypt|Vietnam|Canada|Greece|Peru|Morocco|Poland|Thailand|Ireland|Brazil|Finland|Ghana
 Mexico|Hungary|New Zealand|Turkey|Iceland|Austria|Indonesia
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
 SENTENCES = {
     "German": """Der Zug nach Hamburg hat heute zwanzig Minuten Verspätung.|Meine Schwester lernt seit drei Jahren Geige.
@@ -84,12 +120,16 @@ Ayer llovió tanto que la calle se inundó.|Quiero aprender a cocinar platos sen
 }
 SENTENCES = {name: text.replace("\n", "|").split("|") for name, text in SENTENCES.items()}
 
-ENGLISH_SENTENCES = """
+ENGLISH_SENTENCES = (
+    """
 The shop on the corner sells fresh bread every morning.|I left my coat on the train and had to go back for it.
 Could you tell me when the next ferry leaves?|The meeting was moved to Thursday because of the holiday.
 She painted the kitchen yellow and the door dark green.|After the storm the whole village helped to clear the road.
 We need three volunteers for the school garden.|The old bridge will be closed until the end of May.
-""".strip().replace("\n", "|").split("|")
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+)
 
 PASSAGES = """
 The Marlow Street library opened in 1931 in a former tram depot. It closed for eleven years after a fire in 1974, and \
@@ -129,3 +169,48 @@ Chess clubs in the valley have shared one team since 2015, when two of them had 
 Ostra in odd months and in Lenz in even ones. Last season they came third of ten. Their youngest player, Jana Torres, is \
 fourteen and lost only one game.
 """.strip().split("\n")
+
+READERS = (
+    """
+children|beginners|a busy manager|a ten-year-old|university students|retired people|tourists|a sceptical friend
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+MECHANISMS = (
+    """
+friction|osmosis|magnetism|natural selection|supply and demand|a microwave oven|a refrigerator|an electric motor|sound
+the greenhouse effect|a transistor|encryption|the heart|a telescope|rust|a jet engine|rainfall|radioactivity
+a search engine|muscle growth|buoyancy|a nuclear reactor|digestion|a touch screen|lightning|the internet
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+PAIRS = (
+    """
+a virus and a bacterium|speed and velocity|weather and climate|mass and weight|an alloy and a compound
+correlation and causation|an atom and a molecule|RAM and storage|mitosis and meiosis|heat and temperature
+a planet and a star|a mean and a median|renewable and fossil energy|an artery and a vein
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+CODE_PAIRS = (
+    """
+a list and a tuple|a process and a thread|an error and an exception|a class and an object|recursion and a loop
+a shallow and a deep copy|passing by value and by reference|unit tests and integration tests
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+INVENTIONS = (
+    """
+the bicycle|the telescope|paper|the steam engine|the zip|the camera|glass|the elevator|radio
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
