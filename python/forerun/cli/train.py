@@ -72,7 +72,7 @@ def collect(
 
     tapped = _integers("taps", taps)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"draft": "none", "threads": threads, "max_batch": batch, "prefix_cache_bytes": 0, "context": 2048}
+    settings = {"draft": "none", "threads": threads, "max_batch": batch, "prefix_cache_bytes": 0}
     with common.load(target, **settings) as engine:
         if answers:
             write_answers(engine, compose(answers, seed), folder / "answers.jsonl", max_tokens, batch)
@@ -105,6 +105,7 @@ def draft(
     rows: Annotated[int, typer.Option(help="Rows to learn from in a batch.", rich_help_panel=_LEARN)] = 2048,
     rate: Annotated[float, typer.Option(help="Peak rate of the matrices (Muon).", rich_help_panel=_LEARN)] = 0.02,
     fine_rate: Annotated[float, typer.Option(help="Of all else (AdamW).", rich_help_panel=_LEARN)] = 0.002,
+    floor: Annotated[float, typer.Option(help="Share of the peak rates at the end.", rich_help_panel=_LEARN)] = 0.05,
     unroll: Annotated[int, typer.Option(help="Steps on its own outputs.", rich_help_panel=_LEARN)] = 3,
     thin: Annotated[
         float, typer.Option(help="Share of the rows that go on after the first step.", rich_help_panel=_LEARN)
@@ -125,6 +126,7 @@ def draft(
         int, typer.Option(help="Validations without progress before it stops; 0 goes on.", rich_help_panel=_LEARN)
     ] = 0,
     validate_every: Annotated[int, typer.Option(help="Batches between validations.", rich_help_panel=_LEARN)] = 100,
+    start: Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")] = None,
     hours: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = 0.0,
     seed: Annotated[int, typer.Option(help="One seed, one file (on a CPU and one number of threads).")] = 0,
     f32: Annotated[bool, typer.Option("--f32", help="Full precision instead of bf16.")] = False,
@@ -149,6 +151,7 @@ def draft(
         rows=rows,
         rate=rate,
         fine_rate=fine_rate,
+        floor=floor,
         validate_every=validate_every,
         patience=patience,
         seed=seed,
@@ -163,6 +166,7 @@ def draft(
         schedule,
         held_out=held_out,
         hours=hours,
+        start=start,
         on_best=lambda best, parts: export(best, parts, file, file.stem, weights),
     )
     curves.draw(folder, folder / "curves.png")

@@ -18,6 +18,8 @@ from forerun.train.target import TargetParts, read_target
 from forerun.train.trainer import Schedule, Trainer
 from forerun.train.unroll import Objective
 
+_VOCABULARY = "vocabulary.pt"
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -70,10 +72,9 @@ def token_counts(sequences: list[Sequence], vocab: int) -> torch.Tensor:
     return torch.from_numpy(counts)
 
 
-def new_draft(shape: Shape, target: TargetParts, sequences: list[Sequence], seed: int) -> Draft:
-    """An untrained draft; its vocabulary is ranked by what `sequences` say."""
+def new_draft(shape: Shape, target: TargetParts, vocabulary: torch.Tensor, seed: int) -> Draft:
+    """An untrained draft that can say the tokens of `vocabulary`."""
     config = shape.of(target)
-    vocabulary = draft_vocabulary(token_counts(sequences, target.vocab), config.draft_vocab)
     draft = make_draft(config, torch.from_numpy(target.embedding), torch.from_numpy(target.head), vocabulary, seed)
     if config.family == "eagle3":  # the rows of the target's head expect the target's norm before them
         draft.norm.weight.data.copy_(torch.from_numpy(target.norm))
@@ -90,15 +91,27 @@ def train_draft(
     held_out: int = 25,
     most_texts: int = 0,
     hours: float = 0.0,
+    start: Path | None = None,
     on_best: Callable[[Draft, TargetParts], None] | None = None,
 ) -> Draft:
     """Trains, or goes on training, in `folder`, and returns the draft of the best validation.
 
     held_out: every so many-th text is for validation. hours: stop after this long, to be gone on with; 0 never.
+    start: the folder of an earlier run of this shape to begin from; its vocabulary is kept too.
     """
     target = read_target(target_path)
     train, validation = split(load_sequences(shards, list(shape.taps), most_texts), held_out)
-    draft = new_draft(shape, target, train, schedule.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in (folder, start):
+        if source is not None and (source / _VOCABULARY).exists():
+            vocabulary = torch.load(source / _VOCABULARY, weights_only=True)
+            break
+    else:
+        vocabulary = draft_vocabulary(token_counts(train, target.vocab), shape.of(target).draft_vocab)
+    torch.save(vocabulary, folder / _VOCABULARY)
+    draft = new_draft(shape, target, vocabulary, schedule.seed)
+    if start is not None:
+        draft.load_state_dict(torch.load(start / "best.pt", weights_only=True))
     notify = None if on_best is None else lambda best: on_best(best, target)
     trainer = Trainer(draft, train, validation, objective, schedule, folder, notify)
     trainer.run(time.monotonic() + 3600 * hours if hours else None)

@@ -26,7 +26,8 @@ from forerun.train.unroll import Objective, batch_loss
 @dataclass(frozen=True)
 class Schedule:
     """rows: rows to learn from in a batch. rate: peak learning rate of the matrices (Muon), `fine_rate` of the rest
-    (AdamW). warm_up: share of all steps; then the rate falls to a twentieth by a cosine. most_context: tokens before
+    (AdamW). warm_up: share of all steps; then the rate falls by a cosine to
+    `floor` of its peak. most_context: tokens before
     an answer that a row may see, 0 all. patience: validations without progress before it stops, 0 never stops.
     """
 
@@ -36,6 +37,7 @@ class Schedule:
     fine_rate: float = 0.001
     weight_decay: float = 0.01
     warm_up: float = 0.03
+    floor: float = 0.05
     clip: float = 1.0
     most_context: int = 256
     validate_every: int = 100
@@ -119,7 +121,7 @@ class Trainer:
 
     def _update(self, batch: Batch) -> list[float]:
         torch.manual_seed(hash((self.schedule.seed, self._step)) % 2**31)
-        factor = _factor(self._step / self._total, self.schedule.warm_up)
+        factor = _factor(self._step / self._total, self.schedule)
         for optimiser, rate in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
@@ -195,10 +197,11 @@ def optimisers(draft: Draft, schedule: Schedule) -> list[tuple[torch.optim.Optim
     return found
 
 
-def _factor(done: float, warm_up: float) -> float:
+def _factor(done: float, schedule: Schedule) -> float:
+    warm_up, floor = schedule.warm_up, schedule.floor
     if done < warm_up:
         return max(done / warm_up, 0.01)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
 
 
 def _write(state: dict[str, Tensor] | dict, path: Path) -> None:
