@@ -11,6 +11,7 @@
 #include "draft/drafter.h"
 #include "draft/early_exit.h"
 #include "draft/excerpt.h"
+#include "draft/head_drafter.h"
 #include "draft/lookup.h"
 #include "draft/model_drafter.h"
 #include "draft/recycle.h"
@@ -47,6 +48,8 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
   LevelDrafter::Costs model_costs;
+  std::shared_ptr<const DraftHead> head;  // of "head"
+  LevelDrafter::Costs head_costs;
   std::shared_ptr<const Model> target;  // of "early-exit"
   ExitPlan exits;
   LevelDrafter::Costs exit_costs;
