@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "io/checkpoint.h"
 #include "model/batch.h"
+#include "model/block.h"
 #include "model/config.h"
 
 namespace forerun {
@@ -29,13 +30,10 @@ class Workspace {
  private:
   friend class Model;
   Buffer memory_;
-  std::vector<float> host_;      // what is computed on the host before it goes up
-  Tensor x_, normed_, update_;   // [rows, width]: residual stream, normalised input, what is added
-  Tensor q_, k_, v_, attended_;  // [rows, heads * head_dim]
-  Tensor gate_, up_;             // [rows, ffn_width]
-  Tensor cos_sin_;               // [rows, rotary]
-  Tensor hidden_, logits_;       // [logit rows, width], [logit rows, vocab]
-  Tensor taps_;                  // [rows, taps * width]
+  std::vector<float> host_;  // what is computed on the host before it goes up
+  BlockRows rows_;
+  Tensor hidden_, logits_;  // [logit rows, width], [logit rows, vocab]
+  Tensor taps_;             // [rows, taps * width]
   std::vector<int32_t> all_rows_;
   int32_t max_rows_, max_logit_rows_, max_taps_;
 };
@@ -87,29 +85,19 @@ class Model {
   }
   Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
 
+  const Linear& head() const { return head_; }  // [vocab, width] over the final hidden state
+  // Some of its rows, or all where `tokens` is empty, packed for any back end.
+  Linear head_rows(std::span<const int32_t> tokens, Backend& backend) const;
+
   // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
   void embedding(int32_t token, std::span<float> out) const;
 
  private:
-  struct Linear {
-    std::unique_ptr<Weight> weight;
-    Buffer bias;  // empty when there is none
-    LinearTask task(Tensor out, const char* role = "linear") const {
-      return {weight.get(), bias.floats(), out, role};
-    }
-  };
-  struct Layer {
-    Buffer attention_norm, ffn_norm, q_norm, k_norm;
-    Linear q, k, v, output, gate, up, down;
-  };
   Model() = default;
 
   void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
   void start(const Batch& batch, const LayerRun& run, Workspace& w) const;
   void tap(int32_t layer, const LayerRun& run, int32_t rows, Workspace& w) const;
-  void attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch, int32_t rows,
-                       Workspace& w) const;
-  void ffn_block(const Layer& layer, int32_t rows, Workspace& w) const;
 
   friend class ModelLoader;
   ModelConfig config_;
@@ -117,7 +105,8 @@ class Model {
   std::shared_ptr<Backend> backend_;
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
-  std::vector<Layer> layers_;
+  const TensorSource* head_source_ = nullptr;
+  std::vector<Block> layers_;
   std::vector<int32_t> all_layers_;
   Buffer final_norm_;
   Linear head_;
