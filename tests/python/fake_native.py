@@ -50,7 +50,9 @@ class Engine:
             progress(1.0)
 
     def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text, tenant=""):
-        self.calls.append({"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens})
+        self.calls.append(
+            {"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens, "tenant": tenant}
+        )
         with self.lock:
             self.running += 1
         try:
