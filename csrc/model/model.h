@@ -47,7 +47,7 @@ struct Forward {
   Tensor taps;    // [rows, taps * width]: side by side in the order asked for; all rows
 };
 
-// A part of the model, for drafts that the target makes of itself (drafting.md C.5, C.6, D.1): some
+// A part of the model, for drafts that the target makes of itself (Kangaroo, S2D, SWIFT): some
 // layers, with the final norm and the head after them. Layers that are left out keep the keys and
 // values they had.
 struct LayerRun {
