@@ -8,6 +8,7 @@
 
 #include "base/method.h"
 #include "base/settings.h"
+#include "base/work_queue.h"
 #include "draft/drafter.h"
 #include "draft/excerpt.h"
 #include "draft/lookup.h"
@@ -46,8 +47,10 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
   ModelDrafter::Costs model_costs;
-  std::shared_ptr<RecycleTable> table;  // of "recycle"
-  std::shared_ptr<SharedTexts> texts;   // of "suffix"
+  std::shared_ptr<WorkQueue> model_queue;  // of its back end; null where it shares the target's
+  bool ahead = true;                       // "model" drafts while the target verifies
+  std::shared_ptr<RecycleTable> table;     // of "recycle"
+  std::shared_ptr<SharedTexts> texts;      // of "suffix"
   LookupOptions ngram, suffix;
   bool excerpts = false;  // "model" reads an excerpt of a long text
   ExcerptOptions excerpt;

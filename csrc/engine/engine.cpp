@@ -71,6 +71,7 @@ EngineInfo Engine::info() const {
           state_->options.target,
           state_->options.draft,
           state_->backend->description(),
+          placement_text(state_->placement),
           target.parameters(),
           target.weights_bytes(),
           target.config().vocab,

@@ -37,6 +37,7 @@ struct Alternative {
 
 struct EngineInfo {
   std::string architecture, path, draft, backend;
+  std::string placement;                      // which device holds what, on one line
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
   int32_t vocab = 0, context = 0, threads = 0;
   std::string kv_type;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <numeric>
 #include <string>
 
@@ -11,12 +12,12 @@ namespace forerun {
 // Binds the tensors of a checkpoint to the layers of a model: checks every shape, then packs.
 class ModelLoader {
  public:
-  ModelLoader(std::shared_ptr<const Checkpoint> checkpoint, std::shared_ptr<Backend> backend,
+  ModelLoader(std::shared_ptr<const Checkpoint> checkpoint, const ModelBackends& backends,
               const std::function<void(double)>& progress)
       : model_(new Model), source_(*checkpoint), progress_(progress) {
     model_->config_ = read_model_config(*checkpoint);
     model_->checkpoint_ = std::move(checkpoint);
-    model_->backend_ = std::move(backend);
+    place(backends);
   }
 
   std::shared_ptr<const Model> load() {
@@ -27,17 +28,44 @@ class ModelLoader {
       total_bytes_ += static_cast<int64_t>(tensor.bytes.size());
     }
     // the largest matrix first: while it is packed, its pages of the file are in memory too
+    at_ = model_->head_at_;
     model_->head_ = linear(c.tied_head ? "token_embd" : "output", c.vocab, c.width);
-    model_->layers_.resize(static_cast<size_t>(c.layers));
-    model_->all_layers_.resize(model_->layers_.size());
-    std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
-    for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
     model_->final_norm_ = vector("output_norm.weight", c.width);
+    for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
     if (progress_) progress_(1.0);
     return std::shared_ptr<const Model>(std::move(model_));
   }
 
  private:
+  // Lists every back end once, in the order of the layers, and says which layer lies where.
+  void place(const ModelBackends& backends) {
+    ModelConfig& c = model_->config_;
+    const auto given = static_cast<int32_t>(backends.layers.size());
+    if (given > c.layers) {
+      throw Error(ErrorKind::kBadArgument, model_->checkpoint_->path() + ": " +
+                                               std::to_string(c.layers) +
+                                               " layers, back ends for " + std::to_string(given));
+    }
+    if (given > 0) c.layers = given;
+    const auto index_of = [this](const std::shared_ptr<Backend>& backend) {
+      auto& all = model_->backends_;
+      const auto found = std::find(all.begin(), all.end(), backend);
+      if (found != all.end()) return static_cast<size_t>(found - all.begin());
+      all.push_back(backend);
+      return all.size() - 1;
+    };
+    model_->layers_.resize(static_cast<size_t>(c.layers));
+    model_->all_layers_.resize(model_->layers_.size());
+    std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
+    std::vector<int32_t> held(model_->layers_.size());
+    for (size_t i = 0; i < model_->layers_.size(); ++i) {
+      Model::Layer& layer = model_->layers_[i];
+      layer.at = index_of(given > 0 ? backends.layers[i] : backends.head);
+      layer.kv_index = held[layer.at]++;
+    }
+    model_->head_at_ = index_of(backends.head);
+  }
+
   void bind_embedding() {
     ModelConfig& c = model_->config_;
     const std::string name = source_.name("token_embd.weight");
@@ -89,6 +117,7 @@ class ModelLoader {
   void bind_layer(Model::Layer& layer, int32_t index) {
     const ModelConfig& c = model_->config_;
     const std::string block = "blk." + std::to_string(index) + ".";
+    at_ = layer.at;
     layer.attention_norm = vector(block + "attn_norm.weight", c.width);
     layer.ffn_norm = vector(block + "ffn_norm.weight", c.width);
     if (c.architecture == "qwen3") {
@@ -107,7 +136,7 @@ class ModelLoader {
     const TensorSource& tensor = source_.matrix(role + ".weight", rows, cols);
     Model::Linear out;
     try {
-      out.weight = model_->backend_->pack({tensor.dtype, rows, cols, tensor.bytes.data()});
+      out.weight = backend().pack({tensor.dtype, rows, cols, tensor.bytes.data()});
     } catch (const Error& error) {
       throw Error(error.kind(),
                   model_->checkpoint_->path() + ": tensor '" + tensor.name + "': " + error.what());
@@ -123,8 +152,8 @@ class ModelLoader {
     const TensorSource& tensor = source_.vector(role, size);
     std::vector<float> values(static_cast<size_t>(size));
     dequantize(tensor.dtype, tensor.bytes.data(), size, values.data());
-    Buffer buffer = model_->backend_->allocate(size * 4);
-    model_->backend_->upload(buffer.data(), values.data(), size * 4);
+    Buffer buffer = backend().allocate(size * 4);
+    backend().upload(buffer.data(), values.data(), size * 4);
     model_->weights_bytes_ += size * 4;
     model_->parameters_ += size;
     report(tensor);
@@ -137,16 +166,19 @@ class ModelLoader {
     if (progress_) progress_(static_cast<double>(done_bytes_) / static_cast<double>(total_bytes_));
   }
 
+  Backend& backend() { return *model_->backends_[at_]; }
+
   std::unique_ptr<Model> model_;
+  size_t at_ = 0;  // where what is loaded goes
   WeightSource source_;
   const std::function<void(double)>& progress_;
   int64_t total_bytes_ = 0, done_bytes_ = 0;
 };
 
 std::shared_ptr<const Model> Model::load(std::shared_ptr<const Checkpoint> checkpoint,
-                                         std::shared_ptr<Backend> backend,
+                                         ModelBackends backends,
                                          const std::function<void(double)>& progress) {
-  return ModelLoader(std::move(checkpoint), std::move(backend), progress).load();
+  return ModelLoader(std::move(checkpoint), backends, progress).load();
 }
 
 }  // namespace forerun

@@ -10,33 +10,62 @@
 
 namespace forerun {
 
-Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
-                     int32_t max_logit_rows)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
+Workspace::Activations::Activations(Backend& device, const ModelConfig& c, int32_t max_rows,
+                                    int32_t max_logit_rows)
+    : backend(&device) {
   int64_t floats = 0;
   const auto reserve = [&](Tensor& tensor, int32_t rows, int32_t cols) {
     tensor = Tensor(nullptr, rows, cols);
     floats += (int64_t{rows} * cols + 15) / 16 * 16;
   };
   const int32_t attention_width = c.heads * c.head_dim;
-  for (Tensor* tensor : {&x_, &normed_, &update_}) reserve(*tensor, max_rows, c.width);
-  for (Tensor* tensor : {&q_, &attended_}) reserve(*tensor, max_rows, attention_width);
-  for (Tensor* tensor : {&k_, &v_}) reserve(*tensor, max_rows, c.kv_heads * c.head_dim);
-  for (Tensor* tensor : {&gate_, &up_}) reserve(*tensor, max_rows, c.ffn_width);
-  reserve(cos_sin_, max_rows, c.rope.rotary);
-  reserve(hidden_, max_logit_rows, c.width);
-  reserve(logits_, max_logit_rows, c.vocab);
+  for (Tensor* tensor : {&x, &normed, &update}) reserve(*tensor, max_rows, c.width);
+  for (Tensor* tensor : {&q, &attended}) reserve(*tensor, max_rows, attention_width);
+  for (Tensor* tensor : {&k, &v}) reserve(*tensor, max_rows, c.kv_heads * c.head_dim);
+  for (Tensor* tensor : {&gate, &up}) reserve(*tensor, max_rows, c.ffn_width);
+  reserve(cos_sin, max_rows, c.rope.rotary);
+  reserve(hidden, max_logit_rows, c.width);
+  reserve(logits, max_logit_rows, c.vocab);
 
-  memory_ = backend.allocate(floats * static_cast<int64_t>(sizeof(float)));
-  float* at = memory_.floats();
-  for (Tensor* tensor : {&x_, &normed_, &update_, &q_, &attended_, &k_, &v_, &gate_, &up_,
-                         &cos_sin_, &hidden_, &logits_}) {
+  memory = device.allocate(floats * static_cast<int64_t>(sizeof(float)));
+  float* at = memory.floats();
+  for (Tensor* tensor :
+       {&x, &normed, &update, &q, &attended, &k, &v, &gate, &up, &cos_sin, &hidden, &logits}) {
     tensor->data = at;
     at += (int64_t{tensor->rows} * tensor->cols + 15) / 16 * 16;
   }
+  device.reserve(max_rows, std::max({c.width, c.ffn_width, attention_width}));
+}
+
+Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
+                     int32_t max_logit_rows)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
+  on_.emplace_back(backend, c, max_rows, max_logit_rows);
   host_.resize(static_cast<size_t>(max_rows) *
                static_cast<size_t>(std::max(c.width, c.rope.rotary)));
-  backend.reserve(max_rows, std::max({c.width, c.ffn_width, attention_width}));
+}
+
+Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
+  const ModelConfig& c = model.config();
+  for (const auto& backend : model.backends()) {
+    on_.emplace_back(*backend, c, max_rows, backend.get() == &model.backend() ? max_logit_rows : 0);
+  }
+  host_.resize(static_cast<size_t>(max_rows) *
+               static_cast<size_t>(std::max(c.width, c.rope.rotary)));
+}
+
+std::vector<KvPlace> Model::kv_places(DType type) const {
+  std::vector<KvPlace> places;
+  for (const auto& backend : backends_) {
+    KvLayout layout = kv_layout(type);
+    layout.layers =
+        static_cast<int32_t>(std::count_if(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+          return backends_[layer.at] == backend;
+        }));
+    if (layout.layers > 0) places.push_back({backend.get(), layout});
+  }
+  return places;
 }
 
 void Model::embedding(int32_t token, std::span<float> out) const {
@@ -50,59 +79,80 @@ void Model::embedding(int32_t token, std::span<float> out) const {
              out.data());
 }
 
-// The residual stream before the first layer, and the rotations of all layers.
-void Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
+// The residual stream before the first layer, and the rotations of all layers. Returns where the
+// stream lies.
+size_t Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
   const int32_t rows = batch.rows();
-  const Tensor x = w.x_.first_rows(rows);
+  const size_t first = run.layers.empty() ? 0 : static_cast<size_t>(run.layers[0]);
+  const bool goes_on = run.start != nullptr && first > 0;
+  const size_t at = run.layers.empty() ? head_at_ : layers_[goes_on ? first - 1 : first].at;
+  const Tensor x = w.on_[at].x.first_rows(rows);
   const size_t width = static_cast<size_t>(config_.width);
+  TraceRecorder* const recorder = backend().recorder();
   if (run.start == nullptr) {
-    TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "embed", rows);
+    TraceScope scope(recorder, TraceTrack::kOperation, "embed", rows);
     scope.span.bytes = rows * (dtype_bytes(embedding_->dtype, config_.width) + 4 * config_.width);
     for (size_t i = 0; i < batch.token().size(); ++i) {
       embedding(batch.token()[i], std::span(w.host_).subspan(i * width, width));
     }
-    backend_->upload(x.data, w.host_.data(), int64_t{rows} * config_.width * 4);
+    backends_[at]->upload(x.data, w.host_.data(), int64_t{rows} * config_.width * 4);
   } else if (run.start->data != x.data) {
-    backend_->copy(x.data, run.start->data, int64_t{rows} * config_.width * 4);
+    backends_[at]->copy(x.data, run.start->data, int64_t{rows} * config_.width * 4);
   }
-  const TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "rope_table", rows);
+  const TraceScope scope(recorder, TraceTrack::kOperation, "rope_table", rows);
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
-  backend_->upload(w.cos_sin_.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
-}
-
-void Model::attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch,
-                            int32_t rows, Workspace& w) const {
-  const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
-  const Tensor q = w.q_.first_rows(rows), k = w.k_.first_rows(rows), v = w.v_.first_rows(rows);
-  const Tensor attended = w.attended_.first_rows(rows), cos_sin = w.cos_sin_.first_rows(rows);
-  backend_->rms_norm(w.x_.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon,
-                     normed);
-  const LinearTask qkv[] = {layer.q.task(q, "linear.qkv"), layer.k.task(k), layer.v.task(v)};
-  backend_->linear(normed, qkv);
-  if (layer.q_norm.bytes() > 0) {
-    backend_->head_norm(q, config_.heads, layer.q_norm.floats(), config_.norm_epsilon);
-    backend_->head_norm(k, config_.kv_heads, layer.k_norm.floats(), config_.norm_epsilon);
+  for (size_t i = 0; i < backends_.size(); ++i) {
+    backends_[i]->upload(w.on_[i].cos_sin.data, w.host_.data(),
+                         int64_t{rows} * config_.rope.rotary * 4);
   }
-  backend_->rope(q, config_.heads, cos_sin, config_.rope.interleaved);
-  backend_->rope(k, config_.kv_heads, cos_sin, config_.rope.interleaved);
-  backend_->store_kv(batch, index, k, v);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
-  backend_->attention(batch, index, q, scale, attended);
-  const LinearTask output[] = {layer.output.task(update, "linear.output")};
-  backend_->linear(attended, output);
-  backend_->add(w.x_.first_rows(rows), update);
+  return at;
 }
 
-void Model::ffn_block(const Layer& layer, int32_t rows, Workspace& w) const {
-  const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
-  const Tensor gate = w.gate_.first_rows(rows), up = w.up_.first_rows(rows);
-  backend_->rms_norm(w.x_.first_rows(rows), layer.ffn_norm.floats(), config_.norm_epsilon, normed);
+// Hands the residual stream to another back end.
+void Model::cross(size_t from, size_t to, int32_t rows, Workspace& w) const {
+  if (from == to) return;
+  const TraceScope scope(backend().recorder(), TraceTrack::kOperation, "cross", rows);
+  const float* const x = w.on_[from].x.data;
+  const int64_t bytes = int64_t{rows} * config_.width * 4;
+  backends_[from]->download(w.host_.data(), x, bytes);
+  backends_[to]->upload(w.on_[to].x.data, w.host_.data(), bytes);
+}
+
+void Model::attention_block(const Layer& layer, const AttentionBatch& batch, int32_t rows,
+                            Workspace::Activations& a) const {
+  Backend& backend = *a.backend;
+  const Tensor normed = a.normed.first_rows(rows), update = a.update.first_rows(rows);
+  const Tensor q = a.q.first_rows(rows), k = a.k.first_rows(rows), v = a.v.first_rows(rows);
+  const Tensor attended = a.attended.first_rows(rows), cos_sin = a.cos_sin.first_rows(rows);
+  backend.rms_norm(a.x.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon,
+                   normed);
+  const LinearTask qkv[] = {layer.q.task(q, "linear.qkv"), layer.k.task(k), layer.v.task(v)};
+  backend.linear(normed, qkv);
+  if (layer.q_norm.bytes() > 0) {
+    backend.head_norm(q, config_.heads, layer.q_norm.floats(), config_.norm_epsilon);
+    backend.head_norm(k, config_.kv_heads, layer.k_norm.floats(), config_.norm_epsilon);
+  }
+  backend.rope(q, config_.heads, cos_sin, config_.rope.interleaved);
+  backend.rope(k, config_.kv_heads, cos_sin, config_.rope.interleaved);
+  backend.store_kv(batch, layer.kv_index, k, v);
+  const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
+  backend.attention(batch, layer.kv_index, q, scale, attended);
+  const LinearTask output[] = {layer.output.task(update, "linear.output")};
+  backend.linear(attended, output);
+  backend.add(a.x.first_rows(rows), update);
+}
+
+void Model::ffn_block(const Layer& layer, int32_t rows, Workspace::Activations& a) const {
+  Backend& backend = *a.backend;
+  const Tensor normed = a.normed.first_rows(rows), update = a.update.first_rows(rows);
+  const Tensor gate = a.gate.first_rows(rows), up = a.up.first_rows(rows);
+  backend.rms_norm(a.x.first_rows(rows), layer.ffn_norm.floats(), config_.norm_epsilon, normed);
   const LinearTask gate_up[] = {layer.gate.task(gate, "linear.gate_up"), layer.up.task(up)};
-  backend_->linear(normed, gate_up);
-  backend_->swiglu(gate, up, gate);
+  backend.linear(normed, gate_up);
+  backend.swiglu(gate, up, gate);
   const LinearTask down[] = {layer.down.task(update, "linear.down")};
-  backend_->linear(gate, down);
-  backend_->add(w.x_.first_rows(rows), update);
+  backend.linear(gate, down);
+  backend.add(a.x.first_rows(rows), update);
 }
 
 Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
@@ -125,24 +175,34 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
       throw Error(ErrorKind::kBadArgument, "layer " + std::to_string(layer) + " of a model of " +
                                                std::to_string(config_.layers) + " layers");
     }
+    const Layer& found = layers_[static_cast<size_t>(layer)];
+    if (found.kv_index >= batch.attention(found.at).layout.layers) {
+      throw Error(ErrorKind::kBadArgument, "the caches of a batch have no place for layer " +
+                                               std::to_string(layer) +
+                                               "; make them with the model's kv_places");
+    }
   }
-  start(batch, run, w);
+  size_t at = start(batch, run, w);
 
-  const AttentionBatch attention = batch.attention();
   for (const int32_t i : run.layers) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
-    attention_block(layer, i, attention, rows, w);
-    ffn_block(layer, rows, w);
+    cross(at, layer.at, rows, w);
+    at = layer.at;
+    attention_block(layer, batch.attention(at), rows, w.on_[at]);
+    ffn_block(layer, rows, w.on_[at]);
   }
 
-  const Tensor hidden = w.hidden_.first_rows(logit_rows), logits = w.logits_.first_rows(logit_rows);
+  const Tensor stream = w.on_[at].x.first_rows(rows);
+  Workspace::Activations& a = w.on_[head_at_];
+  const Tensor hidden = a.hidden.first_rows(logit_rows), logits = a.logits.first_rows(logit_rows);
   if (logit_rows > 0) {
-    backend_->gather_rows(w.x_.first_rows(rows), batch.logit_row(), hidden);
-    backend_->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
+    cross(at, head_at_, rows, w);
+    a.backend->gather_rows(a.x.first_rows(rows), batch.logit_row(), hidden);
+    a.backend->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
     const LinearTask head[] = {head_.task(logits, "linear.head")};
-    backend_->linear(hidden, head);
+    a.backend->linear(hidden, head);
   }
-  return {logits, hidden, w.x_.first_rows(rows)};
+  return {logits, hidden, stream};
 }
 
 }  // namespace forerun

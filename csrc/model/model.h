@@ -12,31 +12,40 @@
 
 namespace forerun {
 
+class Model;
+
 // Activations of a forward; one per thread of control that calls forward, reused over steps.
 class Workspace {
  public:
   Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows);
+  Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows);  // on all its back ends
   int32_t max_rows() const { return max_rows_; }
   int32_t max_logit_rows() const { return max_logit_rows_; }
 
  private:
   friend class Model;
-  Buffer memory_;
-  std::vector<float> host_;      // what is computed on the host before it goes up
-  Tensor x_, normed_, update_;   // [rows, width]: residual stream, normalised input, what is added
-  Tensor q_, k_, v_, attended_;  // [rows, heads * head_dim]
-  Tensor gate_, up_;             // [rows, ffn_width]
-  Tensor cos_sin_;               // [rows, rotary]
-  Tensor hidden_, logits_;       // [logit rows, width], [logit rows, vocab]
+  struct Activations {  // on one back end
+    Activations(Backend& backend, const ModelConfig& config, int32_t max_rows,
+                int32_t max_logit_rows);
+    Backend* backend;
+    Buffer memory;
+    Tensor x, normed, update;  // [rows, width]: residual stream, normalised input, what is added
+    Tensor q, k, v, attended;  // [rows, heads * head_dim]
+    Tensor gate, up;           // [rows, ffn_width]
+    Tensor cos_sin;            // [rows, rotary]
+    Tensor hidden, logits;     // [logit rows, width], [logit rows, vocab]
+  };
+  std::vector<float> host_;      // what is computed on the host before it goes up, or crosses
+  std::vector<Activations> on_;  // [back ends of the model]
   int32_t max_rows_, max_logit_rows_;
 };
 
 // Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next
 // forward.
 struct Forward {
-  Tensor logits;  // [logit rows, vocab], on the model's back end
+  Tensor logits;  // [logit rows, vocab], on the back end of the head
   Tensor hidden;  // [logit rows, width], after the final norm
-  Tensor stream;  // [rows, width]: the residual stream after the last layer that was run
+  Tensor stream;  // [rows, width]: the residual stream after the last layer that was run, there
 };
 
 // A part of the model, for drafts that the target makes of itself (drafting.md C.5, C.6, D.1): some
@@ -45,7 +54,17 @@ struct Forward {
 struct LayerRun {
   std::span<const int32_t> layers;  // ascending
   const Tensor* start =
-      nullptr;  // [rows, width] on the back end: instead of the tokens' embeddings
+      nullptr;  // [rows, width] instead of the tokens' embeddings, on the back end of the layer
+                // before the first (of layer 0 when that is the first)
+};
+
+// Which back end holds which part of a model. Keys and values lie with their layer; embeddings are
+// looked up in the file. A row's bits depend on its back ends' arithmetic only, so a model over two
+// CPU back ends writes what it writes on one.
+struct ModelBackends {
+  std::vector<std::shared_ptr<Backend>> layers;  // empty: all where the head is; fewer than the
+                                                 // file has: the others are left out
+  std::shared_ptr<Backend> head;                 // of the final norm and the head
 };
 
 // A decoder-only transformer, immutable after load and shared by all sessions.
@@ -54,11 +73,21 @@ class Model {
   // progress: called with the fraction done, 0..1. Every name, shape and type is checked before the
   // first token.
   static std::shared_ptr<const Model> load(std::shared_ptr<const Checkpoint> checkpoint,
-                                           std::shared_ptr<Backend> backend,
+                                           ModelBackends backends,
                                            const std::function<void(double)>& progress = {});
+  static std::shared_ptr<const Model> load(std::shared_ptr<const Checkpoint> checkpoint,
+                                           std::shared_ptr<Backend> backend,
+                                           const std::function<void(double)>& progress = {}) {
+    return load(std::move(checkpoint), ModelBackends{{}, std::move(backend)}, progress);
+  }
 
   const ModelConfig& config() const { return config_; }
-  Backend& backend() const { return *backend_; }
+  Backend& backend() const { return *backends_[head_at_]; }  // of the head
+  Backend& backend_of(int32_t layer) const {
+    return *backends_[layers_[static_cast<size_t>(layer)].at];
+  }
+  std::span<const std::shared_ptr<Backend>> backends() const { return backends_; }  // each once
+  std::vector<KvPlace> kv_places(DType type = DType::kF16) const;
   KvLayout kv_layout(DType type = DType::kF16) const {
     return {config_.layers, config_.kv_heads, config_.head_dim, type};
   }
@@ -87,20 +116,24 @@ class Model {
     }
   };
   struct Layer {
+    size_t at = 0;         // index into backends_
+    int32_t kv_index = 0;  // among the layers there
     Buffer attention_norm, ffn_norm, q_norm, k_norm;
     Linear q, k, v, output, gate, up, down;
   };
   Model() = default;
 
-  void start(const Batch& batch, const LayerRun& run, Workspace& w) const;
-  void attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch, int32_t rows,
-                       Workspace& w) const;
-  void ffn_block(const Layer& layer, int32_t rows, Workspace& w) const;
+  size_t start(const Batch& batch, const LayerRun& run, Workspace& w) const;
+  void cross(size_t from, size_t to, int32_t rows, Workspace& w) const;
+  void attention_block(const Layer& layer, const AttentionBatch& batch, int32_t rows,
+                       Workspace::Activations& a) const;
+  void ffn_block(const Layer& layer, int32_t rows, Workspace::Activations& a) const;
 
   friend class ModelLoader;
   ModelConfig config_;
-  std::shared_ptr<const Checkpoint> checkpoint_;  // keeps the embedding rows mapped
-  std::shared_ptr<Backend> backend_;
+  std::shared_ptr<const Checkpoint> checkpoint_;    // keeps the embedding rows mapped
+  std::vector<std::shared_ptr<Backend>> backends_;  // in the order of the layers
+  size_t head_at_ = 0;                              // index into backends_
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
   std::vector<Layer> layers_;
