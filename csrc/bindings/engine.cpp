@@ -88,8 +88,9 @@ EnginePtr load(const std::string& target, const std::string& draft, std::optiona
                std::optional<int32_t> fixed_draft, const std::string& policy,
                const std::string& verify, std::map<std::string, std::string> method_options,
                int64_t prefix_cache_bytes, const std::string& device, const std::string& placement,
-               bool overlap, const std::string& kv_type, int32_t max_batch, int32_t max_queue,
-               int64_t kv_bytes, bool profile, const py::object& progress) {
+               bool overlap, int64_t vram_limit, int64_t ram_limit, const std::string& cache,
+               const std::string& kv_type, int32_t max_batch, int32_t max_queue, int64_t kv_bytes,
+               bool profile, const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -104,6 +105,9 @@ EnginePtr load(const std::string& target, const std::string& draft, std::optiona
   options.device = device;
   options.placement = placement;
   options.overlap = overlap;
+  options.vram_limit = vram_limit;
+  options.ram_limit = ram_limit;
+  options.cache = cache;
   options.kv_type = kv_type;
   options.max_batch = max_batch;
   options.max_queue = max_queue;
@@ -194,8 +198,9 @@ void bind_engine(py::module_& module) {
            "policy"_a = "auto", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
            "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "placement"_a = "",
-           "overlap"_a = true, "kv_type"_a = "f16", "max_batch"_a = 8, "max_queue"_a = 256,
-           "kv_bytes"_a = 0, "profile"_a = false, "progress"_a = py::none())
+           "overlap"_a = true, "vram_limit"_a = 0, "ram_limit"_a = 0, "cache"_a = "",
+           "kv_type"_a = "f16", "max_batch"_a = 8, "max_queue"_a = 256, "kv_bytes"_a = 0,
+           "profile"_a = false, "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true,

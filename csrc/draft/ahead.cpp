@@ -101,7 +101,9 @@ void AheadDrafter::finish(std::span<const int32_t> context, std::span<const uint
 }
 
 std::unique_ptr<Drafter> AheadDrafter::fork() const {
-  auto twin = std::make_unique<AheadDrafter>(inner_->fork(), queue_, enabled_);
+  auto inner = inner_->fork();
+  if (drafted_ > 0) inner->rewind(context_);  // what was drafted ahead stays here
+  auto twin = std::make_unique<AheadDrafter>(std::move(inner), queue_, enabled_);
   twin->hit_rate_ = hit_rate_;
   return twin;
 }

@@ -35,8 +35,10 @@ class Devices {
 };
 
 // What the options ask for: `placement`, or where that is empty, `device`. "dovetail" puts the
-// draft on the first GPU, on a machine without one on the last quarter of the cores, at least one.
-// Error(kBadArgument) for what cannot be, Error(kUnsupported) for "dovetail" on a single core.
-Placement choose_placement(const EngineOptions& options, const ModelConfig& target);
+// draft on the first GPU, on a machine without one on a set of cores (two_core_sets). draft: the
+// draft model's file, "" for none. Error(kBadArgument) for what cannot be or takes more than the
+// limits, Error(kUnsupported) for "dovetail" on a single core.
+Placement choose_placement(const EngineOptions& options, const Checkpoint& target,
+                           const std::string& draft);
 
 }  // namespace forerun

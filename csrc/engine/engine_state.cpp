@@ -94,7 +94,8 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
   make_policy(options.policy, draft_shared.top_k, options.method_options);
   const DType kv_type = kv_type_of(options.kv_type);
   checkpoint = open_checkpoint(options.target);
-  placement = choose_placement(options, read_model_config(*checkpoint));
+  const DraftPart* model_part = draft_plan.find("model");
+  placement = choose_placement(options, *checkpoint, model_part ? model_part->path : "");
   backend = devices[placement.head];
   tokenizer = load_tokenizer(*checkpoint);
   target = Model::load(checkpoint, devices.of_target(placement), options.progress);
