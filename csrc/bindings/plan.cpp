@@ -43,6 +43,18 @@ py::dict plan(const std::string& target, std::vector<std::string> drafts, int64_
                   "cache_file"_a = report.cache_file, "measured"_a = report.measured);
 }
 
+std::vector<std::string> plan_of_profile(const std::string& profile, int64_t vram_limit,
+                                         int64_t ram_limit, int32_t context, bool overlap,
+                                         int32_t nodes) {
+  PlanRequest request;
+  request.vram_limit = vram_limit;
+  request.ram_limit = ram_limit;
+  request.context = context;
+  request.overlap = overlap;
+  request.nodes = nodes;
+  return plan_profile(profile, request);
+}
+
 }  // namespace
 
 void bind_plan(py::module_& module) {
@@ -50,4 +62,6 @@ void bind_plan(py::module_& module) {
              "ram_limit"_a = 0, "context"_a = 2048, "threads"_a = py::none(), "overlap"_a = true,
              "simulate"_a = std::map<std::string, std::string>(), "acceptance"_a = 0.0,
              "cache"_a = "", "measure"_a = false, "progress"_a = py::none());
+  module.def("plan_profile", &plan_of_profile, "profile"_a, "vram_limit"_a = 0, "ram_limit"_a = 0,
+             "context"_a = 2048, "overlap"_a = true, "nodes"_a = 0);
 }

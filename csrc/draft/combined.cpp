@@ -157,6 +157,10 @@ void CombinedDrafter::finish(std::span<const int32_t> context, std::span<const u
   for (const auto& drafter : drafters_) drafter->finish(context, emitted);
 }
 
+void CombinedDrafter::borrow(KvCache& cache) {
+  for (const auto& drafter : drafters_) drafter->borrow(cache);
+}
+
 int32_t CombinedDrafter::wanted_topk() const {
   int32_t k = 0;
   for (const auto& drafter : drafters_) k = std::max(k, drafter->wanted_topk());

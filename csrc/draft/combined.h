@@ -37,6 +37,7 @@ class CombinedDrafter final : public Drafter {
   void rewind(std::span<const int32_t> context) override;
   std::unique_ptr<Drafter> fork() const override;
   void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) override;
+  void borrow(KvCache& cache) override;
   int32_t wanted_topk() const override;
   std::span<const std::unique_ptr<Drafter>> parts() const override { return drafters_; }
   double expected_ms(int32_t nodes) const override;

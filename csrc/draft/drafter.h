@@ -12,6 +12,8 @@
 
 namespace forerun {
 
+class KvCache;
+
 // How much a drafter may propose this step. max_nodes counts drafted nodes, the root not included;
 // 0 = plain.
 struct Budget {
@@ -82,7 +84,12 @@ class Drafter {
   // The context was cut to its first `length` tokens.
   virtual void rewind(std::span<const int32_t> context) = 0;
 
+  // The copy has borrowed nothing yet.
   virtual std::unique_ptr<Drafter> fork() const = 0;
+
+  // The target's cache of this sequence, for drafters that the target makes of itself; it outlives
+  // the drafter. During propose() it ends before the root, and its scratch slots are the drafter's.
+  virtual void borrow(KvCache& cache) { (void)cache; }
 
   // The request is over. emitted[i] is 1 where the target wrote context[i]; a drafter may keep it
   // for later requests.

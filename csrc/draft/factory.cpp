@@ -142,6 +142,27 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
   return on_its_queue(std::move(reader), resources, false);
 }
 
+void prepare_early_exit(DraftPart& part, DraftResources& resources) {
+  if (!resources.target) miss("early-exit", "target");
+  make_policy(resources.policy, resources.top_k, resources.policy_options);
+  const int32_t layers = resources.target->config().layers;
+  std::string skip = part.settings.text("skip", "");
+  const std::string exits = part.settings.text("exits", "");
+  const double confidence = part.settings.real("confidence", 0.6, 0.0, 1.0);
+  if (skip.empty() && exits.empty() && layers > 1) {  // the middle third
+    skip = std::to_string(layers / 3) + "-" + std::to_string(std::max(2 * layers / 3 - 1, 0));
+  }
+  resources.exits = ExitPlan::parse(skip, exits, confidence, layers);
+}
+
+std::unique_ptr<Drafter> make_early_exit(const DraftResources& resources, const std::string&) {
+  if (!resources.target) miss("early-exit", "target");
+  return std::make_unique<EarlyExitDrafter>(
+      resources.target, resources.exits,
+      make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.exit_costs);
+}
+
 constexpr Entry kEntries[] = {
     {{"ngram", "copies what followed the last tokens earlier in the text (prompt lookup)",
       "Prompt Lookup Decoding"},
@@ -173,6 +194,12 @@ constexpr Entry kEntries[] = {
      true,
      prepare_model,
      make_model},
+    {{"early-exit",
+      "the target itself with some of its layers: skipped, or left early (SWIFT, S2D)",
+      "arXiv 2410.06916", true, true},
+     false,
+     prepare_early_exit,
+     make_early_exit},
 };
 constexpr const char* kAuto[] = {"suffix", "trigram"};
 

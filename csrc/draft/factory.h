@@ -10,6 +10,7 @@
 #include "base/settings.h"
 #include "base/work_queue.h"
 #include "draft/drafter.h"
+#include "draft/early_exit.h"
 #include "draft/excerpt.h"
 #include "draft/lookup.h"
 #include "draft/model_drafter.h"
@@ -46,11 +47,14 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 // What the drafters of an engine's sequences share.
 struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
-  ModelDrafter::Costs model_costs;
+  LevelDrafter::Costs model_costs;
   std::shared_ptr<WorkQueue> model_queue;  // of its back end; null where it shares the target's
   bool ahead = true;                       // "model" drafts while the target verifies
-  std::shared_ptr<RecycleTable> table;     // of "recycle"
-  std::shared_ptr<SharedTexts> texts;      // of "suffix"
+  std::shared_ptr<const Model> target;     // of "early-exit"
+  ExitPlan exits;
+  LevelDrafter::Costs exit_costs;
+  std::shared_ptr<RecycleTable> table;  // of "recycle"
+  std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;
   bool excerpts = false;  // "model" reads an excerpt of a long text
   ExcerptOptions excerpt;

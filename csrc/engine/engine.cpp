@@ -74,6 +74,7 @@ EngineInfo Engine::info() const {
           placement_text(state_->placement),
           target.parameters(),
           target.weights_bytes(),
+          target.config().layers,
           target.config().vocab,
           state_->context,
           state_->backend->threads(),

@@ -115,6 +115,7 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
     if (options.fixed_draft < 0) {
       measure_costs();
       if (draft_shared.model) measure_draft_model();
+      if (draft_plan.find("early-exit") != nullptr) measure_early_exit();
     }
   }
   if (recorder) recorder->take();
@@ -123,6 +124,7 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
 void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
   draft_shared.tokenizer = tokenizer;
+  draft_shared.target = target;
   draft_shared.context = context;
   draft_shared.policy = options.policy;
   draft_shared.policy_options = options.method_options;
@@ -136,6 +138,11 @@ void EngineState::load_draft() {
     draft_shared.model = Model::load(file, devices[placement.draft]);
   }
   separate();
+  if (draft_plan.find("early-exit") != nullptr && target->backends().size() > 1) {
+    throw Error(ErrorKind::kUnsupported,
+                "early-exit drafts with layers on one device, but the placement is " +
+                    placement_text(placement) + "; use another draft or placement");
+  }
   draft_shared.prepare(draft_plan);
   need = agree_on_draws(*make_verifier(options.verify, options.method_options),
                         *make_drafter(draft_plan, draft_shared), options.draft, options.policy);

@@ -55,6 +55,7 @@ struct EngineState {
 
   std::mutex step_mutex;
   std::unique_ptr<Workspace> workspace;
+  std::unique_ptr<Workspace> feature_workspace;  // made by the first call of Engine::features
   Batch batch;
   std::vector<float> host_logits;  // of a back end whose memory the host cannot read
   Experience known;                // costs and acceptance; sessions learn into it as they run
@@ -80,6 +81,7 @@ struct EngineState {
   void separate();  // gives target and draft a thread each, where they have a device each
   void measure_costs();
   void measure_draft_model();
+  void measure_early_exit();
 
   Executor executor_;
   std::shared_ptr<WorkQueue> target_queue_;  // null: the caller's thread

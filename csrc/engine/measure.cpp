@@ -129,6 +129,25 @@ void EngineState::measure_draft_model() {
   draft_shared.model_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
 }
 
+// What a level takes that goes to the first exit.
+void EngineState::measure_early_exit() {
+  const ExitPlan& plan = draft_shared.exits;
+  const std::span<const int32_t> layers =
+      std::span(plan.layers).first(static_cast<size_t>(plan.exits.front()));
+  KvCache cache(kv_places, context);
+  double least = 0.0;
+  for (int round = 0; round < 3; ++round) {
+    const double ms = time_ms([&] {
+      batch.clear();
+      batch.add_tree(cache, filler_tree(*this, 1));
+      target->forward(batch, *workspace, {layers, nullptr});
+      wait_for(*target);
+    });
+    least = round == 0 ? ms : std::min(least, ms);
+  }
+  draft_shared.exit_costs.level = least;
+}
+
 std::vector<double> Engine::measure_verify(int32_t rows, int32_t context, int32_t repeats) {
   check_range("rows", rows, 1, kLogitRows);
   check_range("context", context, 0, state_->context - rows);

@@ -60,7 +60,8 @@ void add_imagined(const PlanRequest& request, MachineProfile& machine) {
 void limit_memory(const PlanRequest& request, MachineProfile& machine) {
   for (DeviceProfile& device : machine.devices) {
     if (device.device.starts_with("cpu")) {
-      device.memory_bytes = request.ram_limit > 0 ? request.ram_limit : host_memory();
+      if (request.ram_limit > 0) device.memory_bytes = request.ram_limit;
+      if (device.memory_bytes == 0) device.memory_bytes = host_memory();
     } else if (request.vram_limit > 0) {
       device.memory_bytes = request.vram_limit;
     }
@@ -85,6 +86,16 @@ void check(const PlanRequest& request) {
   }
 }
 
+std::vector<std::string> plans_of(const MachineProfile& machine, const PlanRequest& request) {
+  PlanOptions options;
+  options.context = request.context;
+  options.overlap = request.overlap;
+  options.nodes = request.nodes;
+  std::vector<std::string> plans;
+  for (const Plan& plan : make_plans(machine, options)) plans.push_back(plan_json(plan));
+  return plans;
+}
+
 }  // namespace
 
 PlanReport plan_machine(const PlanRequest& request) {
@@ -104,11 +115,14 @@ PlanReport plan_machine(const PlanRequest& request) {
   add_imagined(request, machine);
   limit_memory(request, machine);
   report.profile = profile_json(machine);
-  PlanOptions options;
-  options.context = request.context;
-  options.overlap = request.overlap;
-  for (const Plan& plan : make_plans(machine, options)) report.plans.push_back(plan_json(plan));
+  report.plans = plans_of(machine, request);
   return report;
+}
+
+std::vector<std::string> plan_profile(const std::string& profile, const PlanRequest& request) {
+  MachineProfile machine = parse_profile(profile, "profile");
+  limit_memory(request, machine);
+  return plans_of(machine, request);
 }
 
 }  // namespace forerun

@@ -20,6 +20,7 @@ struct PlanRequest {
   int32_t context = 2048;           // positions whose keys and values must fit
   int32_t threads = 0;              // of "cpu"; 0: the usable cores
   bool overlap = true;
+  int32_t nodes = 0;  // drafted a step; 0: chosen
   // Imagined devices, "cuda:0" -> "bandwidth=448,compute=11000" (backend/simulated.h). Their memory
   // is what vram_limit says, if it does.
   std::map<std::string, std::string> simulate;
@@ -40,5 +41,10 @@ struct PlanReport {
 // plans. Takes some seconds per device and model when it measures. Errors as Engine::load, and
 // Error(kOutOfMemory) when nothing fits.
 FORERUN_API PlanReport plan_machine(const PlanRequest& request);
+
+// Plans for a profile that is at hand, as PlanReport::profile has it; of the request only limits,
+// context, overlap and nodes count. Error(kBadFile) for what is no profile.
+FORERUN_API std::vector<std::string> plan_profile(const std::string& profile,
+                                                  const PlanRequest& request);
 
 }  // namespace forerun

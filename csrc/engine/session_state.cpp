@@ -21,6 +21,7 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
   topk_values.reserve(ranked);
   stats.lossy = !verifier->lossless();
   controller.reserve();
+  if (drafter) drafter->borrow(cache);
 }
 
 SessionState::SessionState(const SessionState& other)
@@ -35,7 +36,9 @@ SessionState::SessionState(const SessionState& other)
       drafter_knows_context(other.drafter_knows_context),
       controller(other.controller),
       logprobs(other.logprobs),
-      stats(other.stats) {}
+      stats(other.stats) {
+  if (drafter) drafter->borrow(cache);
+}
 
 SessionState::~SessionState() = default;
 

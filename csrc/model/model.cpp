@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "base/blocks.h"
@@ -10,8 +11,7 @@
 
 namespace forerun {
 
-Workspace::Activations::Activations(Backend& device, const ModelConfig& c, int32_t max_rows,
-                                    int32_t max_logit_rows)
+Workspace::Activations::Activations(Backend& device, const ModelConfig& c, const Limits& most)
     : backend(&device) {
   int64_t floats = 0;
   const auto reserve = [&](Tensor& tensor, int32_t rows, int32_t cols) {
@@ -19,40 +19,48 @@ Workspace::Activations::Activations(Backend& device, const ModelConfig& c, int32
     floats += (int64_t{rows} * cols + 15) / 16 * 16;
   };
   const int32_t attention_width = c.heads * c.head_dim;
-  for (Tensor* tensor : {&x, &normed, &update}) reserve(*tensor, max_rows, c.width);
-  for (Tensor* tensor : {&q, &attended}) reserve(*tensor, max_rows, attention_width);
-  for (Tensor* tensor : {&k, &v}) reserve(*tensor, max_rows, c.kv_heads * c.head_dim);
-  for (Tensor* tensor : {&gate, &up}) reserve(*tensor, max_rows, c.ffn_width);
-  reserve(cos_sin, max_rows, c.rope.rotary);
-  reserve(hidden, max_logit_rows, c.width);
-  reserve(logits, max_logit_rows, c.vocab);
+  for (Tensor* tensor : {&x, &normed, &update}) reserve(*tensor, most.rows, c.width);
+  for (Tensor* tensor : {&q, &attended}) reserve(*tensor, most.rows, attention_width);
+  for (Tensor* tensor : {&k, &v}) reserve(*tensor, most.rows, c.kv_heads * c.head_dim);
+  for (Tensor* tensor : {&gate, &up}) reserve(*tensor, most.rows, c.ffn_width);
+  reserve(cos_sin, most.rows, c.rope.rotary);
+  reserve(hidden, most.logit_rows, c.width);
+  reserve(logits, most.logit_rows, c.vocab);
+  reserve(taps, most.rows, most.taps * c.width);
 
   memory = device.allocate(floats * static_cast<int64_t>(sizeof(float)));
   float* at = memory.floats();
-  for (Tensor* tensor :
-       {&x, &normed, &update, &q, &attended, &k, &v, &gate, &up, &cos_sin, &hidden, &logits}) {
+  for (Tensor* tensor : {&x, &normed, &update, &q, &attended, &k, &v, &gate, &up, &cos_sin, &hidden,
+                         &logits, &taps}) {
     tensor->data = at;
     at += (int64_t{tensor->rows} * tensor->cols + 15) / 16 * 16;
   }
-  device.reserve(max_rows, std::max({c.width, c.ffn_width, attention_width}));
+  device.reserve(most.rows, std::max({c.width, c.ffn_width, attention_width}));
+}
+
+void Workspace::reserve_host(const ModelConfig& c) {
+  host_.resize(static_cast<size_t>(max_rows_) *
+               static_cast<size_t>(std::max(c.width, c.rope.rotary)));
+  if (max_taps_ == 0) return;
+  all_rows_.resize(static_cast<size_t>(max_rows_));
+  std::iota(all_rows_.begin(), all_rows_.end(), 0);
 }
 
 Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
-                     int32_t max_logit_rows)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
-  on_.emplace_back(backend, c, max_rows, max_logit_rows);
-  host_.resize(static_cast<size_t>(max_rows) *
-               static_cast<size_t>(std::max(c.width, c.rope.rotary)));
+                     int32_t max_logit_rows, int32_t max_taps)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
+  on_.emplace_back(backend, c, Limits{max_rows, max_logit_rows, max_taps});
+  reserve_host(c);
 }
 
-Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
-  const ModelConfig& c = model.config();
+Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
+  const Limits of_head{max_rows, max_logit_rows, max_taps}, of_others{max_rows, 0, 0};
   for (const auto& backend : model.backends()) {
-    on_.emplace_back(*backend, c, max_rows, backend.get() == &model.backend() ? max_logit_rows : 0);
+    const bool is_head = backend.get() == &model.backend();
+    on_.emplace_back(*backend, model.config(), is_head ? of_head : of_others);
   }
-  host_.resize(static_cast<size_t>(max_rows) *
-               static_cast<size_t>(std::max(c.width, c.rope.rotary)));
+  reserve_host(model.config());
 }
 
 std::vector<KvPlace> Model::kv_places(DType type) const {
@@ -108,14 +116,20 @@ size_t Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const
   return at;
 }
 
-// Hands the residual stream to another back end.
-void Model::cross(size_t from, size_t to, int32_t rows, Workspace& w) const {
-  if (from == to) return;
-  const TraceScope scope(backend().recorder(), TraceTrack::kOperation, "cross", rows);
-  const float* const x = w.on_[from].x.data;
-  const int64_t bytes = int64_t{rows} * config_.width * 4;
-  backends_[from]->download(w.host_.data(), x, bytes);
-  backends_[to]->upload(w.on_[to].x.data, w.host_.data(), bytes);
+// Copies activations to another back end.
+void Model::carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const {
+  const TraceScope scope(backend().recorder(), TraceTrack::kOperation, "cross", x.rows);
+  const int64_t bytes = int64_t{x.rows} * config_.width * 4;
+  backends_[from]->download(w.host_.data(), x.data, bytes);
+  backends_[to]->upload(out.data, w.host_.data(), bytes);
+}
+
+// Brings the residual stream to where it is needed, and says where that is.
+size_t Model::enter(size_t from, size_t to, int32_t rows, Workspace& w) const {
+  if (from != to) {
+    carry(from, to, w.on_[from].x.first_rows(rows), w.on_[to].x.first_rows(rows), w);
+  }
+  return to;
 }
 
 void Model::attention_block(const Layer& layer, const AttentionBatch& batch, int32_t rows,
@@ -155,54 +169,91 @@ void Model::ffn_block(const Layer& layer, int32_t rows, Workspace::Activations& 
   backend.add(a.x.first_rows(rows), update);
 }
 
-Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
+void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) const {
+  const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   if (rows > w.max_rows() || logit_rows > w.max_logit_rows()) {
-    throw Error(ErrorKind::kBadArgument,
-                "a batch of " + std::to_string(rows) + " rows and " + std::to_string(logit_rows) +
-                    " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
-                    std::to_string(w.max_logit_rows()));
+    fail("a batch of " + std::to_string(rows) + " rows and " + std::to_string(logit_rows) +
+         " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
+         std::to_string(w.max_logit_rows()));
   }
   if (run.start != nullptr && (run.start->rows != rows || run.start->cols != config_.width)) {
-    throw Error(ErrorKind::kBadArgument,
-                "a forward of " + std::to_string(rows) + " rows of " +
-                    std::to_string(config_.width) + " values starts with " +
-                    std::to_string(run.start->rows) + " of " + std::to_string(run.start->cols));
+    fail("a forward of " + std::to_string(rows) + " rows of " + std::to_string(config_.width) +
+         " values starts with " + std::to_string(run.start->rows) + " of " +
+         std::to_string(run.start->cols));
   }
   for (const int32_t layer : run.layers) {
     if (layer < 0 || layer >= config_.layers) {
-      throw Error(ErrorKind::kBadArgument, "layer " + std::to_string(layer) + " of a model of " +
-                                               std::to_string(config_.layers) + " layers");
+      fail("layer " + std::to_string(layer) + " of a model of " + std::to_string(config_.layers) +
+           " layers");
     }
     const Layer& found = layers_[static_cast<size_t>(layer)];
     if (found.kv_index >= batch.attention(found.at).layout.layers) {
-      throw Error(ErrorKind::kBadArgument, "the caches of a batch have no place for layer " +
-                                               std::to_string(layer) +
-                                               "; make them with the model's kv_places");
+      fail("the caches of a batch have no place for layer " + std::to_string(layer) +
+           "; make them with the model's kv_places");
     }
   }
+  if (run.taps.size() > static_cast<size_t>(w.max_taps())) {
+    fail(std::to_string(run.taps.size()) + " taps in a workspace for " +
+         std::to_string(w.max_taps()));
+  }
+  for (const int32_t tap : run.taps) {
+    if (tap != kFinalTap &&
+        std::find(run.layers.begin(), run.layers.end(), tap) == run.layers.end())
+      fail("a tap before layer " + std::to_string(tap) + ", which is not run; of a model of " +
+           std::to_string(config_.layers) + " layers");
+  }
+}
+
+// Hands out the residual stream before `layer`, or what kFinalTap says; it lies on back end `at`.
+void Model::tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Workspace& w) const {
+  Workspace::Activations& a = w.on_[head_at_];
+  for (size_t i = 0; i < run.taps.size(); ++i) {
+    if (run.taps[i] != layer) continue;
+    Tensor out(a.taps.data + static_cast<int64_t>(i) * config_.width, rows, config_.width);
+    out.stride = static_cast<int64_t>(run.taps.size()) * config_.width;
+    Tensor x = w.on_[at].x.first_rows(rows);
+    if (at != head_at_) {
+      const Tensor landed = a.normed.first_rows(rows);  // free between layers
+      carry(at, head_at_, x, landed, w);
+      x = landed;
+    }
+    if (layer == kFinalTap) {
+      a.backend->rms_norm(x, final_norm_.floats(), config_.norm_epsilon, out);
+    } else {
+      a.backend->gather_rows(x, std::span(w.all_rows_).first(static_cast<size_t>(rows)), out);
+    }
+  }
+}
+
+Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
+  check(batch, run, w);
+  const int32_t rows = batch.rows();
+  const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   size_t at = start(batch, run, w);
 
   for (const int32_t i : run.layers) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
-    cross(at, layer.at, rows, w);
-    at = layer.at;
+    at = enter(at, layer.at, rows, w);
+    tap(i, at, run, rows, w);
     attention_block(layer, batch.attention(at), rows, w.on_[at]);
     ffn_block(layer, rows, w.on_[at]);
   }
+  tap(kFinalTap, at, run, rows, w);
 
   const Tensor stream = w.on_[at].x.first_rows(rows);
   Workspace::Activations& a = w.on_[head_at_];
   const Tensor hidden = a.hidden.first_rows(logit_rows), logits = a.logits.first_rows(logit_rows);
   if (logit_rows > 0) {
-    cross(at, head_at_, rows, w);
+    enter(at, head_at_, rows, w);
     a.backend->gather_rows(a.x.first_rows(rows), batch.logit_row(), hidden);
     a.backend->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
     const LinearTask head[] = {head_.task(logits, "linear.head")};
     a.backend->linear(hidden, head);
   }
-  return {logits, hidden, stream};
+  const Tensor taps(a.taps.data, rows, static_cast<int32_t>(run.taps.size()) * config_.width);
+  return {logits, hidden, stream, taps};
 }
 
 }  // namespace forerun

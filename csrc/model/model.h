@@ -14,19 +14,29 @@ namespace forerun {
 
 class Model;
 
+// A tap: hidden states that a forward hands out of all its rows, for heads that draft from them.
+// l >= 0: the residual stream as layer l gets it, before any norm; kFinalTap: after the final norm.
+inline constexpr int32_t kFinalTap = -1;
+
 // Activations of a forward; one per thread of control that calls forward, reused over steps.
 class Workspace {
  public:
-  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows);
-  Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows);  // on all its back ends
+  // max_taps: taps that a forward may ask for
+  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows,
+            int32_t max_taps = 0);
+  // On all back ends of a model.
+  Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps = 0);
   int32_t max_rows() const { return max_rows_; }
   int32_t max_logit_rows() const { return max_logit_rows_; }
+  int32_t max_taps() const { return max_taps_; }
 
  private:
   friend class Model;
+  struct Limits {
+    int32_t rows = 0, logit_rows = 0, taps = 0;
+  };
   struct Activations {  // on one back end
-    Activations(Backend& backend, const ModelConfig& config, int32_t max_rows,
-                int32_t max_logit_rows);
+    Activations(Backend& backend, const ModelConfig& config, const Limits& most);
     Backend* backend;
     Buffer memory;
     Tensor x, normed, update;  // [rows, width]: residual stream, normalised input, what is added
@@ -34,10 +44,13 @@ class Workspace {
     Tensor gate, up;           // [rows, ffn_width]
     Tensor cos_sin;            // [rows, rotary]
     Tensor hidden, logits;     // [logit rows, width], [logit rows, vocab]
+    Tensor taps;               // [rows, taps * width]
   };
+  void reserve_host(const ModelConfig& config);
   std::vector<float> host_;      // what is computed on the host before it goes up, or crosses
-  std::vector<Activations> on_;  // [back ends of the model]
-  int32_t max_rows_, max_logit_rows_;
+  std::vector<Activations> on_;  // [back ends of the model]; logits and taps where the head is
+  std::vector<int32_t> all_rows_;
+  int32_t max_rows_, max_logit_rows_, max_taps_;
 };
 
 // Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next
@@ -46,6 +59,7 @@ struct Forward {
   Tensor logits;  // [logit rows, vocab], on the back end of the head
   Tensor hidden;  // [logit rows, width], after the final norm
   Tensor stream;  // [rows, width]: the residual stream after the last layer that was run, there
+  Tensor taps;    // [rows, taps * width]: side by side in the order asked for; all rows
 };
 
 // A part of the model, for drafts that the target makes of itself (drafting.md C.5, C.6, D.1): some
@@ -56,6 +70,7 @@ struct LayerRun {
   const Tensor* start =
       nullptr;  // [rows, width] instead of the tokens' embeddings, on the back end of the layer
                 // before the first (of layer 0 when that is the first)
+  std::span<const int32_t> taps = {};  // of layers that are run
 };
 
 // Which back end holds which part of a model. Keys and values lie with their layer; embeddings are
@@ -91,13 +106,14 @@ class Model {
   KvLayout kv_layout(DType type = DType::kF16) const {
     return {config_.layers, config_.kv_heads, config_.head_dim, type};
   }
+  std::span<const int32_t> all_layers() const { return all_layers_; }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
   int64_t parameters() const { return parameters_; }
 
   // One pass over all rows of the batch; K and V land in the slots the batch names. Errors:
-  // kBadArgument for a token outside the vocabulary or more rows than the workspace holds.
+  // kBadArgument for a token outside the vocabulary, more rows or taps than the workspace holds.
   Forward forward(const Batch& batch, Workspace& workspace) const {
-    return forward(batch, workspace, {all_layers_, nullptr});
+    return forward(batch, workspace, {all_layers_});
   }
   Forward forward_from(const Tensor& start, const Batch& batch, Workspace& workspace) const {
     return forward(batch, workspace, {all_layers_, &start});
@@ -123,8 +139,11 @@ class Model {
   };
   Model() = default;
 
+  void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
   size_t start(const Batch& batch, const LayerRun& run, Workspace& w) const;
-  void cross(size_t from, size_t to, int32_t rows, Workspace& w) const;
+  void carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const;
+  size_t enter(size_t from, size_t to, int32_t rows, Workspace& w) const;
+  void tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Workspace& w) const;
   void attention_block(const Layer& layer, const AttentionBatch& batch, int32_t rows,
                        Workspace::Activations& a) const;
   void ffn_block(const Layer& layer, int32_t rows, Workspace::Activations& a) const;

@@ -96,7 +96,9 @@ std::string reason(const Plan& plan, const Plan& plainest) {
 std::vector<ExpectedTree> trees_for(const Acceptance& acceptance, const PlanOptions& options) {
   std::vector<ExpectedTree> trees;
   std::set<std::pair<int32_t, int32_t>> seen;
-  for (int32_t nodes = 1; nodes <= options.max_nodes; nodes += std::max(1, nodes / 8)) {
+  const int32_t first = options.nodes > 0 ? options.nodes : 1;
+  const int32_t last = options.nodes > 0 ? options.nodes : options.max_nodes;
+  for (int32_t nodes = first; nodes <= last; nodes += std::max(1, nodes / 8)) {
     for (int32_t depth = 1; depth <= std::min(nodes, options.max_depth); ++depth) {
       ExpectedTree tree = expected_tree(acceptance, nodes, depth, kWidth);
       if (seen.insert({tree.nodes, tree.depth}).second) trees.push_back(std::move(tree));

@@ -58,6 +58,7 @@ DeviceProfile imagined(const DeviceSpec& spec, const ModelSize& target,
 struct PlanOptions {
   int32_t context = 2048;
   bool overlap = true;
+  int32_t nodes = 0;  // drafted a step; 0: chosen
   int32_t max_nodes = 64, max_depth = 12;
 };
 

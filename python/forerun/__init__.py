@@ -8,7 +8,7 @@ from forerun._core import ModelFileError, QueueFullError, __version__
 from forerun.engine import Engine
 from forerun.methods import Method, drafters, optimal_acceptance, policies, verifiers
 from forerun.models import PullError
-from forerun.plan import Plan, Plans, plan
+from forerun.placement import Plan, Plans, plan
 from forerun.profile import Profile
 from forerun.request import Request
 from forerun.session import Session

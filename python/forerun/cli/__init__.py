@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import forerun
-from forerun.cli import bench, chat, compare, datastore, doctor, generate, inspect, methods, plan, pull, tree
+from forerun.cli import (
+    bench,
+    chat,
+    compare,
+    datastore,
+    doctor,
+    generate,
+    inspect,
+    layers,
+    methods,
+    plan,
+    pull,
+    train,
+    tree,
+)
 from forerun.cli.common import fail
 
 # typer hands out click's exceptions only through its own subclasses of them.
@@ -36,10 +50,12 @@ for command in (
     compare.compare,
     plan.plan,
     tree.tree,
+    layers.layers,
     doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(datastore.app)
+app.add_typer(train.app)
 
 
 def _show_version(wanted: bool) -> None:

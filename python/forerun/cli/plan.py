@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from forerun.cli import common
-from forerun.plan import Plan, Plans
-from forerun.plan import plan as make_plans
+from forerun.placement import Plan, Plans
+from forerun.placement import plan as make_plans
 
 
 def plan(

@@ -134,6 +134,24 @@ TEST(SplitModel, GoesOnWhereAPartOfItStoppedAcrossABorder) {
   EXPECT_EQ(run(*model, false), run(*whole, false));
 }
 
+TEST(SplitModel, HandsOutTheSameTaps) {
+  const std::vector<int32_t> tokens = {5, 6, 7}, all = {0, 1, 2, 3}, taps = {0, 2, kFinalTap, 3};
+  const auto run = [&](const Model& m) {
+    Workspace workspace(m, 8, 8, 4);
+    KvCache cache(m.kv_places(), 64);
+    Batch batch;
+    batch.add_causal(cache, tokens, 3);
+    const Forward out = m.forward(batch, workspace, {all, nullptr, taps});
+    std::vector<float> values = logits_of(out);
+    values.insert(values.end(), out.taps.data, out.taps.row(3));
+    return values;
+  };
+  const std::vector<float> wanted = run(*Model::load(open_checkpoint(file()), cpu()));
+  for (const char* digits : {"00110", "00011", "01010", "00001"}) {
+    EXPECT_EQ(run(*split(digits)), wanted) << digits;
+  }
+}
+
 TEST(SplitModel, MayLoadTheFirstLayersAlone) {
   const auto backend = cpu();
   const auto part = Model::load(open_checkpoint(file()), {{backend, backend}, backend});

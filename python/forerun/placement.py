@@ -120,6 +120,31 @@ def plan(
     )
 
 
+def plan_profile(
+    profile: Mapping[str, Any],
+    *,
+    vram_limit: str | int | None = None,
+    ram_limit: str | int | None = None,
+    context: int = 2048,
+    overlap: bool = True,
+    nodes: int = 0,
+) -> tuple[Plan, ...]:
+    """Plans for a machine that need not be here, best first. profile: as `Plans.profile`; nodes: draft tokens a
+    step, 0 leaves them to the planner.
+
+    Raises forerun.ModelFileError for what is no profile, MemoryError when nothing fits.
+    """
+    found = _core.plan_profile(
+        json.dumps(profile),
+        vram_limit=bytes_of("vram_limit", vram_limit),
+        ram_limit=bytes_of("ram_limit", ram_limit),
+        context=context,
+        overlap=overlap,
+        nodes=nodes,
+    )
+    return tuple(Plan.parse(text) for text in found)
+
+
 def placement_text(placement: Placement | Plan | None) -> str:
     """A placement as the native engine takes it."""
     if placement is None:
