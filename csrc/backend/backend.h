@@ -104,9 +104,11 @@ struct AttentionBatch {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;         // "cpu", "cuda:0"
+  virtual std::string name() const = 0;         // "cpu", "cpu:0-3", "cuda:0"
   virtual std::string description() const = 0;  // for people: kernels, threads, device name
   virtual int threads() const { return 1; }
+  // The calling thread is the one that hands it work from now on, and moves to its cores.
+  virtual void bind_thread() {}
   virtual TraceRecorder* recorder() const { return nullptr; }  // of one that profiles (profiler.h)
 
   // --- memory
@@ -157,9 +159,10 @@ class Backend {
   virtual void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) = 0;
 };
 
-// threads: 0 = the cores this process may use. Error(kUnsupported) when the CPU lacks AVX2, FMA or
-// F16C and FORERUN_ISA does not say scalar.
-std::unique_ptr<Backend> make_cpu_backend(int threads);
+// threads: 0 = the cores this process may use, or those of `cores`. cores: a set such as "0-3,6" to
+// which its threads keep; "" leaves them to the system. Error(kUnsupported) when the CPU lacks
+// AVX2, FMA or F16C and FORERUN_ISA does not say scalar.
+std::unique_ptr<Backend> make_cpu_backend(int threads, const std::string& cores = "");
 
 // GB/s of a read of `bytes` per thread with the widest loads, the best of a few passes (forerun
 // doctor, bench).

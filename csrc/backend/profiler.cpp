@@ -1,124 +1,28 @@
 #include "backend/profiler.h"
 
-#include <algorithm>
-#include <string>
 #include <utility>
+
+#include "backend/decorated.h"
 
 namespace forerun {
 namespace {
 
-int64_t values_of(const Tensor& x) { return int64_t{x.rows} * x.cols; }
-int64_t bytes_of(const Tensor& x) { return values_of(x) * static_cast<int64_t>(sizeof(float)); }
-
-// Keys and values of one position in one layer.
-int64_t position_bytes(const KvLayout& layout) {
-  return layout.page_bytes() / (int64_t{layout.layers} * KvLayout::kPageSlots);
-}
-
-class ProfilingBackend final : public Backend {
+class ProfilingBackend final : public DecoratedBackend {
  public:
   ProfilingBackend(std::unique_ptr<Backend> inner, std::shared_ptr<TraceRecorder> recorder)
-      : inner_(std::move(inner)), recorder_(std::move(recorder)) {}
+      : DecoratedBackend(std::move(inner)), recorder_(std::move(recorder)) {}
 
-  std::string name() const override { return inner_->name(); }
-  std::string description() const override { return inner_->description(); }
-  int threads() const override { return inner_->threads(); }
   TraceRecorder* recorder() const override { return recorder_.get(); }
 
-  Buffer allocate(int64_t bytes) override { return inner_->allocate(bytes); }
-  void free(void* data, int64_t bytes) noexcept override { inner_->free(data, bytes); }
-  void upload(void* device, const void* host, int64_t bytes) override {
-    inner_->upload(device, host, bytes);
-  }
-  void download(void* host, const void* device, int64_t bytes) override {
-    inner_->download(host, device, bytes);
-  }
-  void copy(void* to, const void* from, int64_t bytes) override { inner_->copy(to, from, bytes); }
-  void synchronize() override { inner_->synchronize(); }
-  bool host_visible() const override { return inner_->host_visible(); }
-  std::unique_ptr<Weight> pack(const HostMatrix& matrix) override { return inner_->pack(matrix); }
-  void reserve(int32_t max_rows, int32_t max_cols) override { inner_->reserve(max_rows, max_cols); }
-
-  void linear(Tensor x, std::span<const LinearTask> tasks) override {
-    int64_t bytes = 0, outputs = 0;
-    for (const LinearTask& task : tasks) {
-      bytes += task.weight->bytes;
-      outputs += task.weight->rows;
-    }
-    timed({tasks.empty() ? "linear" : tasks[0].role, x.rows, bytes, 2 * values_of(x) * outputs},
-          [&] { inner_->linear(x, tasks); });
-  }
-  void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override {
-    timed({"rms_norm", x.rows, 2 * bytes_of(x), 4 * values_of(x)},
-          [&] { inner_->rms_norm(x, weight, epsilon, out); });
-  }
-  void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override {
-    timed({"head_norm", x.rows, 2 * bytes_of(x), 4 * values_of(x)},
-          [&] { inner_->head_norm(x, heads, weight, epsilon); });
-  }
-  void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) override {
-    timed({"rope", x.rows, 2 * bytes_of(x), 3 * values_of(x)},
-          [&] { inner_->rope(x, heads, cos_sin, interleaved); });
-  }
-  void check_kv(const KvLayout& layout) const override { inner_->check_kv(layout); }
-  void store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) override {
-    timed(
-        {"store_kv", k.rows, bytes_of(k) + bytes_of(v) + k.rows * position_bytes(batch.layout), 0},
-        [&] { inner_->store_kv(batch, layer, k, v); });
-  }
-  // A sequence's keys and values are read once for all its rows; a product with keys and one with
-  // values per visible position.
-  void attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
-                 Tensor out) override {
-    int64_t read = 0, seen = 0;
-    int32_t slots = 0;
-    for (size_t i = 0; i < batch.rows.size(); ++i) {
-      const AttentionRow& row = batch.rows[i];
-      seen += row.position + 1;
-      slots = std::max(slots, row.slot + 1);
-      if (i + 1 < batch.rows.size() && batch.rows[i + 1].sequence == row.sequence) continue;
-      read += std::exchange(slots, 0);
-    }
-    timed({"attention", q.rows, read * position_bytes(batch.layout), 4 * seen * q.cols},
-          [&] { inner_->attention(batch, layer, q, scale, out); });
-  }
-  void swiglu(Tensor gate, Tensor up, Tensor out) override {
-    timed({"swiglu", gate.rows, 3 * bytes_of(gate), 4 * values_of(gate)},
-          [&] { inner_->swiglu(gate, up, out); });
-  }
-  void add(Tensor x, Tensor y) override {
-    timed({"add", x.rows, 3 * bytes_of(x), values_of(x)}, [&] { inner_->add(x, y); });
-  }
-  void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override {
-    timed({"gather_rows", out.rows, 2 * bytes_of(out), 0},
-          [&] { inner_->gather_rows(x, rows, out); });
-  }
-  void move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
-               std::span<const int32_t> from, std::span<const int32_t> to) override {
-    const auto rows = static_cast<int32_t>(from.size());
-    timed({"move_kv", rows, 2 * rows * layout.layers * position_bytes(layout), 0},
-          [&] { inner_->move_kv(layout, pages, from, to); });
-  }
-  void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) override {
-    timed({"top_k", x.rows, bytes_of(x), values_of(x)}, [&] { inner_->top_k(x, k, ids, values); });
-  }
-
  private:
-  struct Work {
-    const char* name;
-    int32_t rows;
-    int64_t bytes, operations;
-  };
-  template <typename Call>
-  void timed(const Work& work, Call&& call) {
+  void around(const Work& work, Call call) override {
     TraceScope scope(recorder_.get(), TraceTrack::kOperation, work.name, work.rows);
     scope.span.bytes = work.bytes;
     scope.span.operations = work.operations;
     call();
-    inner_->synchronize();
+    inner().synchronize();
   }
 
-  std::unique_ptr<Backend> inner_;
   std::shared_ptr<TraceRecorder> recorder_;
 };
 

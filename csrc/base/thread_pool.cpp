@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #endif
 
+#include "base/affinity.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
 
@@ -96,7 +97,7 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(threads) {
+ThreadPool::ThreadPool(int threads, std::span<const int> cores) : threads_(threads) {
   if (threads < 1) {
     throw Error(ErrorKind::kBadArgument,
                 "threads: expected at least 1, found " + std::to_string(threads));
@@ -104,7 +105,13 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) {
   state_ = std::make_unique<State>();
   state_->may_spin = threads <= cpu_features().cores;
   try {
-    for (int i = 1; i < threads; ++i) state_->workers.emplace_back([this, i] { state_->work(i); });
+    const std::vector<int> bound(cores.begin(), cores.end());
+    for (int i = 1; i < threads; ++i) {
+      state_->workers.emplace_back([this, i, bound] {
+        bind_thread(bound);
+        state_->work(i);
+      });
+    }
   } catch (...) {
     state_->finish();
     throw Error(ErrorKind::kOutOfMemory,

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <type_traits>
 
 namespace forerun {
@@ -13,7 +14,9 @@ namespace forerun {
 // allocation per region.
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // >= 1, else Error(kBadArgument)
+  // threads >= 1, else Error(kBadArgument). cores: where the workers run; empty: anywhere. (The
+  // caller binds itself.)
+  explicit ThreadPool(int threads, std::span<const int> cores = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

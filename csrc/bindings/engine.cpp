@@ -87,9 +87,10 @@ EnginePtr load(const std::string& target, const std::string& draft, std::optiona
                std::optional<int32_t> context, int32_t max_draft,
                std::optional<int32_t> fixed_draft, const std::string& policy,
                const std::string& verify, std::map<std::string, std::string> method_options,
-               int64_t prefix_cache_bytes, const std::string& device, const std::string& kv_type,
-               int32_t max_batch, int32_t max_queue, int64_t kv_bytes, bool profile,
-               const py::object& progress) {
+               int64_t prefix_cache_bytes, const std::string& device, const std::string& placement,
+               bool overlap, int64_t vram_limit, int64_t ram_limit, const std::string& cache,
+               const std::string& kv_type, int32_t max_batch, int32_t max_queue, int64_t kv_bytes,
+               bool profile, const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -102,6 +103,11 @@ EnginePtr load(const std::string& target, const std::string& draft, std::optiona
   options.method_options = std::move(method_options);
   options.prefix_cache_bytes = prefix_cache_bytes;
   options.device = device;
+  options.placement = placement;
+  options.overlap = overlap;
+  options.vram_limit = vram_limit;
+  options.ram_limit = ram_limit;
+  options.cache = cache;
   options.kv_type = kv_type;
   options.max_batch = max_batch;
   options.max_queue = max_queue;
@@ -133,9 +139,10 @@ py::list to_list(const std::vector<TraceSpan>& spans) {
 py::dict info(const Engine& engine) {
   const EngineInfo i = engine.info();
   return py::dict("architecture"_a = i.architecture, "path"_a = i.path, "draft"_a = i.draft,
-                  "backend"_a = i.backend, "parameters"_a = i.parameters,
-                  "weights_bytes"_a = i.weights_bytes, "layers"_a = i.layers, "vocab"_a = i.vocab,
-                  "context"_a = i.context, "threads"_a = i.threads, "kv_type"_a = i.kv_type,
+                  "backend"_a = i.backend, "placement"_a = i.placement,
+                  "parameters"_a = i.parameters, "weights_bytes"_a = i.weights_bytes,
+                  "layers"_a = i.layers, "vocab"_a = i.vocab, "context"_a = i.context,
+                  "threads"_a = i.threads, "kv_type"_a = i.kv_type,
                   "kv_bytes_per_token"_a = i.kv_bytes_per_token);
 }
 
@@ -191,9 +198,10 @@ void bind_engine(py::module_& module) {
            "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
            "policy"_a = "auto", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
-           "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "kv_type"_a = "f16",
-           "max_batch"_a = 8, "max_queue"_a = 256, "kv_bytes"_a = 0, "profile"_a = false,
-           "progress"_a = py::none())
+           "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "placement"_a = "",
+           "overlap"_a = true, "vram_limit"_a = 0, "ram_limit"_a = 0, "cache"_a = "",
+           "kv_type"_a = "f16", "max_batch"_a = 8, "max_queue"_a = 256, "kv_bytes"_a = 0,
+           "profile"_a = false, "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true,

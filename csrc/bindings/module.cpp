@@ -46,5 +46,6 @@ PYBIND11_MODULE(_core, module) {
   });
   module.attr("__version__") = forerun::version();
   bind_engine(module);
+  bind_plan(module);
   bind_tools(module);
 }

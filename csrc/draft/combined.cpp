@@ -126,6 +126,14 @@ void CombinedDrafter::learn(Asking& asking, const Observation& truth) const {
   asking.asked = false;
 }
 
+void CombinedDrafter::start_ahead(const DraftTree& verified) {
+  for (const auto& drafter : drafters_) drafter->start_ahead(verified);
+}
+
+void CombinedDrafter::end_ahead() noexcept {
+  for (const auto& drafter : drafters_) drafter->end_ahead();
+}
+
 void CombinedDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
   for (Asking& asking : cascade_) learn(asking, truth);
   for (const auto& drafter : drafters_) drafter->observe(context, truth);

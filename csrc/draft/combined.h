@@ -31,6 +31,8 @@ class CombinedDrafter final : public Drafter {
   void begin(std::span<const int32_t> context) override;
   void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
                DraftTree& tree) override;
+  void start_ahead(const DraftTree& verified) override;
+  void end_ahead() noexcept override;
   void observe(std::span<const int32_t> context, const Observation& truth) override;
   void rewind(std::span<const int32_t> context) override;
   std::unique_ptr<Drafter> fork() const override;

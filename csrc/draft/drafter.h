@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -26,6 +27,8 @@ struct Budget {
   // set, for this many nodes.
   uint32_t asked = ~0U;
   int32_t asked_nodes = INT32_MAX;
+  // Set by another thread when no more is wanted: the tree stays as it is after the level at hand.
+  const std::atomic<bool>* enough = nullptr;
 };
 
 // How the verifier needs children to come about; kDeterministic: any way is fine.
@@ -81,6 +84,11 @@ class Drafter {
   // Fills `tree`, which holds only the root (= context.back()). At most budget.max_nodes nodes.
   virtual void propose(std::span<const int32_t> context, const Budget& budget,
                        const DraftNoise& noise, DraftTree& tree) = 0;
+
+  // The target verifies `verified` from now on. A drafter with a device of its own may use the
+  // time, on a thread of its own, until any other method is called.
+  virtual void start_ahead(const DraftTree& verified) { (void)verified; }
+  virtual void end_ahead() noexcept {}  // what was started ends; may be called at any time
 
   // After the accepted tokens were appended: `context` is the new one. Called for plain steps too.
   virtual void observe(std::span<const int32_t> context, const Observation& truth) = 0;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "draft/ahead.h"
 #include "draft/combined.h"
 #include "draft/model_drafter.h"
 
@@ -120,6 +121,13 @@ void prepare_model(DraftPart& part, DraftResources& resources) {
   excerpt.recent = size("context_recent", excerpt.recent);
 }
 
+// A drafter with a device of its own works on that device's thread.
+std::unique_ptr<Drafter> on_its_queue(std::unique_ptr<Drafter> drafter,
+                                      const DraftResources& resources, bool ahead) {
+  if (!resources.model_queue) return drafter;
+  return std::make_unique<AheadDrafter>(std::move(drafter), resources.model_queue, ahead);
+}
+
 std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {
   if (!resources.model) miss("model", "model");
   // An excerpt is at most so long that a whole tree still fits.
@@ -129,8 +137,9 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
   auto drafter = std::make_unique<ModelDrafter>(
       resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
       context, resources.model_costs);
-  if (!resources.excerpts) return drafter;
-  return std::make_unique<ExcerptDrafter>(std::move(drafter), resources.excerpt);
+  if (!resources.excerpts) return on_its_queue(std::move(drafter), resources, resources.ahead);
+  auto reader = std::make_unique<ExcerptDrafter>(std::move(drafter), resources.excerpt);
+  return on_its_queue(std::move(reader), resources, false);
 }
 
 void prepare_head(DraftPart&, DraftResources& resources) {

@@ -8,6 +8,7 @@
 
 #include "base/method.h"
 #include "base/settings.h"
+#include "base/work_queue.h"
 #include "draft/drafter.h"
 #include "draft/early_exit.h"
 #include "draft/excerpt.h"
@@ -48,7 +49,9 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
   LevelDrafter::Costs model_costs;
-  std::shared_ptr<const DraftHead> head;  // of "head"
+  std::shared_ptr<WorkQueue> model_queue;  // of its back end; null where it shares the target's
+  bool ahead = true;                       // "model" drafts while the target verifies
+  std::shared_ptr<const DraftHead> head;   // of "head"
   LevelDrafter::Costs head_costs;
   std::shared_ptr<const Model> target;  // of "early-exit"
   ExitPlan exits;

@@ -18,6 +18,7 @@ void TreeGrower::grow(const TreePolicy& policy, ChildSource& source, const Budge
   double kept = 0.0;  // summed value of the guesses that would be kept
   for (int32_t level = 0; level < levels && !frontier_.empty(); ++level) {
     if (level > 0) {
+      if (budget.enough != nullptr && *budget.enough) break;
       double reach = 0.0;
       for (const int32_t node : frontier_) reach += pool_[node].value;
       if (!source.pays(reach, budget)) break;

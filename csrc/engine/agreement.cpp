@@ -57,7 +57,7 @@ std::vector<double> Engine::layer_agreement(std::span<const int32_t> tokens,
   EngineState& engine = *state_;
   check_tokens(engine, tokens, 0);
   if (tokens.empty()) throw Error(ErrorKind::kBadArgument, kEmptyPrompt);
-  KvCache cache(*engine.backend, engine.kv_layout, engine.context);
+  KvCache cache(engine.kv_places, engine.context);
   const std::vector<int32_t> whole = read(engine, tokens, cache);
   std::vector<double> shares;
   for (const std::vector<int32_t>& layers : sets) {

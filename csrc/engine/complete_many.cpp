@@ -155,7 +155,8 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
   std::vector<Draft> drafts(1);
   std::vector<Alternative> out;
   std::vector<float> row(static_cast<size_t>(engine.target->config().width));
-  Buffer mixture = engine.backend->allocate(static_cast<int64_t>(row.size() * sizeof(float)));
+  Backend& first = engine.target->backend_of(0);
+  Buffer mixture = first.allocate(static_cast<int64_t>(row.size() * sizeof(float)));
   const Tensor start(mixture.floats(), 1, engine.target->config().width);
   for (int32_t step = 0; step < most; ++step) {
     const int32_t last = step == 0 ? tokens.back() : drafts.front().tokens.back();
@@ -163,8 +164,7 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
     engine.batch.add_causal(session.cache, {&last, 1}, 1);
     if (step > 0) {
       superpose(*engine.target, drafts, row);
-      engine.backend->upload(mixture.floats(), row.data(),
-                             static_cast<int64_t>(row.size() * sizeof(float)));
+      first.upload(mixture.floats(), row.data(), static_cast<int64_t>(row.size() * sizeof(float)));
     }
     const Forward forward =
         step == 0 ? engine.target->forward(engine.batch, *engine.workspace)

@@ -37,6 +37,26 @@ Load fit(EngineState& engine, std::span<SessionState* const> sessions, const Loa
   return load;
 }
 
+// While the target verifies, drafters with a device of their own go on; not beyond the step.
+class DraftingAhead {
+ public:
+  explicit DraftingAhead(std::span<SessionState* const> sessions) : sessions_(sessions) {
+    for (SessionState* session : sessions_) {
+      if (session->drafter) session->drafter->start_ahead(session->tree);
+    }
+  }
+  ~DraftingAhead() {
+    for (SessionState* session : sessions_) {
+      if (session->drafter) session->drafter->end_ahead();
+    }
+  }
+  DraftingAhead(const DraftingAhead&) = delete;
+  DraftingAhead& operator=(const DraftingAhead&) = delete;
+
+ private:
+  std::span<SessionState* const> sessions_;
+};
+
 }  // namespace
 
 std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState* const> sessions) {
@@ -61,6 +81,7 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
   for (SessionState* session : sessions) engine.batch.add_tree(session->cache, session->tree);
   step.span.rows = engine.batch.rows();
 
+  const DraftingAhead ahead(sessions);
   const auto start = std::chrono::steady_clock::now();
   const Forward out = engine.forward();
   NodeLogits logits{engine.readable(out), out.logits.stride, out.logits.cols};
@@ -115,10 +136,23 @@ void SessionState::propose(int32_t row_limit, const Load& plain) {
                           allowed.asked_nodes};
       const DraftNoise noise{sampler.seed(), sampler.sampling().temperature,
                              sampler.greedy() ? DrawNeed{} : engine->need, &sampler.sampling()};
-      drafter->propose(tokens, budget, noise, tree);
+      draft(budget, noise);
     }
   }
   draft_ms = milliseconds_since(start);
+}
+
+// A drafter whose device fails is given up: plain decoding needs the target only.
+void SessionState::draft(const Budget& budget, const DraftNoise& noise) {
+  try {
+    drafter->propose(tokens, budget, noise, tree);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kDevice) throw;
+    drafter.reset();
+    drafter_knows_context = false;
+    throw Error(ErrorKind::kDevice, std::string("the draft failed: ") + error.what() +
+                                        "; the session can go on, without it");
+  }
 }
 
 StepResult SessionState::settle(const StepRows& rows, const Controller::Spent& forward) {

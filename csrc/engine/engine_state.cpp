@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/profiler.h"
-
 #include "draft/tree_policy.h"
 #include "engine/draw_need.h"
 
@@ -84,7 +82,10 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
 
 }  // namespace
 
-EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
+EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
+    : options(wanted),
+      recorder(wanted.profile ? std::make_shared<TraceRecorder>(kTraceSpans) : nullptr),
+      devices(std::move(make), recorder) {
   check(options);
   draft_plan = parse_draft(options.draft, options.method_options);
   check_options_are_used(options);
@@ -92,15 +93,12 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
                 options.method_options);  // what is wrong is refused before the load
   make_policy(options.policy, draft_shared.top_k, options.method_options);
   const DType kv_type = kv_type_of(options.kv_type);
-  auto device = options.device == "cuda" ? make_cuda_backend(0) : make_cpu_backend(options.threads);
-  if (options.profile) {
-    recorder = std::make_shared<TraceRecorder>(kTraceSpans);
-    device = make_profiling_backend(std::move(device), recorder);
-  }
-  backend = std::move(device);
   checkpoint = open_checkpoint(options.target);
+  const DraftPart* model_part = draft_plan.find("model");
+  placement = choose_placement(options, *checkpoint, model_part ? model_part->path : "");
+  backend = devices[placement.head];
   tokenizer = load_tokenizer(*checkpoint);
-  target = Model::load(checkpoint, backend, options.progress);
+  target = Model::load(checkpoint, devices.of_target(placement), options.progress);
   if (tokenizer->vocab_size() > target->config().vocab) {
     throw Error(ErrorKind::kBadFile,
                 options.target + ": the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
@@ -108,10 +106,11 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   }
   context = choose_context(options, *target);
   kv_layout = target->kv_layout(kv_type);
-  backend->check_kv(kv_layout);
+  kv_places = target->kv_places(kv_type);
+  for (const KvPlace& place : kv_places) place.backend->check_kv(place.layout);
   prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
   if (!draft_plan.empty()) load_draft();
-  workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows,
+  workspace = std::make_unique<Workspace>(*target, kPrefillRows, kLogitRows,
                                           static_cast<int32_t>(taps.size()));
   if (!draft_plan.empty()) {
     if (options.fixed_draft < 0) {
@@ -138,11 +137,17 @@ void EngineState::load_draft() {
       throw Error(ErrorKind::kBadArgument,
                   "draft model " + part->path + " cannot draft for " + options.target + ": " + why);
     }
-    draft_shared.model = Model::load(file, backend);
+    draft_shared.model = Model::load(file, devices[placement.draft]);
+  }
+  separate();
+  if (draft_plan.find("early-exit") != nullptr && target->backends().size() > 1) {
+    throw Error(ErrorKind::kUnsupported,
+                "early-exit drafts with layers on one device, but the placement is " +
+                    placement_text(placement) + "; use another draft or placement");
   }
   if (const DraftPart* part = draft_plan.find("head")) {
-    draft_shared.head =
-        DraftHead::load(open_checkpoint(part->path), target, tokenizer->fingerprint(), backend);
+    draft_shared.head = DraftHead::load(open_checkpoint(part->path), target,
+                                        tokenizer->fingerprint(), devices[placement.draft]);
   }
   draft_shared.prepare(draft_plan);
   const auto drafter = make_drafter(draft_plan, draft_shared);
@@ -151,9 +156,22 @@ void EngineState::load_draft() {
                         options.draft, options.policy);
 }
 
+void EngineState::separate() {
+  if (!draft_shared.model || !placement.draft_is_apart()) return;
+  target_queue_ = executor_.queue_of(backend);
+  draft_shared.model_queue = executor_.queue_of(devices[placement.draft]);
+  draft_shared.ahead = options.overlap && !recorder;  // one recorder, one thread at a time
+}
+
+Forward EngineState::run_target() {
+  return target->forward(batch, *workspace, {target->all_layers(), nullptr, taps});
+}
+
 Forward EngineState::forward() {
   const TraceScope scope = stage("forward");
-  return target->forward(batch, *workspace, {target->all_layers(), nullptr, taps});
+  if (!target_queue_) return run_target();
+  target_queue_->run(forward_task_);
+  return forwarded_;
 }
 
 HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32_t rows) {

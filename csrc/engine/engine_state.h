@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "draft/factory.h"
 #include "draft/tree_policy.h"
+#include "engine/devices.h"
 #include "engine/options.h"
 #include "engine/session.h"
 #include "engine/stats.h"
@@ -17,6 +18,7 @@
 #include "model/model.h"
 #include "model/prefix_store.h"
 #include "sched/controller.h"
+#include "sched/executor.h"
 #include "sched/experience.h"
 #include "text/tokenizer.h"
 #include "verify/verifier.h"
@@ -31,15 +33,20 @@ inline constexpr int32_t kLogitRows = 128;
 // Everything the sessions of an engine share. Loaded models are immutable; what changes is guarded
 // by `step_mutex`, which a step holds from draft to commit: back ends run one forward at a time.
 struct EngineState {
-  explicit EngineState(const EngineOptions& options);
+  explicit EngineState(const EngineOptions& options)
+      : EngineState(options, default_devices(options.threads)) {}
+  EngineState(const EngineOptions& options, DeviceMaker make);
 
   EngineOptions options;
   std::shared_ptr<const Checkpoint> checkpoint;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<TraceRecorder> recorder;  // null unless the options ask for a profile
-  std::shared_ptr<Backend> backend;
+  Placement placement;
+  Devices devices;
+  std::shared_ptr<Backend> backend;  // of the target's head: where logits lie
   std::shared_ptr<const Model> target;
-  KvLayout kv_layout;  // of the target's caches
+  KvLayout kv_layout;              // of the target's caches, all layers
+  std::vector<KvPlace> kv_places;  // ... and where they lie
   int32_t context = 0;
   DraftPlan draft_plan;         // which drafters a session gets
   DraftResources draft_shared;  // what they share
@@ -57,7 +64,7 @@ struct EngineState {
   std::vector<TreeFitter::Entry> to_fit;
   Stats stats;
 
-  Forward forward();  // the target over `batch`
+  Forward forward();  // the target over `batch`, by its back end's thread if it has one
 
   // A part of a step in the profile, if there is one.
   TraceScope stage(const char* name) const {
@@ -74,10 +81,17 @@ struct EngineState {
 
  private:
   void load_draft();
+  Forward run_target();
+  void separate();  // gives target and draft a thread each, where they have a device each
   void measure_costs();
   void measure_draft_model();
   void measure_draft_head();
   void measure_early_exit();
+
+  Executor executor_;
+  std::shared_ptr<WorkQueue> target_queue_;  // null: the caller's thread
+  Forward forwarded_;
+  WorkQueue::Task forward_task_{[this] { forwarded_ = run_target(); }};
 };
 
 }  // namespace forerun

@@ -78,15 +78,14 @@ Features Engine::features(std::span<const int32_t> tokens, std::span<const int32
   out.logprobs.reserve(out.ids.capacity());
 
   const auto max_taps = static_cast<int32_t>(taps.size());
-  KvCache cache(*engine.backend, engine.kv_layout, engine.context);
+  KvCache cache(engine.kv_places, engine.context);
   for (size_t done = 0; done < tokens.size();) {
     const size_t rows = std::min(tokens.size() - done, static_cast<size_t>(kLogitRows));
     const std::lock_guard lock(engine.step_mutex);
     auto& workspace = engine.feature_workspace;
     if (!workspace || workspace->max_taps() < max_taps) {
       workspace.reset();
-      workspace = std::make_unique<Workspace>(*engine.backend, engine.target->config(), kLogitRows,
-                                              kLogitRows, max_taps);
+      workspace = std::make_unique<Workspace>(*engine.target, kLogitRows, kLogitRows, max_taps);
     }
     engine.batch.clear();
     engine.batch.add_causal(cache, tokens.subspan(done, rows),

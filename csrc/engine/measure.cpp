@@ -34,6 +34,10 @@ double time_ms(Run&& run) {
       .count();
 }
 
+void wait_for(const Model& model) {
+  for (const auto& backend : model.backends()) backend->synchronize();
+}
+
 void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
   std::vector<int32_t> prompt(static_cast<size_t>(tokens));
   for (int32_t i = 0; i < tokens; ++i) prompt[static_cast<size_t>(i)] = filler_token(engine, i);
@@ -47,7 +51,7 @@ void fill(EngineState& engine, KvCache& cache, int32_t tokens) {
     cache.commit_rows(rows);
     done += rows;
   }
-  engine.backend->synchronize();
+  wait_for(*engine.target);
 }
 
 double forward_tree_ms(EngineState& engine, KvCache& cache, const DraftTree& tree) {
@@ -56,7 +60,7 @@ double forward_tree_ms(EngineState& engine, KvCache& cache, const DraftTree& tre
     engine.batch.clear();
     engine.batch.add_tree(cache, tree);
     engine.forward();
-    engine.backend->synchronize();
+    wait_for(*engine.target);
   });
 }
 
@@ -75,7 +79,7 @@ void EngineState::measure_costs() {
   constexpr int32_t kRows[] = {1, 2, 4, 8, 16, 32};
   constexpr int32_t kFew = 1, kMany = 8;
   const int32_t near = std::min(context / 4, 32), far = std::min(context / 2, 1024);
-  KvCache cache(*backend, kv_layout, context);
+  KvCache cache(kv_places, context);
   fill(*this, cache, near);
   KvCache long_cache = cache.fork();
   long_cache.prepare(far - near);
@@ -105,18 +109,18 @@ void EngineState::measure_costs() {
 void EngineState::measure_draft_model() {
   constexpr int32_t kPrompt = 64;
   const Model& model = *draft_shared.model;
-  Workspace rows(*backend, model.config(), kPrompt, 1);
+  Workspace rows(model, kPrompt, 1);
   std::vector<int32_t> prompt(kPrompt);
   for (int32_t i = 0; i < kPrompt; ++i) prompt[static_cast<size_t>(i)] = filler_token(*this, i);
   const auto forward_ms = [&](int32_t count) {
     double least = 0.0;
     for (int round = 0; round < 3; ++round) {
-      KvCache cache(*backend, model.kv_layout(), context);
+      KvCache cache(model.kv_places(), context);
       const double ms = time_ms([&] {
         batch.clear();
         batch.add_causal(cache, std::span(prompt).first(static_cast<size_t>(count)), 1);
         model.forward(batch, rows);
-        backend->synchronize();
+        wait_for(model);
       });
       least = round == 0 ? ms : std::min(least, ms);
     }
@@ -155,14 +159,14 @@ void EngineState::measure_early_exit() {
   const ExitPlan& plan = draft_shared.exits;
   const std::span<const int32_t> layers =
       std::span(plan.layers).first(static_cast<size_t>(plan.exits.front()));
-  KvCache cache(*backend, kv_layout, context);
+  KvCache cache(kv_places, context);
   double least = 0.0;
   for (int round = 0; round < 3; ++round) {
     const double ms = time_ms([&] {
       batch.clear();
       batch.add_tree(cache, filler_tree(*this, 1));
       target->forward(batch, *workspace, {layers, nullptr});
-      backend->synchronize();
+      wait_for(*target);
     });
     least = round == 0 ? ms : std::min(least, ms);
   }
@@ -174,7 +178,7 @@ std::vector<double> Engine::measure_verify(int32_t rows, int32_t context, int32_
   check_range("context", context, 0, state_->context - rows);
   check_range("repeats", repeats, 1, 100000);
   const std::lock_guard lock(state_->step_mutex);
-  KvCache cache(*state_->backend, state_->kv_layout, state_->context);
+  KvCache cache(state_->kv_places, state_->context);
   fill(*state_, cache, context);
   const DraftTree tree = filler_tree(*state_, rows);
   forward_tree_ms(*state_, cache, tree);
@@ -189,7 +193,7 @@ std::vector<double> Engine::measure_prefill(int32_t tokens, int32_t repeats) {
   const std::lock_guard lock(state_->step_mutex);
   std::vector<double> times(static_cast<size_t>(repeats));
   for (double& time : times) {
-    KvCache cache(*state_->backend, state_->kv_layout, state_->context);
+    KvCache cache(state_->kv_places, state_->context);
     time = time_ms([&] { fill(*state_, cache, tokens); });
   }
   return times;

@@ -18,9 +18,17 @@ struct EngineOptions {
   // methods().drafters joined by "+". The text is the same with every choice.
   std::string draft = "auto";
   std::string device = "cpu";  // where target and draft run: "cpu" or "cuda" (the first GPU)
-  int32_t threads = 0;         // 0: the cores this process may use
-  int32_t context = 0;         // positions of a sequence; 0: what the model was trained for
-  int32_t max_draft = 48;      // most drafted nodes a step, 0..127
+  // Which device holds what, in place of `device`: "cpu", "cuda", "dovetail" (the draft on a device
+  // of its own), JSON or a file with it (sched/placement.h), or "auto" (what plan_machine of
+  // engine/plan.h finds best; measures this machine, once when there is a cache).
+  std::string placement;
+  int64_t vram_limit = 0;  // bytes of a GPU that target and draft may take; 0: no limit
+  int64_t ram_limit = 0;   // ... of the host
+  std::string cache;       // folder of measured profiles, for "auto"; "": none is kept
+  bool overlap = true;     // a draft on a device of its own drafts on while the target verifies
+  int32_t threads = 0;     // 0: the cores this process may use
+  int32_t context = 0;     // positions of a sequence; 0: what the model was trained for
+  int32_t max_draft = 48;  // most drafted nodes a step, 0..127
   int32_t fixed_draft =
       -1;  // >= 0: that many nodes every step, whatever the costs say (tests, benches)
   std::string policy = "auto";   // how a draft model's tree grows: a name of methods().policies

@@ -9,7 +9,7 @@ namespace forerun {
 SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling,
                            uint64_t seed, int32_t logprobs, const std::string& tenant)
     : engine(std::move(shared)),
-      cache(*engine->backend, engine->kv_layout, engine->context),
+      cache(engine->kv_places, engine->context),
       sampler(sampling, seed, engine->target->config().vocab),
       verifier(make_verifier(engine->options.verify, engine->options.method_options)),
       drafter(make_drafter(engine->draft_plan, engine->draft_shared, tenant)),

@@ -46,6 +46,7 @@ struct SessionState {
   void propose(int32_t row_limit, const Load& plain);
   StepResult settle(const StepRows& rows, const Controller::Spent& forward);
 
+  void draft(const Budget& budget, const DraftNoise& noise);
   void cut_at_end_token();
   void emit(const NodeLogits& logits, StepResult& result);
   void learn(const StepRows& rows, Controller::Spent spent, std::span<const int32_t> emitted_now);

@@ -1,5 +1,6 @@
 #include "model/batch.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -12,17 +13,26 @@ void Batch::clear() {
   logit_row_.clear();
   row_.clear();
   path_.clear();
-  pages_.clear();
+  sequences_ = 0;
+  layouts_.clear();
+  for (auto& pages : pages_) pages.clear();
 }
 
 int32_t Batch::add_sequence(KvCache& cache, int32_t rows) {
-  if (pages_.empty()) layout_ = cache.layout();
-  if (layout_ != cache.layout()) {
+  const std::span<const KvPlace> places = cache.places();
+  if (sequences_ == 0) {
+    for (const KvPlace& place : places) layouts_.push_back(place.layout);
+    if (pages_.size() < places.size()) pages_.resize(places.size());
+  }
+  const auto same = [](const KvLayout& a, const KvPlace& b) { return a == b.layout; };
+  if (!std::equal(layouts_.begin(), layouts_.end(), places.begin(), places.end(), same)) {
     throw Error(ErrorKind::kBadArgument, "a batch of caches with different layouts");
   }
   cache.prepare(rows);
-  pages_.push_back(cache.pages());
-  return static_cast<int32_t>(pages_.size()) - 1;
+  for (size_t place = 0; place < places.size(); ++place) {
+    pages_[place].push_back(cache.pages(place));
+  }
+  return sequences_++;
 }
 
 void Batch::add_causal(KvCache& cache, std::span<const int32_t> tokens, int32_t logit_rows) {
@@ -91,6 +101,9 @@ void Batch::add_node(int32_t sequence, int32_t base, const DraftTree& tree, int3
                   static_cast<int32_t>(begin) + in_place});
 }
 
-AttentionBatch Batch::attention() const { return {layout_, row_, path_, pages_}; }
+AttentionBatch Batch::attention(size_t place) const {
+  if (place >= layouts_.size()) return {{}, row_, path_, {}};  // no keys and values lie there
+  return {layouts_[place], row_, path_, pages_[place]};
+}
 
 }  // namespace forerun

@@ -43,17 +43,20 @@ class Batch {
     return logit_row_;
   }  // rows whose logits are computed, ascending
 
-  AttentionBatch attention() const;  // views into this batch
+  // Views into this batch, with the pages of one place of the caches (KvCache::places).
+  AttentionBatch attention(size_t place = 0) const;
 
  private:
   int32_t add_sequence(KvCache& cache, int32_t rows);  // its index
   void add_node(int32_t sequence, int32_t base, const DraftTree& tree, int32_t node);
 
-  KvLayout layout_;  // of all caches of the batch
+  using Pages = std::span<std::byte* const>;
   std::vector<int32_t> token_, position_, logit_row_;
   std::vector<AttentionRow> row_;
   std::vector<int32_t> path_;
-  std::vector<std::span<std::byte* const>> pages_;  // per sequence
+  int32_t sequences_ = 0;
+  std::vector<KvLayout> layouts_;          // per place, of all caches of the batch
+  std::vector<std::vector<Pages>> pages_;  // [places][sequences]
 };
 
 }  // namespace forerun

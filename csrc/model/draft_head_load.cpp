@@ -11,7 +11,8 @@ class HeadLoader {
  public:
   HeadLoader(std::shared_ptr<const Checkpoint> file, std::shared_ptr<const Model> target,
              std::shared_ptr<Backend> backend)
-      : head_(new DraftHead), file_(std::move(file)), bind_(*file_, *backend) {
+      : head_(new DraftHead), file_(std::move(file)), bind_(*file_) {
+    bind_.go_to(*backend);
     head_->config_ = read_head_config(*file_);
     head_->target_ = std::move(target);
     head_->backend_ = std::move(backend);

@@ -10,25 +10,38 @@ namespace {
 constexpr int32_t kSlots = KvLayout::kPageSlots;
 }
 
-KvCache::KvCache(Backend& backend, KvLayout layout, int32_t capacity)
-    : backend_(&backend), layout_(layout), capacity_(capacity) {
+KvCache::KvCache(std::vector<KvPlace> places, int32_t capacity)
+    : places_(std::move(places)), capacity_(capacity), pointers_(places_.size()) {
   from_.reserve(kSlots);  // longer paths are rare
   to_.reserve(kSlots);
+}
+
+KvPage KvCache::fresh_page(const KvPage* contents) const {
+  auto page = std::make_shared<std::vector<Buffer>>();
+  page->reserve(places_.size());
+  for (const auto& [backend, layout] : places_) {
+    page->push_back(backend->allocate(layout.page_bytes()));
+    if (contents == nullptr) continue;
+    const Buffer& old = (**contents)[page->size() - 1];
+    backend->copy(page->back().data(), old.data(), layout.page_bytes());
+  }
+  return page;
 }
 
 void KvCache::prepare(int32_t rows) {
   const size_t pages = static_cast<size_t>((length_ + rows + kSlots - 1) / kSlots);
   for (size_t i = static_cast<size_t>(length_ / kSlots); i < pages; ++i) {
-    if (i < pages_.size() && pages_[i].use_count() == 1) continue;
-    auto fresh = std::make_shared<Buffer>(backend_->allocate(layout_.page_bytes()));
-    if (i < pages_.size()) {
-      backend_->copy(fresh->data(), pages_[i]->data(), layout_.page_bytes());
-      pages_[i] = std::move(fresh);
-    } else {
-      pages_.push_back(std::move(fresh));
-      pointers_.push_back(nullptr);
+    const bool present = i < pages_.size();
+    if (present && pages_[i].use_count() == 1) continue;
+    KvPage page = fresh_page(present ? &pages_[i] : nullptr);
+    if (!present) {
+      pages_.emplace_back();
+      for (auto& pointers : pointers_) pointers.push_back(nullptr);
     }
-    pointers_[i] = static_cast<std::byte*>(pages_[i]->data());
+    pages_[i] = std::move(page);
+    for (size_t place = 0; place < places_.size(); ++place) {
+      pointers_[place][i] = static_cast<std::byte*>((*pages_[i])[place].data());
+    }
   }
 }
 
@@ -40,7 +53,10 @@ void KvCache::commit(std::span<const int32_t> path) {
     from_.push_back(length_ + path[j]);
     to_.push_back(length_ + static_cast<int32_t>(j));
   }
-  if (!from_.empty()) backend_->move_kv(layout_, pointers_, from_, to_);
+  for (size_t place = 0; place < places_.size() && !from_.empty(); ++place) {
+    const auto& [backend, layout] = places_[place];
+    backend->move_kv(layout, pointers_[place], from_, to_);
+  }
   length_ += static_cast<int32_t>(path.size());
 }
 
@@ -58,8 +74,12 @@ KvCache KvCache::fork() const { return *this; }
 
 void KvCache::adopt(std::span<const KvPage> pages, int32_t length) {
   pages_.assign(pages.begin(), pages.end());
-  pointers_.clear();
-  for (const KvPage& page : pages_) pointers_.push_back(static_cast<std::byte*>(page->data()));
+  for (size_t place = 0; place < places_.size(); ++place) {
+    pointers_[place].clear();
+    for (const KvPage& page : pages_) {
+      pointers_[place].push_back(static_cast<std::byte*>((*page)[place].data()));
+    }
+  }
   length_ = length;
 }
 

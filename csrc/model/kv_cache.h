@@ -9,9 +9,15 @@
 
 namespace forerun {
 
-// One page of 64 slots for all layers. Shared between forks and with the prefix store until
-// somebody writes.
-using KvPage = std::shared_ptr<Buffer>;
+// Keys and values lie where their layers do: a back end, and what of every page it holds.
+struct KvPlace {
+  Backend* backend = nullptr;
+  KvLayout layout;  // layers: of this place
+};
+
+// One page of 64 slots for all layers, a buffer per place. Shared between forks and with the prefix
+// store until somebody writes.
+using KvPage = std::shared_ptr<const std::vector<Buffer>>;
 
 // Keys and values of one sequence. Slots [0, length) are committed, slot = logical position; slots
 // from length on are scratch: row i of a batch is written to slot length + i, whatever its depth.
@@ -19,17 +25,20 @@ using KvPage = std::shared_ptr<Buffer>;
 // a node's position is its position after commit.
 class KvCache {
  public:
-  KvCache(Backend& backend, KvLayout layout,
-          int32_t capacity);  // capacity in positions, scratch not counted
+  // capacity: positions, scratch not counted
+  KvCache(std::vector<KvPlace> places, int32_t capacity);
+  KvCache(Backend& backend, KvLayout layout, int32_t capacity)
+      : KvCache({{&backend, layout}}, capacity) {}
 
   int32_t length() const { return length_; }
   int32_t capacity() const { return capacity_; }
-  const KvLayout& layout() const { return layout_; }
+  std::span<const KvPlace> places() const { return places_; }
+  const KvLayout& layout() const { return places_[0].layout; }  // of the only place
 
   // Makes slots [length, length + rows) writable: allocates pages, copies a shared one. Before a
   // forward.
   void prepare(int32_t rows);
-  std::span<std::byte* const> pages() const { return pointers_; }
+  std::span<std::byte* const> pages(size_t place = 0) const { return pointers_[place]; }
 
   void commit(
       std::span<const int32_t> path);  // rows of the last forward, ascending: length += path.size()
@@ -42,13 +51,14 @@ class KvCache {
   void adopt(std::span<const KvPage> pages, int32_t length);  // on an empty cache
 
  private:
-  Backend* backend_;
-  KvLayout layout_;
+  KvPage fresh_page(const KvPage* contents) const;  // zeroed, or a copy
+
+  std::vector<KvPlace> places_;
   int32_t capacity_;
   int32_t length_ = 0;
   std::vector<KvPage> pages_;
-  std::vector<std::byte*> pointers_;
-  std::vector<int32_t> from_, to_;  // scratch of commit()
+  std::vector<std::vector<std::byte*>> pointers_;  // [places][pages]
+  std::vector<int32_t> from_, to_;                 // scratch of commit()
 };
 
 }  // namespace forerun

@@ -13,12 +13,12 @@ namespace forerun {
 // Binds the tensors of a checkpoint to the layers of a model: checks every shape, then packs.
 class ModelLoader {
  public:
-  ModelLoader(std::shared_ptr<const Checkpoint> checkpoint, std::shared_ptr<Backend> backend,
+  ModelLoader(std::shared_ptr<const Checkpoint> checkpoint, const ModelBackends& backends,
               const std::function<void(double)>& progress)
-      : model_(new Model), bind_(*checkpoint, *backend, progress), progress_(progress) {
+      : model_(new Model), bind_(*checkpoint, progress), progress_(progress) {
     model_->config_ = read_model_config(*checkpoint);
     model_->checkpoint_ = std::move(checkpoint);
-    model_->backend_ = std::move(backend);
+    place(backends);
   }
 
   std::shared_ptr<const Model> load() {
@@ -26,12 +26,13 @@ class ModelLoader {
     check_layers();
     const ModelConfig& c = model_->config_;
     // the largest matrix first: while it is packed, its pages of the file are in memory too
+    bind_.go_to(model_->backend());
     model_->head_ = bind_.linear(head_role(), c.vocab, c.width);
-    model_->layers_.resize(static_cast<size_t>(c.layers));
-    model_->all_layers_.resize(model_->layers_.size());
-    std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
-    for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
     model_->final_norm_ = bind_.vector("output_norm.weight", c.width);
+    for (int32_t i = 0; i < c.layers; ++i) {
+      bind_.go_to(model_->backend_of(i));
+      bind_layer(model_->layers_[static_cast<size_t>(i)].block, i);
+    }
     model_->weights_bytes_ = bind_.bytes();
     const int64_t embedding = c.tied_head ? 0 : int64_t{c.vocab} * c.width;
     model_->parameters_ = bind_.parameters() + embedding;
@@ -42,6 +43,35 @@ class ModelLoader {
  private:
   const WeightSource& source() const { return bind_.source(); }
   std::string head_role() const { return model_->config_.tied_head ? "token_embd" : "output"; }
+
+  // Lists every back end once, in the order of the layers, and says which layer lies where.
+  void place(const ModelBackends& backends) {
+    ModelConfig& c = model_->config_;
+    const auto given = static_cast<int32_t>(backends.layers.size());
+    if (given > c.layers) {
+      throw Error(ErrorKind::kBadArgument, model_->checkpoint_->path() + ": " +
+                                               std::to_string(c.layers) +
+                                               " layers, back ends for " + std::to_string(given));
+    }
+    if (given > 0) c.layers = given;
+    const auto index_of = [this](const std::shared_ptr<Backend>& backend) {
+      auto& all = model_->backends_;
+      const auto found = std::find(all.begin(), all.end(), backend);
+      if (found != all.end()) return static_cast<size_t>(found - all.begin());
+      all.push_back(backend);
+      return all.size() - 1;
+    };
+    model_->layers_.resize(static_cast<size_t>(c.layers));
+    model_->all_layers_.resize(model_->layers_.size());
+    std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
+    std::vector<int32_t> held(model_->layers_.size());
+    for (size_t i = 0; i < model_->layers_.size(); ++i) {
+      Model::Layer& layer = model_->layers_[i];
+      layer.at = index_of(given > 0 ? backends.layers[i] : backends.head);
+      layer.kv_index = held[layer.at]++;
+    }
+    model_->head_at_ = index_of(backends.head);
+  }
 
   void bind_embedding() {
     ModelConfig& c = model_->config_;
@@ -131,9 +161,9 @@ Linear Model::head_rows(std::span<const int32_t> tokens, Backend& backend) const
 }
 
 std::shared_ptr<const Model> Model::load(std::shared_ptr<const Checkpoint> checkpoint,
-                                         std::shared_ptr<Backend> backend,
+                                         ModelBackends backends,
                                          const std::function<void(double)>& progress) {
-  return ModelLoader(std::move(checkpoint), std::move(backend), progress).load();
+  return ModelLoader(std::move(checkpoint), backends, progress).load();
 }
 
 }  // namespace forerun

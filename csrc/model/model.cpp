@@ -19,22 +19,53 @@ BlockShape shape_of(const ModelConfig& c) {
 
 }  // namespace
 
+Workspace::Activations::Activations(Backend& device, const ModelConfig& c, const Limits& most)
+    : backend(&device) {
+  TensorArena arena;
+  rows.add_to(arena, shape_of(c), most.rows);
+  arena.add(hidden, most.logit_rows, c.width);
+  arena.add(logits, most.logit_rows, c.vocab);
+  arena.add(taps, most.rows, most.taps * c.width);
+  memory = arena.allocate(device);
+  device.reserve(most.rows, std::max({c.width, c.ffn_width, c.heads * c.head_dim}));
+}
+
+void Workspace::reserve_host(const ModelConfig& c) {
+  host_.resize(static_cast<size_t>(max_rows_) *
+               static_cast<size_t>(std::max(c.width, c.rope.rotary)));
+  if (max_taps_ == 0) return;
+  all_rows_.resize(static_cast<size_t>(max_rows_));
+  std::iota(all_rows_.begin(), all_rows_.end(), 0);
+}
+
 Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
                      int32_t max_logit_rows, int32_t max_taps)
     : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
-  TensorArena arena;
-  rows_.add_to(arena, shape_of(c), max_rows);
-  arena.add(hidden_, max_logit_rows, c.width);
-  arena.add(logits_, max_logit_rows, c.vocab);
-  arena.add(taps_, max_rows, max_taps * c.width);
-  memory_ = arena.allocate(backend);
-  if (max_taps > 0) {
-    all_rows_.resize(static_cast<size_t>(max_rows));
-    std::iota(all_rows_.begin(), all_rows_.end(), 0);
+  on_.emplace_back(backend, c, Limits{max_rows, max_logit_rows, max_taps});
+  reserve_host(c);
+}
+
+Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
+  const Limits of_head{max_rows, max_logit_rows, max_taps}, of_others{max_rows, 0, 0};
+  for (const auto& backend : model.backends()) {
+    const bool is_head = backend.get() == &model.backend();
+    on_.emplace_back(*backend, model.config(), is_head ? of_head : of_others);
   }
-  host_.resize(static_cast<size_t>(max_rows) *
-               static_cast<size_t>(std::max(c.width, c.rope.rotary)));
-  backend.reserve(max_rows, std::max({c.width, c.ffn_width, c.heads * c.head_dim}));
+  reserve_host(model.config());
+}
+
+std::vector<KvPlace> Model::kv_places(DType type) const {
+  std::vector<KvPlace> places;
+  for (const auto& backend : backends_) {
+    KvLayout layout = kv_layout(type);
+    layout.layers =
+        static_cast<int32_t>(std::count_if(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+          return backends_[layer.at] == backend;
+        }));
+    if (layout.layers > 0) places.push_back({backend.get(), layout});
+  }
+  return places;
 }
 
 void Model::embedding(int32_t token, std::span<float> out) const {
@@ -48,24 +79,49 @@ void Model::embedding(int32_t token, std::span<float> out) const {
              out.data());
 }
 
-// The residual stream before the first layer, and the rotations of all layers.
-void Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
+// The residual stream before the first layer, and the rotations of all layers. Returns where the
+// stream lies.
+size_t Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
   const int32_t rows = batch.rows();
-  const Tensor x = w.rows_.x.first_rows(rows);
+  const size_t first = run.layers.empty() ? 0 : static_cast<size_t>(run.layers[0]);
+  const bool goes_on = run.start != nullptr && first > 0;
+  const size_t at = run.layers.empty() ? head_at_ : layers_[goes_on ? first - 1 : first].at;
+  const Tensor x = w.on_[at].rows.x.first_rows(rows);
   const size_t width = static_cast<size_t>(config_.width);
+  TraceRecorder* const recorder = backend().recorder();
   if (run.start == nullptr) {
-    TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "embed", rows);
+    TraceScope scope(recorder, TraceTrack::kOperation, "embed", rows);
     scope.span.bytes = rows * (dtype_bytes(embedding_->dtype, config_.width) + 4 * config_.width);
     for (size_t i = 0; i < batch.token().size(); ++i) {
       embedding(batch.token()[i], std::span(w.host_).subspan(i * width, width));
     }
-    backend_->upload(x.data, w.host_.data(), int64_t{rows} * config_.width * 4);
+    backends_[at]->upload(x.data, w.host_.data(), int64_t{rows} * config_.width * 4);
   } else if (run.start->data != x.data) {
-    backend_->copy(x.data, run.start->data, int64_t{rows} * config_.width * 4);
+    backends_[at]->copy(x.data, run.start->data, int64_t{rows} * config_.width * 4);
   }
-  const TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "rope_table", rows);
+  const TraceScope scope(recorder, TraceTrack::kOperation, "rope_table", rows);
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
-  backend_->upload(w.rows_.cos_sin.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
+  for (size_t i = 0; i < backends_.size(); ++i) {
+    backends_[i]->upload(w.on_[i].rows.cos_sin.data, w.host_.data(),
+                         int64_t{rows} * config_.rope.rotary * 4);
+  }
+  return at;
+}
+
+// Copies activations to another back end.
+void Model::carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const {
+  const TraceScope scope(backend().recorder(), TraceTrack::kOperation, "cross", x.rows);
+  const int64_t bytes = int64_t{x.rows} * config_.width * 4;
+  backends_[from]->download(w.host_.data(), x.data, bytes);
+  backends_[to]->upload(out.data, w.host_.data(), bytes);
+}
+
+// Brings the residual stream to where it is needed, and says where that is.
+size_t Model::enter(size_t from, size_t to, int32_t rows, Workspace& w) const {
+  if (from != to) {
+    carry(from, to, w.on_[from].rows.x.first_rows(rows), w.on_[to].rows.x.first_rows(rows), w);
+  }
+  return to;
 }
 
 void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) const {
@@ -87,6 +143,11 @@ void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) c
       fail("layer " + std::to_string(layer) + " of a model of " + std::to_string(config_.layers) +
            " layers");
     }
+    const Layer& found = layers_[static_cast<size_t>(layer)];
+    if (found.kv_index >= batch.attention(found.at).layout.layers) {
+      fail("the caches of a batch have no place for layer " + std::to_string(layer) +
+           "; make them with the model's kv_places");
+    }
   }
   if (run.taps.size() > static_cast<size_t>(w.max_taps())) {
     fail(std::to_string(run.taps.size()) + " taps in a workspace for " +
@@ -100,17 +161,23 @@ void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) c
   }
 }
 
-// Hands out the residual stream before `layer`, or what kFinalTap says.
-void Model::tap(int32_t layer, const LayerRun& run, int32_t rows, Workspace& w) const {
+// Hands out the residual stream before `layer`, or what kFinalTap says; it lies on back end `at`.
+void Model::tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Workspace& w) const {
+  Workspace::Activations& a = w.on_[head_at_];
   for (size_t i = 0; i < run.taps.size(); ++i) {
     if (run.taps[i] != layer) continue;
-    Tensor out(w.taps_.data + static_cast<int64_t>(i) * config_.width, rows, config_.width);
+    Tensor out(a.taps.data + static_cast<int64_t>(i) * config_.width, rows, config_.width);
     out.stride = static_cast<int64_t>(run.taps.size()) * config_.width;
-    const Tensor x = w.rows_.x.first_rows(rows);
+    Tensor x = w.on_[at].rows.x.first_rows(rows);
+    if (at != head_at_) {
+      const Tensor landed = a.rows.normed.first_rows(rows);  // free between layers
+      carry(at, head_at_, x, landed, w);
+      x = landed;
+    }
     if (layer == kFinalTap) {
-      backend_->rms_norm(x, final_norm_.floats(), config_.norm_epsilon, out);
+      a.backend->rms_norm(x, final_norm_.floats(), config_.norm_epsilon, out);
     } else {
-      backend_->gather_rows(x, std::span(w.all_rows_).first(static_cast<size_t>(rows)), out);
+      a.backend->gather_rows(x, std::span(w.all_rows_).first(static_cast<size_t>(rows)), out);
     }
   }
 }
@@ -119,26 +186,31 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
   check(batch, run, w);
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
-  start(batch, run, w);
-
-  const AttentionBatch attention = batch.attention();
+  size_t at = start(batch, run, w);
   const BlockShape shape = shape_of(config_);
-  const BlockRun blocks{*backend_, shape, attention, w.rows_.first_rows(rows)};
-  for (const int32_t i : run.layers) {
-    tap(i, run, rows, w);
-    blocks.run(layers_[static_cast<size_t>(i)], i);
-  }
-  tap(kFinalTap, run, rows, w);
 
-  const Tensor hidden = w.hidden_.first_rows(logit_rows), logits = w.logits_.first_rows(logit_rows);
-  if (logit_rows > 0) {
-    backend_->gather_rows(w.rows_.x.first_rows(rows), batch.logit_row(), hidden);
-    backend_->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
-    const LinearTask head[] = {head_.task(logits, "linear.head")};
-    backend_->linear(hidden, head);
+  for (const int32_t i : run.layers) {
+    const Layer& layer = layers_[static_cast<size_t>(i)];
+    at = enter(at, layer.at, rows, w);
+    tap(i, at, run, rows, w);
+    const AttentionBatch attention = batch.attention(at);
+    const BlockRun blocks{*backends_[at], shape, attention, w.on_[at].rows.first_rows(rows)};
+    blocks.run(layer.block, layer.kv_index);
   }
-  const Tensor taps(w.taps_.data, rows, static_cast<int32_t>(run.taps.size()) * config_.width);
-  return {logits, hidden, w.rows_.x.first_rows(rows), taps};
+  tap(kFinalTap, at, run, rows, w);
+
+  const Tensor stream = w.on_[at].rows.x.first_rows(rows);
+  Workspace::Activations& a = w.on_[head_at_];
+  const Tensor hidden = a.hidden.first_rows(logit_rows), logits = a.logits.first_rows(logit_rows);
+  if (logit_rows > 0) {
+    enter(at, head_at_, rows, w);
+    a.backend->gather_rows(a.rows.x.first_rows(rows), batch.logit_row(), hidden);
+    a.backend->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
+    const LinearTask head[] = {head_.task(logits, "linear.head")};
+    a.backend->linear(hidden, head);
+  }
+  const Tensor taps(a.taps.data, rows, static_cast<int32_t>(run.taps.size()) * config_.width);
+  return {logits, hidden, stream, taps};
 }
 
 }  // namespace forerun

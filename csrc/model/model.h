@@ -13,6 +13,8 @@
 
 namespace forerun {
 
+class Model;
+
 // A tap: hidden states that a forward hands out of all its rows, for heads that draft from them.
 // l >= 0: the residual stream as layer l gets it, before any norm; kFinalTap: after the final norm.
 inline constexpr int32_t kFinalTap = -1;
@@ -23,17 +25,28 @@ class Workspace {
   // max_taps: taps that a forward may ask for
   Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows,
             int32_t max_taps = 0);
+  // On all back ends of a model.
+  Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps = 0);
   int32_t max_rows() const { return max_rows_; }
   int32_t max_logit_rows() const { return max_logit_rows_; }
   int32_t max_taps() const { return max_taps_; }
 
  private:
   friend class Model;
-  Buffer memory_;
-  std::vector<float> host_;  // what is computed on the host before it goes up
-  BlockRows rows_;
-  Tensor hidden_, logits_;  // [logit rows, width], [logit rows, vocab]
-  Tensor taps_;             // [rows, taps * width]
+  struct Limits {
+    int32_t rows = 0, logit_rows = 0, taps = 0;
+  };
+  struct Activations {  // on one back end
+    Activations(Backend& backend, const ModelConfig& config, const Limits& most);
+    Backend* backend;
+    Buffer memory;
+    BlockRows rows;
+    Tensor hidden, logits;  // [logit rows, width], [logit rows, vocab]
+    Tensor taps;            // [rows, taps * width]
+  };
+  void reserve_host(const ModelConfig& config);
+  std::vector<float> host_;      // what is computed on the host before it goes up, or crosses
+  std::vector<Activations> on_;  // [back ends of the model]; logits and taps where the head is
   std::vector<int32_t> all_rows_;
   int32_t max_rows_, max_logit_rows_, max_taps_;
 };
@@ -41,9 +54,9 @@ class Workspace {
 // Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next
 // forward.
 struct Forward {
-  Tensor logits;  // [logit rows, vocab], on the model's back end
+  Tensor logits;  // [logit rows, vocab], on the back end of the head
   Tensor hidden;  // [logit rows, width], after the final norm
-  Tensor stream;  // [rows, width]: the residual stream after the last layer that was run
+  Tensor stream;  // [rows, width]: the residual stream after the last layer that was run, there
   Tensor taps;    // [rows, taps * width]: side by side in the order asked for; all rows
 };
 
@@ -53,8 +66,18 @@ struct Forward {
 struct LayerRun {
   std::span<const int32_t> layers;  // ascending
   const Tensor* start =
-      nullptr;  // [rows, width] on the back end: instead of the tokens' embeddings
+      nullptr;  // [rows, width] instead of the tokens' embeddings, on the back end of the layer
+                // before the first (of layer 0 when that is the first)
   std::span<const int32_t> taps = {};  // of layers that are run
+};
+
+// Which back end holds which part of a model. Keys and values lie with their layer; embeddings are
+// looked up in the file. A row's bits depend on its back ends' arithmetic only, so a model over two
+// CPU back ends writes what it writes on one.
+struct ModelBackends {
+  std::vector<std::shared_ptr<Backend>> layers;  // empty: all where the head is; fewer than the
+                                                 // file has: the others are left out
+  std::shared_ptr<Backend> head;                 // of the final norm and the head
 };
 
 // A decoder-only transformer, immutable after load and shared by all sessions.
@@ -63,11 +86,21 @@ class Model {
   // progress: called with the fraction done, 0..1. Every name, shape and type is checked before the
   // first token.
   static std::shared_ptr<const Model> load(std::shared_ptr<const Checkpoint> checkpoint,
-                                           std::shared_ptr<Backend> backend,
+                                           ModelBackends backends,
                                            const std::function<void(double)>& progress = {});
+  static std::shared_ptr<const Model> load(std::shared_ptr<const Checkpoint> checkpoint,
+                                           std::shared_ptr<Backend> backend,
+                                           const std::function<void(double)>& progress = {}) {
+    return load(std::move(checkpoint), ModelBackends{{}, std::move(backend)}, progress);
+  }
 
   const ModelConfig& config() const { return config_; }
-  Backend& backend() const { return *backend_; }
+  Backend& backend() const { return *backends_[head_at_]; }  // of the head
+  Backend& backend_of(int32_t layer) const {
+    return *backends_[layers_[static_cast<size_t>(layer)].at];
+  }
+  std::span<const std::shared_ptr<Backend>> backends() const { return backends_; }  // each once
+  std::vector<KvPlace> kv_places(DType type = DType::kF16) const;
   KvLayout kv_layout(DType type = DType::kF16) const {
     return {config_.layers, config_.kv_heads, config_.head_dim, type};
   }
@@ -85,28 +118,36 @@ class Model {
   }
   Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
 
+  // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
+  void embedding(int32_t token, std::span<float> out) const;
+
   const Linear& head() const { return head_; }  // [vocab, width] over the final hidden state
   // Some of its rows, or all where `tokens` is empty, packed for any back end.
   Linear head_rows(std::span<const int32_t> tokens, Backend& backend) const;
 
-  // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
-  void embedding(int32_t token, std::span<float> out) const;
-
  private:
+  struct Layer {
+    Block block;
+    size_t at = 0;         // index into backends_
+    int32_t kv_index = 0;  // among the layers there
+  };
   Model() = default;
 
   void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
-  void start(const Batch& batch, const LayerRun& run, Workspace& w) const;
-  void tap(int32_t layer, const LayerRun& run, int32_t rows, Workspace& w) const;
+  size_t start(const Batch& batch, const LayerRun& run, Workspace& w) const;
+  void carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const;
+  size_t enter(size_t from, size_t to, int32_t rows, Workspace& w) const;
+  void tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Workspace& w) const;
 
   friend class ModelLoader;
   ModelConfig config_;
-  std::shared_ptr<const Checkpoint> checkpoint_;  // keeps the embedding rows mapped
-  std::shared_ptr<Backend> backend_;
+  std::shared_ptr<const Checkpoint> checkpoint_;    // keeps the embedding rows mapped
+  std::vector<std::shared_ptr<Backend>> backends_;  // in the order of the layers
+  size_t head_at_ = 0;                              // index into backends_
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
   const TensorSource* head_source_ = nullptr;
-  std::vector<Block> layers_;
+  std::vector<Layer> layers_;
   std::vector<int32_t> all_layers_;
   Buffer final_norm_;
   Linear head_;

@@ -18,12 +18,8 @@ std::unique_ptr<Weight> pack_tensor(const Checkpoint& checkpoint, Backend& backe
   }
 }
 
-WeightBinder::WeightBinder(const Checkpoint& checkpoint, Backend& backend,
-                           std::function<void(double)> progress)
-    : checkpoint_(checkpoint),
-      backend_(backend),
-      source_(checkpoint),
-      progress_(std::move(progress)) {
+WeightBinder::WeightBinder(const Checkpoint& checkpoint, std::function<void(double)> progress)
+    : checkpoint_(checkpoint), source_(checkpoint), progress_(std::move(progress)) {
   for (const TensorSource& tensor : checkpoint.tensors()) {
     total_bytes_ += static_cast<int64_t>(tensor.bytes.size());
   }
@@ -32,7 +28,7 @@ WeightBinder::WeightBinder(const Checkpoint& checkpoint, Backend& backend,
 Linear WeightBinder::linear(const std::string& role, int64_t rows, int64_t cols) {
   const TensorSource& tensor = source_.matrix(role + ".weight", rows, cols);
   Linear out;
-  out.weight = pack_tensor(checkpoint_, backend_, tensor.name,
+  out.weight = pack_tensor(checkpoint_, *backend_, tensor.name,
                            {tensor.dtype, rows, cols, tensor.bytes.data()});
   if (source_.find(role + ".bias") != nullptr) out.bias = vector(role + ".bias", rows);
   bytes_ += out.weight->bytes;
@@ -45,8 +41,8 @@ Buffer WeightBinder::vector(const std::string& role, int64_t size) {
   const TensorSource& tensor = source_.vector(role, size);
   std::vector<float> values(static_cast<size_t>(size));
   dequantize(tensor.dtype, tensor.bytes.data(), size, values.data());
-  Buffer buffer = backend_.allocate(size * 4);
-  backend_.upload(buffer.data(), values.data(), size * 4);
+  Buffer buffer = backend_->allocate(size * 4);
+  backend_->upload(buffer.data(), values.data(), size * 4);
   bytes_ += size * 4;
   parameters_ += size;
   report(tensor);

@@ -8,6 +8,7 @@ from forerun._core import ModelFileError, QueueFullError, __version__
 from forerun.engine import Engine
 from forerun.methods import Method, drafters, optimal_acceptance, policies, verifiers
 from forerun.models import PullError
+from forerun.placement import Plan, Plans, plan
 from forerun.profile import Profile
 from forerun.request import Request
 from forerun.session import Session
@@ -20,6 +21,8 @@ __all__ = [
     "Engine",
     "Method",
     "ModelFileError",
+    "Plan",
+    "Plans",
     "Profile",
     "PullError",
     "QueueFullError",
@@ -33,6 +36,7 @@ __all__ = [
     "__version__",
     "drafters",
     "optimal_acceptance",
+    "plan",
     "policies",
     "verifiers",
 ]

@@ -18,6 +18,28 @@ def read_bandwidth(threads: int, mib: int = 256) -> float: ...
 def optimal_acceptance(p: Sequence[float], q: Sequence[float], n: int, replacement: bool) -> float: ...
 def cuda_info() -> dict[str, Any]: ...
 def build_datastore(path: str, tokenizer: Tokenizer, texts: Sequence[Sequence[int]]) -> None: ...
+def plan(
+    target: str,
+    drafts: Sequence[str] = ...,
+    vram_limit: int = 0,
+    ram_limit: int = 0,
+    context: int = 2048,
+    threads: int | None = None,
+    overlap: bool = True,
+    simulate: dict[str, str] = ...,
+    acceptance: float = 0.0,
+    cache: str = "",
+    measure: bool = False,
+    progress: Callable[[str], object] | None = None,
+) -> dict[str, Any]: ...
+def plan_profile(
+    profile: str,
+    vram_limit: int = 0,
+    ram_limit: int = 0,
+    context: int = 2048,
+    overlap: bool = True,
+    nodes: int = 0,
+) -> list[str]: ...
 def methods() -> dict[str, list[dict[str, Any]]]: ...
 
 class Tokenizer:
@@ -73,6 +95,11 @@ class Engine:
         method_options: dict[str, str] = ...,
         prefix_cache_bytes: int = ...,
         device: str = ...,
+        placement: str = "",
+        overlap: bool = True,
+        vram_limit: int = 0,
+        ram_limit: int = 0,
+        cache: str = "",
         kv_type: str = ...,
         max_batch: int = 8,
         max_queue: int = 256,

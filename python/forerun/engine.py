@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forerun import _core, chat, models
 from forerun.methods import drafters
+from forerun.placement import Placement, Plan, bytes_of, placement_text, profile_folder
 from forerun.profile import Profile
 from forerun.request import Request
 from forerun.session import Session
@@ -41,6 +42,11 @@ class Engine:
         decoding; those that test p / q keep its distribution and need draws (docs/methods.md); lossy ones say so.
     method_options: options of the methods in use, {"NAME.option": value}.
     device: where target and draft run, "cpu" or "cuda" (the first NVIDIA GPU; needs libforerun_cuda.so).
+    placement: which device holds what, instead of `device`: "auto" (the best plan of `forerun.plan`), "dovetail"
+        (the draft on a device of its own), a device ("cpu", "cpu:0-3", "cuda:0"), a dict such as
+        {"layers": {"0-21": "cpu", "22-27": "cuda:0"}, "draft": "cuda:0"}, a Plan, or a file with one.
+    vram_limit, ram_limit: memory of a GPU and of the host that target and draft may take, in bytes or "3GiB".
+    overlap: a draft on a device of its own drafts on while the target verifies.
     kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
         another text; within one type the text never depends on anything else here. On "cuda" only "f16".
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
@@ -69,6 +75,10 @@ class Engine:
         method_options: Mapping[str, Any] | None = None,
         prefix_cache_bytes: int = 512 << 20,
         device: str = "cpu",
+        placement: Placement | Plan | None = None,
+        vram_limit: str | int | None = None,
+        ram_limit: str | int | None = None,
+        overlap: bool = True,
         kv_type: str = "f16",
         max_batch: int = 8,
         max_queue: int = 256,
@@ -98,6 +108,11 @@ class Engine:
             method_options={name: str(value) for name, value in (method_options or {}).items()},
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
+            placement=placement_text(placement),
+            vram_limit=bytes_of("vram_limit", vram_limit),
+            ram_limit=bytes_of("ram_limit", ram_limit),
+            overlap=overlap,
+            cache=profile_folder(),
             kv_type=kv_type,
             max_batch=max_batch,
             max_queue=max_queue,

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/float_mode.h"
 #include "backend/cpu/pack.h"
+#include "base/affinity.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
 
@@ -47,13 +48,20 @@ void check_heads(const char* what, const Tensor& x, int32_t heads) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(int threads, const CpuKernels& kernels)
+CpuBackend::CpuBackend(int threads, const CpuKernels& kernels, std::vector<int> cores)
     : isa_(kernels.name),
+      cores_(std::move(cores)),
       kernels_(kernels.table),
-      pool_(threads),
+      pool_(threads, cores_),
       choice_(kernels_, tiles_of(kernels), pool_),
       kv_rows_(kernels_, pool_),
       attention_(kernels_, pool_) {}
+
+std::string CpuBackend::name() const {
+  return cores_.empty() ? "cpu" : "cpu:" + cores_text(cores_);
+}
+
+void CpuBackend::bind_thread() { forerun::bind_thread(cores_); }
 
 std::string CpuBackend::description() const {
   const std::string choice = choice_.description();
@@ -261,7 +269,7 @@ const VocabularyKernels& vocabulary_kernels() {
   return kernels_of(selected_isa()).table.vocabulary;
 }
 
-std::unique_ptr<Backend> make_cpu_backend(int threads) {
+std::unique_ptr<Backend> make_cpu_backend(int threads, const std::string& cores) {
   const CpuFeatures& cpu = cpu_features();
   const Isa isa = selected_isa();
   const char* forced = std::getenv("FORERUN_ISA");
@@ -274,7 +282,10 @@ std::unique_ptr<Backend> make_cpu_backend(int threads) {
     throw Error(ErrorKind::kBadArgument,
                 "threads: expected 0 or more, found " + std::to_string(threads));
   }
-  return std::make_unique<CpuBackend>(threads == 0 ? cpu.cores : threads, kernels_of(isa));
+  std::vector<int> where = cores.empty() ? std::vector<int>() : parse_cores(cores);
+  const int most = where.empty() ? cpu.cores : static_cast<int>(where.size());
+  return std::make_unique<CpuBackend>(threads == 0 ? most : threads, kernels_of(isa),
+                                      std::move(where));
 }
 
 }  // namespace forerun

@@ -29,9 +29,11 @@ struct CpuKernels {
 // number of threads does not change a bit.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(int threads, const CpuKernels& kernels);
+  // cores: where its threads run; empty: anywhere
+  CpuBackend(int threads, const CpuKernels& kernels, std::vector<int> cores = {});
 
-  std::string name() const override { return "cpu"; }
+  std::string name() const override;
+  void bind_thread() override;
   std::string description() const override;
   int threads() const override { return pool_.size(); }
   KernelChoice& choice() { return choice_; }
@@ -82,6 +84,7 @@ class CpuBackend final : public Backend {
   static constexpr int64_t kSerialValues = 16384;  // below this a region costs more than it saves
 
   const char* isa_;
+  std::vector<int> cores_;
   const KernelTable& kernels_;
   ThreadPool pool_;
   KernelChoice choice_;

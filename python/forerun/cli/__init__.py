@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import forerun
-from forerun.cli import bench, chat, compare, datastore, doctor, generate, inspect, layers, methods, pull, train, tree
+from forerun.cli import (
+    bench,
+    chat,
+    compare,
+    datastore,
+    doctor,
+    generate,
+    inspect,
+    layers,
+    methods,
+    plan,
+    pull,
+    train,
+    tree,
+)
 from forerun.cli.common import fail
 
 # typer hands out click's exceptions only through its own subclasses of them.
@@ -34,6 +48,7 @@ for command in (
     methods.methods,
     bench.bench,
     compare.compare,
+    plan.plan,
     tree.tree,
     layers.layers,
     doctor.doctor,

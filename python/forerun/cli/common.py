@@ -40,6 +40,13 @@ MethodOption = Annotated[
     typer.Option("--option", metavar="NAME.KEY=VALUE", help="Sets up a method; repeatable.", rich_help_panel=_ENGINE),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=_ENGINE)]
+Placement = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of a device: auto, dovetail (the draft on a device of its own) or a plan's file.",
+        rich_help_panel=_ENGINE,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(help="Worker threads.", show_default="the usable cores", rich_help_panel=_ENGINE),
@@ -114,6 +121,7 @@ def engine_options(
     verify: Verify = "match",
     option: MethodOption = None,
     device: Device = "cpu",
+    placement: Placement = None,
     threads: Threads = None,
     context: Context = None,
     kv_type: KvType = "f16",
@@ -125,6 +133,7 @@ def engine_options(
         "verify": verify,
         "method_options": method_options(option),
         "device": device,
+        "placement": placement,
         "threads": threads,
         "context": context,
         "kv_type": kv_type,

@@ -1,0 +1,224 @@
+#include "draft/ahead.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace forerun {
+namespace {
+
+constexpr int32_t kRoom = 160;  // nodes of a branch that need no allocation
+constexpr double kMove = 0.1;
+constexpr double kLeastCost = 0.1;  // of drafting when all is ready: it still counts as work
+
+bool extends(std::span<const int32_t> context, std::span<const int32_t> beginning) {
+  return context.size() >= beginning.size() &&
+         std::equal(beginning.begin(), beginning.end(), context.begin());
+}
+
+}  // namespace
+
+AheadDrafter::AheadDrafter(std::unique_ptr<Drafter> inner, std::shared_ptr<WorkQueue> queue,
+                           bool enabled)
+    : inner_(std::move(inner)),
+      queue_(std::move(queue)),
+      enabled_(enabled),
+      branches_(kLeaves),
+      ahead_task_([this] { draft_ahead(); }),
+      propose_task_([this] {
+        inner_->propose(asked_context_, *asked_budget_, *asked_noise_, *asked_tree_);
+      }) {
+  for (Branch& branch : branches_) branch.tree.reserve(kRoom);
+  pruner_.reserve(kRoom);
+}
+
+AheadDrafter::~AheadDrafter() { end_ahead(); }
+
+// Leaves at once the branch at hand unless it goes on from where the truth leads.
+void AheadDrafter::stop(std::span<const int32_t> truth) const {
+  last_ = true;
+  const int32_t at = current_;
+  const bool agrees = at >= 0 && !truth.empty() &&
+                      truth.size() == branches_[static_cast<size_t>(at)].context.size() + 1 &&
+                      extends(truth, branches_[static_cast<size_t>(at)].context);
+  if (!agrees) enough_ = true;
+}
+
+void AheadDrafter::wait() noexcept {
+  try {
+    queue_->wait(ahead_task_);
+  } catch (...) {
+    failure_ = std::current_exception();
+    listed_ = 0;
+  }
+  ahead_ = false;
+}
+
+void AheadDrafter::end_ahead() noexcept {
+  if (!ahead_) return;
+  stop({});
+  wait();
+}
+
+// Brings the inner drafter from where the work ahead left it to this context.
+void AheadDrafter::follow(std::span<const int32_t> context) {
+  if (drafted_ == 0) return;
+  if (!extends(context, branches_[static_cast<size_t>(drafted_ - 1)].context)) {
+    inner_->rewind(context);
+  }
+  drafted_ = 0;
+}
+
+void AheadDrafter::begin(std::span<const int32_t> context) {
+  end_ahead();
+  listed_ = drafted_ = 0;
+  proposed_ = false;
+  inner_->begin(context);
+}
+
+void AheadDrafter::rewind(std::span<const int32_t> context) {
+  end_ahead();
+  listed_ = drafted_ = 0;
+  proposed_ = false;
+  inner_->rewind(context);
+}
+
+void AheadDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
+  if (ahead_) {
+    stop(context);
+    wait();
+  }
+  try {
+    follow(context);
+    inner_->observe(context, truth);
+  } catch (...) {
+    failure_ = std::current_exception();
+  }
+}
+
+void AheadDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {
+  end_ahead();
+  inner_->finish(context, emitted);
+}
+
+std::unique_ptr<Drafter> AheadDrafter::fork() const {
+  auto inner = inner_->fork();
+  if (drafted_ > 0) inner->rewind(context_);  // what was drafted ahead stays here
+  auto twin = std::make_unique<AheadDrafter>(std::move(inner), queue_, enabled_);
+  twin->hit_rate_ = hit_rate_;
+  return twin;
+}
+
+double AheadDrafter::expected_ms(int32_t nodes) const {
+  return inner_->expected_ms(nodes) * std::max(1.0 - hit_rate_, kLeastCost);
+}
+
+void AheadDrafter::propose(std::span<const int32_t> context, const Budget& budget,
+                           const DraftNoise& noise, DraftTree& tree) {
+  end_ahead();
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+  follow(context);
+  const bool hoped = listed_ > 0;
+  const bool hit = hoped && take_ready(context, budget, tree);
+  if (hoped) hit_rate_ += kMove * ((hit ? 1.0 : 0.0) - hit_rate_);
+  counts_.hits += hit ? 1 : 0;
+  listed_ = 0;
+  if (!hit) {
+    asked_context_ = context;
+    asked_budget_ = &budget;
+    asked_noise_ = &noise;
+    asked_tree_ = &tree;
+    queue_->run(propose_task_);
+  }
+  proposed_ = enabled_ && noise.need.proposal == Proposal::kDeterministic && tree.drafted() > 0;
+  if (!proposed_) return;
+  context_.assign(context.begin(), context.end());
+  budget_ = budget;
+  noise_ = noise;
+}
+
+// The tree below the target's token in the branch that begins where its path ended.
+bool AheadDrafter::take_ready(std::span<const int32_t> context, const Budget& budget,
+                              DraftTree& tree) {
+  for (int32_t i = 0; i < listed_; ++i) {
+    const Branch& branch = branches_[static_cast<size_t>(i)];
+    if (context.size() != branch.context.size() + 1 || !extends(context, branch.context)) continue;
+    const int32_t root = branch.tree.child_with(DraftTree::kRoot, context.back());
+    if (root < 0) return false;
+    node_of_.assign(static_cast<size_t>(branch.tree.size()), -1);
+    node_of_[static_cast<size_t>(root)] = DraftTree::kRoot;
+    for (int32_t node = root + 1; node < branch.tree.size(); ++node) {
+      const int32_t parent = node_of_[static_cast<size_t>(branch.tree.parent()[node])];
+      if (parent < 0 || tree.depth()[parent] >= budget.max_depth) continue;
+      node_of_[static_cast<size_t>(node)] = tree.add(
+          parent, branch.tree.token()[node], branch.tree.score()[node], branch.tree.source()[node]);
+    }
+    pruner_.keep_best(tree, std::max(budget.max_nodes, 0));
+    // Of a branch that was cut short there may be too little to be worth a step.
+    const bool enough = branch.whole || 2 * tree.drafted() >= budget.max_nodes;
+    if (tree.drafted() > 0 && enough) return true;
+    tree.reset(context.back());
+    return false;
+  }
+  return false;
+}
+
+void AheadDrafter::start_ahead(const DraftTree& verified) {
+  if (!proposed_) return;
+  proposed_ = false;
+  list_leaves(verified);
+  if (listed_ == 0) return;
+  counts_.started += 1;
+  current_ = -1;
+  enough_ = false;
+  last_ = false;
+  ahead_ = true;
+  queue_->start(ahead_task_);
+}
+
+// The leaves at which the accepted path is likeliest to end, likeliest first.
+void AheadDrafter::list_leaves(const DraftTree& verified) {
+  listed_ = 0;
+  if (verified.drafted() == 0) return;
+  const std::span<const float> values = pruner_.path_values(verified);
+  ends_.assign(values.begin(), values.end());
+  for (int32_t node = 1; node < verified.size(); ++node) ends_[verified.parent()[node]] = 0.0F;
+  for (; listed_ < kLeaves; ++listed_) {
+    const auto best = std::max_element(ends_.begin(), ends_.end());
+    if (*best <= 0.0F) break;
+    const auto leaf = static_cast<int32_t>(best - ends_.begin());
+    *best = 0.0F;
+    Branch& branch = branches_[static_cast<size_t>(listed_)];
+    branch.whole = false;
+    const size_t depth = static_cast<size_t>(verified.depth()[leaf]);
+    branch.context.assign(context_.begin(), context_.end());
+    branch.context.resize(context_.size() + depth);
+    size_t at = branch.context.size();
+    for (int32_t node = leaf; node > 0; node = verified.parent()[node]) {
+      branch.context[--at] = verified.token()[node];
+    }
+    branch.tree.reset(verified.token()[leaf]);
+  }
+}
+
+void AheadDrafter::draft_ahead() {
+  Budget budget = budget_;
+  budget.max_nodes += kSpare;
+  budget.max_depth += 1;
+  budget.tokens_per_ms = 0.0;  // the target takes longer anyway
+  budget.enough = &enough_;
+  for (int32_t i = 0; i < listed_; ++i) {
+    current_ = i;
+    if (last_ || enough_) return;
+    Branch& branch = branches_[static_cast<size_t>(i)];
+    drafted_ = i + 1;
+    if (i == 0) {
+      inner_->observe(branch.context, {});
+    } else {
+      inner_->begin(branch.context);
+    }
+    inner_->propose(branch.context, budget, noise_, branch.tree);
+    branch.whole = !enough_;
+  }
+}
+
+}  // namespace forerun

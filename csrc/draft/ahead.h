@@ -1,0 +1,112 @@
+#pragma once
+
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/work_queue.h"
+#include "draft/drafter.h"
+#include "tree/prune.h"
+
+namespace forerun {
+
+// Drafts while the target verifies, for a drafter whose work is done on a device of its own.
+//
+// PEARL (Liu et al., ICLR 2025) for trees: while the target checks tree S, the drafter goes on
+// below the leaves of S that are likeliest to end the accepted path, as if each were the root of
+// the next tree. When the target's path ends in such a leaf and its bonus token is among the
+// guesses made there, what lies below that guess is the next tree, and nobody waits for it (of a
+// chain, that is PEARL's post-verify; its pre-verify is the case of a chain of one). Else it is
+// discarded. What the drafter computed for the accepted path stays valid either way.
+//
+// Any proposal is legal where children are chosen, so the text does not depend on what was ready.
+// Where they are drawn nothing is drafted ahead: a draw must not depend on how long the target
+// took.
+//
+// All work of the inner drafter is done by the queue's thread. Between start_ahead() and the next
+// call of any other method the queue works; each of those methods first ends that. A failure of the
+// device in the meantime shows in the next proposal: what the target has found out is not lost.
+class AheadDrafter final : public Drafter {
+ public:
+  static constexpr int32_t kLeaves = 3;  // of a verified tree, below which it goes on
+  static constexpr int32_t kSpare = 4;   // more nodes than a tree: several guesses at the bonus
+
+  // enabled: false only moves the work to the queue.
+  AheadDrafter(std::unique_ptr<Drafter> inner, std::shared_ptr<WorkQueue> queue,
+               bool enabled = true);
+  ~AheadDrafter() override;
+
+  std::string name() const override { return inner_->name(); }
+  DraftSource source() const override { return inner_->source(); }
+  void begin(std::span<const int32_t> context) override;
+  void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
+               DraftTree& tree) override;
+  void start_ahead(const DraftTree& verified) override;
+  void end_ahead() noexcept override;
+  void observe(std::span<const int32_t> context, const Observation& truth) override;
+  void rewind(std::span<const int32_t> context) override;
+  std::unique_ptr<Drafter> fork() const override;
+  void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) override;
+  int32_t wanted_topk() const override { return inner_->wanted_topk(); }
+  bool draws(const DrawNeed& need) const override { return inner_->draws(need); }
+  double expected_ms(int32_t nodes) const override;
+  double start_ms(int32_t context) const override { return inner_->start_ms(context); }
+
+  struct Counts {
+    int64_t started = 0;  // steps in which it drafted ahead
+    int64_t hits = 0;     // of those, steps whose next tree was ready
+  };
+  Counts counts() const { return counts_; }
+
+ private:
+  struct Branch {                  // what was drafted below a leaf of the verified tree
+    std::vector<int32_t> context;  // up to the leaf, the leaf last
+    DraftTree tree;                // its root is the leaf
+    bool whole = false;            // not cut short
+  };
+  void list_leaves(const DraftTree& verified);
+  void draft_ahead();  // by the queue's thread
+  void wait() noexcept;
+  void stop(std::span<const int32_t> truth) const;  // lets a branch that agrees with it finish
+  bool take_ready(std::span<const int32_t> context, const Budget& budget, DraftTree& tree);
+  void follow(std::span<const int32_t> context);
+
+  std::unique_ptr<Drafter> inner_;
+  std::shared_ptr<WorkQueue> queue_;
+  bool enabled_;
+
+  // Of the last proposal.
+  std::vector<int32_t> context_;
+  Budget budget_;
+  DraftNoise noise_;
+  bool proposed_ = false;
+
+  // Of the work ahead. Written by the queue's thread while it runs, else by the caller.
+  std::vector<Branch> branches_;
+  int32_t listed_ = 0;   // branches in use
+  int32_t drafted_ = 0;  // of them, begun
+  bool ahead_ = false;   // started and not waited for
+  mutable std::atomic<int32_t> current_{-1};
+  mutable std::atomic<bool> enough_{false};  // leave the branch at hand
+  mutable std::atomic<bool> last_{false};    // begin no further branch
+  WorkQueue::Task ahead_task_;
+
+  // Of a call that the queue carries out.
+  std::span<const int32_t> asked_context_;
+  const Budget* asked_budget_ = nullptr;
+  const DraftNoise* asked_noise_ = nullptr;
+  DraftTree* asked_tree_ = nullptr;
+  WorkQueue::Task propose_task_;
+
+  TreePruner pruner_;
+  std::vector<int32_t> node_of_;
+  std::vector<float> ends_;     // [nodes] probability that the path ends there
+  std::exception_ptr failure_;  // of work ahead; the next proposal throws it
+  double hit_rate_ = 0.0;
+  Counts counts_;
+};
+
+}  // namespace forerun

@@ -1,0 +1,273 @@
+// Placement and overlap, end to end: the text is that of one device, whatever lies where, whatever
+// happens first, and what fails fails alone.
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <random>
+#include <thread>
+
+#include "backend/simulated.h"
+#include "base/affinity.h"
+#include "draft/ahead.h"
+#include "engine/engine.h"
+#include "engine/engine_state.h"
+#include "engine/session_state.h"
+#include "model/tiny_model.h"
+
+namespace forerun {
+namespace {
+
+using test::TinyModel;
+using test::TinyModelFile;
+
+std::vector<int32_t> prompt(uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(40);
+  for (int32_t& token : tokens) token = 97 + static_cast<int32_t>(random() % 6);
+  return tokens;
+}
+
+class Dovetail : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    target_ = new TinyModelFile(TinyModel{.layers = 3});
+    TinyModel first_layers;
+    first_layers.layers = 2;
+    draft_ = new TinyModelFile(first_layers);
+  }
+  static void TearDownTestSuite() {
+    delete target_;
+    delete draft_;
+  }
+  static EngineOptions options(const std::string& placement, const std::string& draft = "model",
+                               int32_t fixed = 6) {
+    EngineOptions o;
+    o.target = target_->path();
+    o.draft = draft == "model" ? "model:" + draft_->path() : draft;
+    o.placement = placement;
+    o.fixed_draft = fixed;
+    o.threads = 1;
+    return o;
+  }
+  // "cuda:0" is simulated by a CPU; what it is like and when it fails is in `gpu`.
+  static DeviceMaker with_gpu(const std::shared_ptr<SimulatedDevice>& gpu) {
+    return [gpu](const std::string& device) -> std::unique_ptr<Backend> {
+      if (device == "cpu") return make_cpu_backend(1);
+      return make_simulated_backend(make_cpu_backend(1), gpu);
+    };
+  }
+  static std::shared_ptr<EngineState> engine_with(const EngineOptions& o,
+                                                  const std::shared_ptr<SimulatedDevice>& gpu) {
+    return std::make_shared<EngineState>(o, with_gpu(gpu));
+  }
+  static Sampling sampling(float temperature) {
+    Sampling s;
+    s.temperature = temperature;
+    return s;
+  }
+  static std::unique_ptr<SessionState> start(const std::shared_ptr<EngineState>& engine,
+                                             float temperature, uint64_t seed) {
+    auto session = std::make_unique<SessionState>(engine, sampling(temperature), seed, -1);
+    session->append(prompt(static_cast<uint32_t>(seed)));
+    return session;
+  }
+  static void step(SessionState& session) {
+    SessionState* const only = &session;
+    std::move(decode_step(*session.engine, {&only, 1}).front()).value();
+  }
+  static std::vector<int32_t> decode(const std::shared_ptr<EngineState>& engine, float temperature,
+                                     uint64_t seed, size_t tokens = 90) {
+    const auto session = start(engine, temperature, seed);
+    while (session->tokens.size() < tokens) step(*session);
+    return {session->tokens.begin(), session->tokens.begin() + static_cast<ptrdiff_t>(tokens)};
+  }
+  static std::vector<int32_t> plain(float temperature, uint64_t seed) {
+    static const auto engine = std::make_shared<EngineState>(options("cpu", "none", -1));
+    return decode(engine, temperature, seed);
+  }
+  static TinyModelFile* target_;
+  static TinyModelFile* draft_;
+};
+TinyModelFile* Dovetail::target_ = nullptr;
+TinyModelFile* Dovetail::draft_ = nullptr;
+
+TEST_F(Dovetail, TheTextIsTheSameInEveryPlacementWithAndWithoutOverlap) {
+  const std::string placements[] = {"cuda",
+                                    R"({"layers": "cpu", "draft": "cuda"})",
+                                    R"({"layers": {"0-1": "cpu", "2": "cuda"}, "draft": "cuda"})",
+                                    R"({"layers": {"0": "cuda", "1-2": "cpu"}, "draft": "cuda"})",
+                                    R"({"layers": "cuda", "head": "cpu", "draft": "cpu"})",
+                                    R"({"layers": "cuda", "head": "cuda", "draft": "cpu"})"};
+  for (const std::string& placement : placements) {
+    for (const bool overlap : {false, true}) {
+      EngineOptions o = options(placement, overlap ? "suffix+model:" + draft_->path() : "model");
+      o.overlap = overlap;
+      const auto engine = engine_with(o, std::make_shared<SimulatedDevice>());
+      for (const float temperature : {0.0F, 0.8F}) {
+        EXPECT_EQ(decode(engine, temperature, 5), plain(temperature, 5)) << placement;
+      }
+      EXPECT_EQ(engine->draft_shared.model_queue != nullptr, engine->placement.draft_is_apart());
+    }
+  }
+}
+
+TEST_F(Dovetail, TwoSetsOfCoresAreTwoDevices) {
+  const std::vector<int> cores = usable_cores();
+  if (cores.size() < 2) GTEST_SKIP() << "needs two cores";
+  const std::string first = "cpu:" + std::to_string(cores[0]),
+                    second = "cpu:" + std::to_string(cores[1]);
+  const std::string apart = R"({"layers": ")" + first + R"(", "draft": ")" + second + R"("})";
+  const std::string both = R"({"layers": {"0-1": ")" + first + R"(", "2": ")" + second + R"("}})";
+  for (const std::string& placement : {apart, both, std::string("dovetail")}) {
+    const auto engine = std::make_shared<EngineState>(options(placement));
+    EXPECT_EQ(decode(engine, 0.8F, 7), plain(0.8F, 7)) << placement;
+  }
+  const auto engine = std::make_shared<EngineState>(options(apart));
+  EXPECT_EQ(engine->backend->name(), first);
+  EXPECT_EQ(engine->draft_shared.model->backend().name(), second);
+  EXPECT_TRUE(engine->draft_shared.model_queue);
+}
+
+TEST_F(Dovetail, DraftsAheadAndHitsWhileTheTargetIsSlow) {
+  auto cpu = std::make_shared<SimulatedDevice>();
+  cpu->before = [](int64_t) { std::this_thread::sleep_for(std::chrono::microseconds(100)); };
+  const DeviceMaker make = [cpu](const std::string& device) -> std::unique_ptr<Backend> {
+    auto backend = make_cpu_backend(1);
+    if (device != "cpu") return backend;
+    return make_simulated_backend(std::move(backend), cpu);
+  };
+  EngineOptions o = options(R"({"layers": "cpu", "draft": "cuda"})", "model:" + target_->path(), 4);
+  o.policy = "chain";
+  const auto engine = std::make_shared<EngineState>(o, make);
+  const auto session = start(engine, 0.0F, 3);
+  for (int i = 0; i < 20; ++i) step(*session);
+  const auto& drafter = dynamic_cast<const AheadDrafter&>(*session->drafter);
+  EXPECT_GE(drafter.counts().started, 15);
+  EXPECT_GE(drafter.counts().hits, 15);  // the draft is the target: its guesses hold
+  EXPECT_GT(session->stats.tau(), 4.0);
+}
+
+TEST_F(Dovetail, RandomDelaysChangeNothing) {
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    auto gpu = std::make_shared<SimulatedDevice>();
+    auto random = std::make_shared<std::mt19937>(seed);  // used by the queue's thread alone
+    gpu->before = [random](int64_t) {
+      if ((*random)() % 8 == 0)
+        std::this_thread::sleep_for(std::chrono::microseconds((*random)() % 200));
+    };
+    const auto engine = engine_with(options(R"({"layers": "cpu", "draft": "cuda"})"), gpu);
+    const float temperature = seed % 2 == 0 ? 0.0F : 0.8F;
+    EXPECT_EQ(decode(engine, temperature, seed), plain(temperature, seed)) << seed;
+  }
+}
+
+TEST_F(Dovetail, ASessionGoesOnWithoutADraftWhoseDeviceFailed) {
+  const std::vector<int32_t> wanted = plain(0.8F, 4);
+  for (const int64_t after : {0, 1, 40, 95, 130, 170}) {
+    auto gpu = std::make_shared<SimulatedDevice>();
+    const auto engine = engine_with(options(R"({"layers": "cpu", "draft": "cuda"})"), gpu);
+    const auto session = start(engine, 0.8F, 4);
+    step(*session);
+    step(*session);
+    gpu->fails_at = gpu->operations + after;
+    int32_t failures = 0;
+    while (session->tokens.size() < 90) {
+      const std::vector<int32_t> before = session->tokens;
+      try {
+        step(*session);
+      } catch (const Error& error) {
+        ++failures;
+        EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+        EXPECT_NE(std::string(error.what()).find("cuda:0"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("go on"), std::string::npos) << error.what();
+        EXPECT_EQ(session->tokens, before);
+      }
+    }
+    EXPECT_EQ(failures, 1) << after;
+    session->tokens.resize(90);
+    EXPECT_EQ(session->tokens, wanted) << after;
+  }
+}
+
+TEST_F(Dovetail, AStepThatTheTargetsDeviceFailedCanBeMadeAgain) {
+  const std::vector<int32_t> wanted = plain(0.0F, 6);
+  auto gpu = std::make_shared<SimulatedDevice>();
+  const auto engine =
+      engine_with(options(R"({"layers": {"0": "cpu", "1-2": "cuda"}, "draft": "cpu"})"), gpu);
+  const auto session = start(engine, 0.0F, 6);
+  std::mt19937 random(3);
+  int32_t failures = 0;
+  while (session->tokens.size() < 90) {
+    gpu->fails_at = random() % 2 == 0 ? gpu->operations + static_cast<int64_t>(random() % 60) : -1;
+    try {
+      step(*session);
+    } catch (const Error& error) {
+      ++failures;
+      EXPECT_NE(std::string(error.what()).find("cuda:0"), std::string::npos);
+    }
+  }
+  EXPECT_GT(failures, 3);
+  session->tokens.resize(90);
+  EXPECT_EQ(session->tokens, wanted);
+}
+
+TEST_F(Dovetail, ARequestCanBeCancelledAndSessionsDroppedWhileItDraftsAhead) {
+  auto gpu = std::make_shared<SimulatedDevice>();
+  const auto engine = engine_with(options(R"({"layers": "cpu", "draft": "cuda"})"), gpu);
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const auto session = start(engine, 0.8F, seed);
+    for (uint64_t i = 0; i <= seed % 4; ++i) step(*session);
+    SessionState twin(*session);
+    session->rewind(static_cast<int32_t>(session->tokens.size()) - 1);
+    step(twin);
+  }
+  // Sessions of other threads take their turns.
+  std::vector<std::thread> threads;
+  std::vector<std::vector<int32_t>> texts(3);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    threads.emplace_back([&, i] { texts[i] = decode(engine, 0.8F, i); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < texts.size(); ++i) EXPECT_EQ(texts[i], plain(0.8F, i));
+}
+
+TEST_F(Dovetail, ABatchOfSessionsDraftsAheadOnOneQueue) {
+  auto gpu = std::make_shared<SimulatedDevice>();
+  const auto engine = engine_with(options(R"({"layers": "cpu", "draft": "cuda"})"), gpu);
+  std::vector<std::unique_ptr<SessionState>> sessions;
+  std::vector<SessionState*> batch;
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    sessions.push_back(start(engine, 0.8F, seed));
+    batch.push_back(sessions.back().get());
+  }
+  for (int i = 0; i < 12; ++i) {
+    for (StepOutcome& outcome : decode_step(*engine, batch)) std::move(outcome).value();
+  }
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    const std::vector<int32_t> wanted = plain(0.8F, seed);
+    const size_t both = std::min(wanted.size(), batch[seed]->tokens.size());
+    EXPECT_TRUE(std::equal(wanted.begin(), wanted.begin() + static_cast<ptrdiff_t>(both),
+                           batch[seed]->tokens.begin()));
+  }
+}
+
+TEST_F(Dovetail, RefusesPlacementsThatCannotBe) {
+  const auto refused = [](EngineOptions o) {
+    try {
+      Engine::load(o);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(refused(options("nowhere")).find("'nowhere'"), std::string::npos);
+  EXPECT_NE(refused(options(R"({"layers": {"0-1": "cpu"}})")).find("has 3"), std::string::npos);
+  EngineOptions two = options("cpu");
+  two.device = "cuda";
+  EXPECT_NE(refused(two).find("one of them"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace forerun
