@@ -120,7 +120,8 @@ def draw(out: Path) -> None:
         found = [plan_profile(machine(us, bandwidth), vram_limit=3 * GB) for us in latencies]
         for kind in ("dovetail, all layers on the CPU", "best placement"):
             values = [speed(plans, kind) for plans in found]
-            link.plot(latencies, values, style, color=colours[kind], label=f"{bandwidth:g} GB/s")
+            label = f"link of {bandwidth:g} GB/s" if kind == "best placement" else None
+            link.plot(latencies, values, style, color=colours[kind], label=label)
     link.set_xscale("log")
     link.set_xlabel("latency of a copy, us (3 GB)")
     link.legend(frameon=False, fontsize=8)

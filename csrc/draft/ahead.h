@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <span>
@@ -12,6 +13,25 @@
 #include "tree/prune.h"
 
 namespace forerun {
+
+// Whether drafting ahead pays here, found out by trying: two devices of one machine may share what
+// is scarce, memory bandwidth above all. Learnt from all sequences of an engine, under its step
+// lock.
+class AheadTrial {
+ public:
+  static constexpr int32_t kFirst = 4;   // steps of both kinds before either is believed
+  static constexpr int32_t kAgain = 64;  // steps after which the slower kind is tried again
+
+  bool next();                      // whether the step ahead should draft ahead
+  void add(bool ahead, double ms);  // what a step took, from one proposal to the next
+
+ private:
+  static constexpr double kMove = 0.15;
+  static constexpr double kClip = 2.0;  // most times the average that a step counts
+  double ms_[2] = {0.0, 0.0};           // [ahead]
+  int32_t seen_[2] = {0, 0};
+  int32_t since_ = 0;
+};
 
 // Drafts while the target verifies, for a drafter whose work is done on a device of its own.
 //
@@ -32,11 +52,11 @@ namespace forerun {
 class AheadDrafter final : public Drafter {
  public:
   static constexpr int32_t kLeaves = 3;  // of a verified tree, below which it goes on
-  static constexpr int32_t kSpare = 4;   // more nodes than a tree: several guesses at the bonus
+  static constexpr int32_t kSpare = 4;   // nodes beyond two trees: several guesses at the bonus
 
-  // enabled: false only moves the work to the queue.
+  // enabled: false only moves the work to the queue. trial: null drafts ahead in every step.
   AheadDrafter(std::unique_ptr<Drafter> inner, std::shared_ptr<WorkQueue> queue,
-               bool enabled = true);
+               bool enabled = true, std::shared_ptr<AheadTrial> trial = nullptr);
   ~AheadDrafter() override;
 
   std::string name() const override { return inner_->name(); }
@@ -65,7 +85,6 @@ class AheadDrafter final : public Drafter {
   struct Branch {                  // what was drafted below a leaf of the verified tree
     std::vector<int32_t> context;  // up to the leaf, the leaf last
     DraftTree tree;                // its root is the leaf
-    bool whole = false;            // not cut short
   };
   void list_leaves(const DraftTree& verified);
   void draft_ahead();  // by the queue's thread
@@ -73,10 +92,14 @@ class AheadDrafter final : public Drafter {
   void stop(std::span<const int32_t> truth) const;  // lets a branch that agrees with it finish
   bool take_ready(std::span<const int32_t> context, const Budget& budget, DraftTree& tree);
   void follow(std::span<const int32_t> context);
+  void draft_afresh(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
+                    DraftTree& tree);
+  void count_step();
 
   std::unique_ptr<Drafter> inner_;
   std::shared_ptr<WorkQueue> queue_;
   bool enabled_;
+  std::shared_ptr<AheadTrial> trial_;
 
   // Of the last proposal.
   std::vector<int32_t> context_;
@@ -106,6 +129,12 @@ class AheadDrafter final : public Drafter {
   std::vector<float> ends_;     // [nodes] probability that the path ends there
   std::exception_ptr failure_;  // of work ahead; the next proposal throws it
   double hit_rate_ = 0.0;
+  double fresh_ms_ = 0.0, fresh_nodes_ = 0.0;  // averages of proposals that were not ready
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point proposed_at_;  // the end of the last proposal
+  bool counted_ = false;           // the step since then is one to learn from
+  bool was_ahead_ = false;         // it drafted ahead
+  std::atomic<Clock::rep> branch_began_{0};
   Counts counts_;
 };
 

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "base/error.h"
-#include "draft/ahead.h"
 #include "draft/combined.h"
 #include "draft/model_drafter.h"
 
@@ -125,7 +124,8 @@ void prepare_model(DraftPart& part, DraftResources& resources) {
 std::unique_ptr<Drafter> on_its_queue(std::unique_ptr<Drafter> drafter,
                                       const DraftResources& resources, bool ahead) {
   if (!resources.model_queue) return drafter;
-  return std::make_unique<AheadDrafter>(std::move(drafter), resources.model_queue, ahead);
+  return std::make_unique<AheadDrafter>(std::move(drafter), resources.model_queue, ahead,
+                                        resources.ahead_trial);
 }
 
 std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::string&) {

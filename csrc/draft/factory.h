@@ -9,6 +9,7 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "base/work_queue.h"
+#include "draft/ahead.h"
 #include "draft/drafter.h"
 #include "draft/early_exit.h"
 #include "draft/excerpt.h"
@@ -51,7 +52,8 @@ struct DraftResources {
   LevelDrafter::Costs model_costs;
   std::shared_ptr<WorkQueue> model_queue;  // of its back end; null where it shares the target's
   bool ahead = true;                       // "model" drafts while the target verifies
-  std::shared_ptr<const DraftHead> head;   // of "head"
+  std::shared_ptr<AheadTrial> ahead_trial = std::make_shared<AheadTrial>();
+  std::shared_ptr<const DraftHead> head;  // of "head"
   LevelDrafter::Costs head_costs;
   std::shared_ptr<const Model> target;  // of "early-exit"
   ExitPlan exits;

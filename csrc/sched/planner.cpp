@@ -101,6 +101,7 @@ std::vector<ExpectedTree> trees_for(const Acceptance& acceptance, const PlanOpti
   for (int32_t nodes = first; nodes <= last; nodes += std::max(1, nodes / 8)) {
     for (int32_t depth = 1; depth <= std::min(nodes, options.max_depth); ++depth) {
       ExpectedTree tree = expected_tree(acceptance, nodes, depth, kWidth);
+      if (options.nodes > 0 && tree.nodes != options.nodes) continue;  // too flat for so many
       if (seen.insert({tree.nodes, tree.depth}).second) trees.push_back(std::move(tree));
     }
   }

@@ -275,6 +275,37 @@ TEST_F(Ahead, ReadyTreesLowerTheExpectedTime) {
   EXPECT_GT(drafter->expected_ms(8), 0.0);
 }
 
+TEST(AheadTrials, ChooseWhatTakesLessAndAskAgainNowAndThen) {
+  for (const double ahead_ms : {8.0, 12.0}) {
+    AheadTrial trial;
+    int32_t ahead = 0, others = 0;
+    for (int32_t step = 0; step < 1000; ++step) {
+      const bool now = trial.next();
+      trial.add(now, now ? ahead_ms : 10.0);
+      (now ? ahead : others) += 1;
+    }
+    const int32_t slower = ahead_ms > 10.0 ? ahead : others;
+    EXPECT_GE(slower, AheadTrial::kFirst + 10);
+    EXPECT_LE(slower, AheadTrial::kFirst + 1000 / AheadTrial::kAgain + 1);
+  }
+}
+
+TEST(AheadTrials, FollowAMachineThatChangesAndForgetAStumble) {
+  AheadTrial trial;
+  const auto share_ahead = [&trial](double ahead_ms, int32_t steps) {
+    int32_t ahead = 0;
+    for (int32_t step = 0; step < steps; ++step) {
+      const bool now = trial.next();
+      trial.add(now, step == 30 ? 10000.0 : now ? ahead_ms : 10.0);
+      ahead += now ? 1 : 0;
+    }
+    return static_cast<double>(ahead) / steps;
+  };
+  EXPECT_GT(share_ahead(7.0, 400), 0.8);
+  EXPECT_LT(share_ahead(15.0, 400), 0.3);
+  EXPECT_GT(share_ahead(5.0, 2000), 0.6);
+}
+
 // Random orders of events: truths that agree or not, at any moment of the work ahead; rewinds,
 // forks, new contexts, failures, and drafters that are destroyed while they work.
 class Schedules : public Ahead, public testing::WithParamInterface<uint32_t> {

@@ -14,6 +14,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <string>
+
 #include "sched/planner.h"
 
 namespace forerun {
@@ -119,6 +122,8 @@ Server dovetail(double tokens, int32_t blocks = 5) {
 }
 
 void expect_near(double found, double published) {
+  const std::string name = "published_" + std::to_string(std::lround(100 * published));
+  testing::Test::RecordProperty(name, std::to_string(found));
   EXPECT_NEAR(found / published, 1.0, kTolerance) << found << " against " << published;
 }
 
