@@ -1,7 +1,7 @@
-"""Public draft heads as draft files: EAGLE-1/2/3 and Dovetail's DGF as their authors publish them.
+"""Public draft heads as draft files: EAGLE-1/2/3, Dovetail's DGF, Medusa and Hydra as their authors publish them.
 
-Names and shapes as in the authors' loaders: SafeAILab/EAGLE (cnets.py, cnets1.py), ddInference/Dovetail, and the
-EAGLE-3 heads of SpecForge and vLLM. Weights are read, never executed (tensor_files.py).
+Names and shapes as in the authors' loaders: SafeAILab/EAGLE (cnets.py, cnets1.py), ddInference/Dovetail, the EAGLE-3
+heads of SpecForge and vLLM, FasterDecoding/Medusa, zankner/Hydra. Weights are read, never executed (tensor_files.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _BLOCK = {
     "mlp.up_proj": "up",
     "mlp.down_proj": "down",
 }
-_FILES = ("model.safetensors", "pytorch_model.bin")
+_STEMS = ("model", "pytorch_model", "medusa_lm_head", "hydra_lm_head")
+_FILES = tuple(stem + ending for stem in _STEMS for ending in (".safetensors", ".bin", ".pt"))
+_PREFIXES = ("model.", "medusa_head.", "hydra_head.")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Target:
     layers: int
     vocab: int
     tokenizer: str
+    heads: int = 0
+    epsilon: float = 1e-6
+    rope_base: float = 10000.0
 
     @classmethod
     def of(cls, path: str) -> Target:
@@ -53,8 +58,16 @@ class Target:
         width, layers = ("embedding_length", "block_count") if gguf else ("hidden_size", "num_hidden_layers")
         embedding = "token_embd.weight" if gguf else "model.embed_tokens.weight"
         shape = next(tensor["shape"] for tensor in report["tensors"] if tensor["name"] == embedding)
-        name = str(data.get("general.name", "")) or Path(path).name
-        return cls(name, data[prefix + width], data[prefix + layers], shape[0], _core.Tokenizer(path).fingerprint)
+        return cls(
+            name=str(data.get("general.name", "")) or Path(path).name,
+            width=data[prefix + width],
+            layers=data[prefix + layers],
+            vocab=shape[0],
+            tokenizer=_core.Tokenizer(path).fingerprint,
+            heads=data[prefix + ("attention.head_count" if gguf else "num_attention_heads")],
+            epsilon=data[prefix + ("attention.layer_norm_rms_epsilon" if gguf else "rms_norm_eps")],
+            rope_base=data.get(prefix + ("rope.freq_base" if gguf else "rope_theta"), 10000.0),
+        )
 
     def metadata(self) -> dict[str, Any]:
         return {
@@ -71,8 +84,8 @@ def convert_draft(
 ) -> dict[str, Any]:
     """Writes the draft head of a folder or file as the draft file `out`; returns its metadata.
 
-    source: a folder with config.json and model.safetensors or pytorch_model.bin, or such a file with config.json
-        beside it. target: the model that it drafts for, a .gguf file or a Hugging Face folder.
+    source: a folder with config.json and model.safetensors, pytorch_model.bin, medusa_lm_head.pt or hydra_lm_head.pt,
+        or such a file with config.json beside it. target: the model that it drafts for, a .gguf file or a Hugging Face folder.
     weights: "q8_0" or "f16".
 
     Raises forerun.ModelFileError for a file that is malformed or not a draft head, ValueError for one that does not
@@ -91,6 +104,8 @@ def convert(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metadata and tensors of a draft file for a head whose tensors have their authors' names."""
     family = family_of(tensors)
+    if family in ("medusa", "hydra"):
+        return _convert_stacks(family, config, tensors, target)
     scaling = config.get("rope_scaling") or {}
     if scaling.get("rope_type", scaling.get("type", "default")) != "default":
         raise NotImplementedError(f"rope_scaling {scaling}: draft heads rotate without scaling")
@@ -133,8 +148,71 @@ def family_of(tensors: Mapping[str, np.ndarray]) -> str:
         return "eagle3"
     if "fc.weight" in tensors:
         return "eagle"
+    if "0.0.linear.weight" in tensors:
+        return "medusa"
+    if any(name.startswith("hydra_mlp.0.") for name in tensors):
+        return "hydra"
     names = ", ".join(sorted(tensors)[:6])
-    raise _core.ModelFileError(f"not a draft head of EAGLE-1, -2, -3 or DGF; its first tensors: {names}")
+    raise _core.ModelFileError(f"not a draft head of EAGLE, DGF, Medusa or Hydra; its first tensors: {names}")
+
+
+def _convert_stacks(
+    family: str, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], target: Target
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Medusa and Hydra: a stack for every depth; Hydra++ has a decoder layer over the text in front."""
+    found = _medusa(tensors) if family == "medusa" else _hydra(tensors)
+    heads = [value for name, value in found.items() if name.endswith(".head.weight")]
+    rows, width = heads[0].shape
+    if width != target.width or rows > target.vocab or any(len(head) != rows for head in heads):
+        raise ValueError(
+            f"heads of {rows} x {width} for a target of {target.vocab} tokens that is {target.width} wide: "
+            "they were made for another target"
+        )
+    if rows < target.vocab:  # the target's vocabulary is padded
+        found["draft_tokens"] = np.arange(rows)
+    metadata = {"family": family, "width": width, "blocks": 0, "taps": [-1], **target.metadata()}
+    if "block.0.q.weight" in found:
+        metadata |= {
+            **_block_shape({"num_attention_heads": config.get("num_attention_heads") or target.heads}, found),
+            "norm_epsilon": float(config.get("rms_norm_eps") or target.epsilon),
+            "rope_base": float(config.get("rope_theta") or target.rope_base),
+        }
+    return metadata, found
+
+
+def _medusa(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """K.J.linear of residual blocks, then K.LAST.weight of the head."""
+    out = {}
+    for name, value in tensors.items():
+        head, index, *rest = name.split(".")
+        if rest and rest[0] == "linear":
+            out[f"medusa.{head}.block.{index}.{rest[1]}"] = value
+        elif rest == ["weight"]:
+            out[f"medusa.{head}.head.weight"] = value
+    return out
+
+
+def _hydra(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """hydra_mlp.K.N: its first block narrows, the others are residual; dropouts between count in N, but hold nothing."""
+    out = {}
+    layers = {name: value for name, value in tensors.items() if name.startswith("prefix_embed")}
+    if layers:  # spelt both "prefix_embeding_layer" and "prefix_embedding_layer"
+        plain = {name.split(".", 1)[1]: value for name, value in layers.items()}
+        out |= _blocks(plain, keeps_first_norm=True) | {"norm.weight": _take(plain, "norm.weight")}
+    places: dict[str, list[int]] = {}
+    for name in tensors:
+        part, head, index, *rest = [*name.split("."), "", ""][:5]
+        if part == "hydra_mlp" and rest[0] == "linear" and int(index) not in places.setdefault(head, []):
+            places[head].append(int(index))
+    for name, value in tensors.items():
+        parts = name.split(".")
+        if parts[0] == "hydra_lm_head":
+            out[f"hydra.{parts[1]}.head.{parts[-1]}"] = value
+        elif parts[0] == "hydra_mlp":
+            place = sorted(places[parts[1]]).index(int(parts[2]))
+            role = "skip" if parts[3] == "res_connection" else "in" if place == 0 else f"block.{place - 1}"
+            out[f"hydra.{parts[1]}.{role}.{parts[-1]}"] = value
+    return out
 
 
 def _weights_file(source: Path) -> Path:
@@ -143,7 +221,7 @@ def _weights_file(source: Path) -> Path:
     for name in _FILES:
         if (source / name).exists():
             return source / name
-    raise _core.ModelFileError(f"{source}: holds neither {' nor '.join(_FILES)}")
+    raise _core.ModelFileError(f"{source}: holds none of {', '.join(_FILES)}")
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -160,7 +238,8 @@ def _plain_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """One spelling: no "model." in front, "layers.0" for EAGLE-3's "midlayer", d2t."""
     out = {}
     for name, value in tensors.items():
-        name = name.removeprefix("model.")
+        for prefix in _PREFIXES:
+            name = name.removeprefix(prefix)
         if name.startswith("midlayer."):
             name = "layers.0." + name.removeprefix("midlayer.")
         out["d2t" if name == "draft_id_to_target_id" else name] = value

@@ -46,6 +46,18 @@ def as_published(family: str, tensors: dict[str, np.ndarray], first: str = "laye
             out[{"w1": "W_1", "w2": "W_2", "gate": "W_z"}[parts[1]]] = value.T
         elif name == "token_norm.weight":
             out["input_layernorm.weight"] = value
+        elif parts[0] == "medusa":
+            out[f"{parts[1]}.2.weight" if parts[2] == "head" else f"{parts[1]}.{parts[3]}.linear.{parts[4]}"] = value
+        elif parts[0] == "hydra":  # dropouts take the even places
+            place = {"head": 0, "in": 1, "skip": 1, "block": 3}[parts[2]]
+            role = {"head": "1", "in": "linear", "skip": "res_connection", "block": "linear"}[parts[2]]
+            stem = f"hydra_lm_head.{parts[1]}" if parts[2] == "head" else f"hydra_mlp.{parts[1]}.{place}"
+            out[f"{stem}.{role}.{parts[-1]}"] = value
+        elif family == "hydra":
+            stored = BLOCK.get(parts[2] if len(parts) > 3 else "")
+            out[f"prefix_embeding_layer.layers.0.{stored}.weight" if stored else f"prefix_embeding_layer.{name}"] = (
+                value
+            )
         elif parts[0] == "block":
             layer = first if parts[1] == "0" else f"layers.{parts[1]}"
             stored = {"token_norm": "input_layernorm", "hidden_norm": "hidden_norm"}.get(parts[2]) or BLOCK[parts[2]]
@@ -156,6 +168,27 @@ def test_a_published_head_drafts_what_its_twin_says(target, tmp_path, case, kind
             law = twin.law(text[1:], states[: len(text) - 1], [])
             assert first.token == law.argmax()
             assert first.score == pytest.approx(law.max() / np.sort(law)[-64:].sum(), abs=2e-3)
+
+
+@pytest.mark.parametrize("case", ["medusa", "hydra", "hydra with a block over the text"])
+def test_a_published_medusa_or_hydra_drafts_what_its_twin_says(target, tmp_path, case):
+    path, weights = target
+    c = CASES[case][0] | {"rope_base": 10000.0}
+    tensors = random_draft(np.random.default_rng(5), c, None, True)
+    prefix = "medusa_head." if case == "medusa" else ""
+    published = {prefix + name: value for name, value in as_published(c["family"], tensors).items()}
+    folder = save(tmp_path / "head", published_config(c) if c["blocks"] else {}, published, "bin")
+    (folder / "pytorch_model.bin").rename(folder / f"{c['family']}_lm_head.pt")
+    draft = tmp_path / "draft.gguf"
+    assert run(["convert-draft", str(folder), str(draft), "--target", str(path), "--weights", "f16"]) == 0
+    twin = twin_of(weights, c, {n: v.astype(np.float16).astype(np.float32) for n, v in tensors.items()})
+    for text, tree in trees(path, draft, 2):
+        chains = {0: []}
+        for index, node in enumerate(tree.nodes[1:], start=1):
+            chains[index] = [*chains[node.parent], node.token]
+            law = twin.law(text[1:], states_of(weights, c, text)[: len(text) - 1], chains[node.parent])
+            share = law[node.token] / np.sort(law)[-64:].sum()  # candidates are 64 of 260 tokens
+            assert node.score == pytest.approx(share, abs=5e-3)
 
 
 def test_q8_0_is_the_default_and_half_the_size(target, tmp_path):

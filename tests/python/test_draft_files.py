@@ -29,7 +29,7 @@ def load(target, draft):
 @pytest.mark.parametrize(
     ("changes", "error", "reason"),
     [
-        ({"family": "hope"}, NotImplementedError, "dgf, eagle, eagle3"),
+        ({"family": "hope"}, NotImplementedError, "dgf, eagle, eagle3, medusa, hydra"),
         ({"format": 2}, NotImplementedError, "format 2"),
         ({"format": None}, forerun.ModelFileError, "format"),
         ({"family": None}, forerun.ModelFileError, "family"),
@@ -84,14 +84,13 @@ def test_a_model_is_no_draft_head_and_a_head_is_no_model(target, tmp_path):
         forerun.Engine(draft, "none")
 
 
-@pytest.mark.parametrize("family", ["dgf", "eagle", "eagle3"])
+@pytest.mark.parametrize("family", ["dgf", "eagle", "eagle3", "hydra"])
 def test_every_tensor_must_be_there_with_its_shape_and_no_other(target, tmp_path, family):
-    c = draft_config(family, blocks=2)
+    c = draft_config(family, blocks=2) if family != "hydra" else draft_config("hydra", stacks=2)
     tensors = random_draft(np.random.default_rng(5), c, TOKENS, own_head=True)
     load(target, write_draft(tmp_path / "whole.gguf", c, tensors))
-    cases = [
-        (name, "gone", {n: v for n, v in tensors.items() if n != name}) for name in tensors if name != "head.weight"
-    ]
+    needed = [name for name in tensors if not name.endswith((".bias", "head.weight"))]
+    cases = [(name, "gone", {n: v for n, v in tensors.items() if n != name}) for name in needed]
     for name, value in tensors.items():
         for axis in range(value.ndim):
             for more in (-1, 1):
@@ -99,7 +98,8 @@ def test_every_tensor_must_be_there_with_its_shape_and_no_other(target, tmp_path
                 shape[axis] += more
                 cases.append((name, f"{shape}", tensors | {name: np.resize(value, shape)}))
     cases.append(("norm.bias", "added", tensors | {"norm.bias": np.zeros(256, np.float32)}))
-    cases.append(("block.0.attn_norm", "added", tensors | {"block.0.attn_norm.weight": np.ones(256, np.float32)}))
+    foreign = "block.0.attn_norm.weight" if family != "hydra" else "token_norm.weight"
+    cases.append((foreign, "added", tensors | {foreign: np.ones(256, np.float32)}))
     for name, change, damaged in cases:
         with pytest.raises(forerun.ModelFileError) as raised:
             load(target, write_draft(tmp_path / "d.gguf", c, damaged))

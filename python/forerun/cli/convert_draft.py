@@ -11,13 +11,13 @@ from forerun.cli import common
 
 def convert_draft(
     source: Annotated[
-        Path, typer.Argument(help="A folder with config.json and model.safetensors or pytorch_model.bin.")
+        Path, typer.Argument(help="A folder with config.json and a .safetensors, .bin or .pt file of weights.")
     ],
     file: Annotated[Path, typer.Argument(help="The draft file to write.")],
     target: Annotated[str, typer.Option(help="The model that it drafts for: a file, a folder or a pulled name.")],
     weights: Annotated[str, typer.Option(help="q8_0, or f16 at twice the size.")] = "q8_0",
 ) -> None:
-    """Make a draft file of a public draft head (EAGLE-1/2/3, DGF), for Engine(draft='head:FILE')."""
+    """Make a draft file of a public draft head (EAGLE-1/2/3, DGF, Medusa, Hydra), for Engine(draft='head:FILE')."""
     try:
         from forerun import convert_draft as convert
     except ModuleNotFoundError as error:
