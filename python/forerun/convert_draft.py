@@ -85,7 +85,8 @@ def convert_draft(
     """Writes the draft head of a folder or file as the draft file `out`; returns its metadata.
 
     source: a folder with config.json and model.safetensors, pytorch_model.bin, medusa_lm_head.pt or hydra_lm_head.pt,
-        or such a file with config.json beside it. target: the model that it drafts for, a .gguf file or a Hugging Face folder.
+        or such a file with config.json beside it.
+    target: the model that it drafts for, a .gguf file or a Hugging Face folder.
     weights: "q8_0" or "f16".
 
     Raises forerun.ModelFileError for a file that is malformed or not a draft head, ValueError for one that does not
@@ -193,7 +194,7 @@ def _medusa(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _hydra(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """hydra_mlp.K.N: its first block narrows, the others are residual; dropouts between count in N, but hold nothing."""
+    """hydra_mlp.K.N: its first block narrows, the others are residual; dropouts between count in N and hold nothing."""
     out = {}
     layers = {name: value for name, value in tensors.items() if name.startswith("prefix_embed")}
     if layers:  # spelt both "prefix_embeding_layer" and "prefix_embedding_layer"
