@@ -90,16 +90,20 @@ void HeadDrafter::observe(std::span<const int32_t> context, const Observation& t
 // The root's row needs the state before it.
 int32_t HeadDrafter::room(std::span<const int32_t> context) const {
   const auto length = static_cast<int32_t>(context.size());
-  return end() != length || states_.empty() ? 0 : cache_.capacity() - length;
+  if (end() != length || states_.empty()) return 0;
+  const int32_t left = cache_.capacity() - length;
+  return head_->config().by_depth() ? std::min(left, head_->config().stacks) : left;
 }
 
-int32_t HeadDrafter::unread(int32_t context) const { return context - next_row(); }
+int32_t HeadDrafter::unread(int32_t context) const {
+  return head_->config().blocks == 0 ? 1 : context - next_row();
+}
 
 void HeadDrafter::make_workspace() {
   Backend& backend = head_->backend();
   workspace_ = std::make_unique<HeadWorkspace>(backend, head_->config(), kChunkRows, kMaxBeam);
   TensorArena arena;
-  const int32_t width = head_->config().shape.width;
+  const int32_t width = head_->config().state_width();
   arena.add(true_states_, kChunkRows, static_cast<int32_t>(width_));
   arena.add(own_states_, kMaxNodes, width);
   arena.add(above_, kMaxBeam, width);
@@ -110,6 +114,10 @@ void HeadDrafter::open_root(std::span<const int32_t> context) {
   if (!workspace_) make_workspace();
   const auto root = static_cast<int32_t>(context.size()) - 1;
   cache_.rewind(std::min(cache_.length(), root - first_));
+  if (head_->config().blocks == 0) {  // the root's row sees no other
+    cache_.rewind(0);
+    first_ = root;
+  }
   while (next_row() <= root) {
     const auto at = static_cast<size_t>(next_row());
     forward_rows(context.subspan(at, std::min(context.size() - at, size_t{kChunkRows})));
@@ -128,7 +136,7 @@ void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
                  static_cast<int64_t>(tokens.size() * width_ * sizeof(float)));
   batch_.clear();
   batch_.add_causal(cache_, tokens, last ? 1 : 0);
-  const HeadForward out = head_->forward(batch_, true_states_.first_rows(rows), false, *workspace_);
+  const HeadForward out = head_->forward(batch_, true_states_.first_rows(rows), 0, *workspace_);
   cache_.commit_rows(last ? rows - 1 : rows);
   if (!last) return;
   const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
@@ -138,6 +146,18 @@ void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
 }
 
 void HeadDrafter::open_level(std::span<const int32_t> nodes) {
+  if (!head_->config().by_depth()) return forward_nodes(nodes, 1);
+  const std::span<const int32_t> depths = grown().depth();
+  for (int32_t depth = 1; depth <= grown().max_depth(); ++depth) {
+    same_depth_.clear();
+    for (const int32_t node : nodes) {
+      if (depths[static_cast<size_t>(node)] == depth) same_depth_.push_back(node);
+    }
+    if (!same_depth_.empty()) forward_nodes(same_depth_, depth);
+  }
+}
+
+void HeadDrafter::forward_nodes(std::span<const int32_t> nodes, int32_t depth) {
   Backend& backend = head_->backend();
   const auto rows = static_cast<int32_t>(nodes.size());
   parents_.clear();
@@ -145,10 +165,12 @@ void HeadDrafter::open_level(std::span<const int32_t> nodes) {
   const Tensor above = above_.first_rows(rows);
   backend.gather_rows(own_states_, parents_, above);
   batch_.clear();
-  batch_.add_tree(cache_, grown(), nodes.front());
-  const HeadForward out = head_->forward(batch_, above, true, *workspace_);
-  const auto bytes = static_cast<int64_t>(sizeof(float)) * rows * out.states.cols;
-  backend.copy(own_states_.row(nodes.front()), out.states.data, bytes);
+  batch_.add_nodes(cache_, grown(), nodes, rows);
+  const HeadForward out = head_->forward(batch_, above, depth, *workspace_);
+  const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
+  for (int32_t i = 0; i < rows; ++i) {
+    backend.copy(own_states_.row(nodes[static_cast<size_t>(i)]), out.states.row(i), bytes);
+  }
   keep_laws(backend, out.logits, nodes, head_->config().tokens);
 }
 

@@ -13,10 +13,10 @@
 
 namespace forerun {
 
-// A draft head guesses from the target's hidden states (Dovetail, EAGLE). Its rows are pairs: token
-// p of the text with the target's hidden state of token p - 1. The rows of the text are made of
-// true states only and keep their keys and values; the rows of a tree are made of the head's own
-// states, and are forgotten with the tree.
+// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra). Its rows
+// are pairs: token p of the text with the target's hidden state of token p - 1. The rows of the
+// text are made of true states only and keep their keys and values; the rows of a tree are made of
+// the head's own states, and are forgotten with the tree.
 //
 // States come from prompts (read) and from verified trees (observe); those of tokens that a prompt
 // took from the prefix cache are missing. The head's cache therefore starts at some token of the
@@ -57,6 +57,7 @@ class HeadDrafter final : public LevelDrafter {
   void forget_what_cannot_follow();
   void make_workspace();
   void forward_rows(std::span<const int32_t> tokens);
+  void forward_nodes(std::span<const int32_t> nodes, int32_t depth);
 
   std::shared_ptr<const DraftHead> head_;
   size_t width_;  // of a row of the target's states
@@ -72,7 +73,7 @@ class HeadDrafter final : public LevelDrafter {
   Tensor own_states_;   // [nodes of grown(), head width]: what each hands to its children
   Tensor above_;        // [beam, head width]: of the parents of a level
   Batch batch_;
-  std::vector<int32_t> parents_;
+  std::vector<int32_t> parents_, same_depth_;
 };
 
 }  // namespace forerun
