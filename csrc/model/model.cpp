@@ -90,16 +90,15 @@ void Model::attention_block(const Layer& layer, int32_t index, const AttentionBa
   backend_->attention(batch, index, q, scale, attended);
   const LinearTask output[] = {layer.output.task(update, "linear.output")};
   backend_->linear(attended, output);
-  backend_->add(w.x_.first_rows(rows), update);
 }
 
+// The residual of the attention block is added on the way to the norm.
 void Model::ffn_block(const Layer& layer, int32_t rows, Workspace& w) const {
   const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
   const Tensor gate = w.gate_.first_rows(rows), up = w.up_.first_rows(rows);
-  backend_->rms_norm(w.x_.first_rows(rows), layer.ffn_norm.floats(), config_.norm_epsilon, normed);
-  const LinearTask gate_up[] = {layer.gate.task(gate, "linear.gate_up"), layer.up.task(up)};
-  backend_->linear(normed, gate_up);
-  backend_->swiglu(gate, up, gate);
+  backend_->add_rms_norm(w.x_.first_rows(rows), update, layer.ffn_norm.floats(),
+                         config_.norm_epsilon, normed);
+  backend_->gated_linear(normed, layer.gate.task(gate, "linear.gate_up"), layer.up.task(up));
   const LinearTask down[] = {layer.down.task(update, "linear.down")};
   backend_->linear(gate, down);
   backend_->add(w.x_.first_rows(rows), update);
