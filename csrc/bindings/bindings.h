@@ -18,4 +18,5 @@ using EngineClass = pybind11::class_<forerun::Engine, EnginePtr>;
 
 void bind_engine(pybind11::module_& module);                        // Engine, Session
 void bind_request(pybind11::module_& module, EngineClass& engine);  // Request, Engine.submit
+void bind_features(EngineClass& engine);                            // Engine.features
 void bind_tools(pybind11::module_& module);  // inspect, Tokenizer, dequantize, machine facts

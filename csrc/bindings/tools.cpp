@@ -1,6 +1,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <cstdio>
+
 #include "backend/backend.h"
 #include "base/blocks.h"
 #include "base/cpu_features.h"
@@ -163,6 +165,13 @@ void bind_tools(py::module_& module) {
           },
           "tokens"_a, "special"_a = false)
       .def_property_readonly("vocab_size", &Tokenizer::vocab_size)
+      .def_property_readonly("fingerprint",
+                             [](const Tokenizer& t) {
+                               char text[17];
+                               std::snprintf(text, sizeof(text), "%016llx",
+                                             static_cast<unsigned long long>(t.fingerprint()));
+                               return std::string(text);
+                             })
       .def_property_readonly("bos", &Tokenizer::bos)
       .def_property_readonly("eos", &Tokenizer::eos)
       .def_property_readonly("end_tokens", &Tokenizer::end_tokens)

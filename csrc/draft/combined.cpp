@@ -149,10 +149,26 @@ void CombinedDrafter::finish(std::span<const int32_t> context, std::span<const u
   for (const auto& drafter : drafters_) drafter->finish(context, emitted);
 }
 
+void CombinedDrafter::borrow(KvCache& cache) {
+  for (const auto& drafter : drafters_) drafter->borrow(cache);
+}
+
 int32_t CombinedDrafter::wanted_topk() const {
   int32_t k = 0;
   for (const auto& drafter : drafters_) k = std::max(k, drafter->wanted_topk());
   return k;
+}
+
+std::span<const int32_t> CombinedDrafter::wanted_taps() const {
+  for (const auto& drafter : drafters_) {
+    if (!drafter->wanted_taps().empty()) return drafter->wanted_taps();
+  }
+  return {};
+}
+
+void CombinedDrafter::read(std::span<const int32_t> context, int32_t first,
+                           const HiddenRows& hidden) {
+  for (const auto& drafter : drafters_) drafter->read(context, first, hidden);
 }
 
 double CombinedDrafter::expected_ms(int32_t nodes) const {

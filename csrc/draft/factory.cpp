@@ -133,6 +133,38 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
   return std::make_unique<ExcerptDrafter>(std::move(drafter), resources.excerpt);
 }
 
+void prepare_head(DraftPart&, DraftResources& resources) {
+  make_policy(resources.policy, resources.top_k, resources.policy_options);
+}
+
+std::unique_ptr<Drafter> make_head(const DraftResources& resources, const std::string&) {
+  if (!resources.head) miss("head", "head");
+  return std::make_unique<HeadDrafter>(
+      resources.head, make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.context, resources.head_costs);
+}
+
+void prepare_early_exit(DraftPart& part, DraftResources& resources) {
+  if (!resources.target) miss("early-exit", "target");
+  make_policy(resources.policy, resources.top_k, resources.policy_options);
+  const int32_t layers = resources.target->config().layers;
+  std::string skip = part.settings.text("skip", "");
+  const std::string exits = part.settings.text("exits", "");
+  const double confidence = part.settings.real("confidence", 0.6, 0.0, 1.0);
+  if (skip.empty() && exits.empty() && layers > 1) {  // the middle third
+    skip = std::to_string(layers / 3) + "-" + std::to_string(std::max(2 * layers / 3 - 1, 0));
+  }
+  resources.exits = ExitPlan::parse(skip, exits, confidence, layers);
+}
+
+std::unique_ptr<Drafter> make_early_exit(const DraftResources& resources, const std::string&) {
+  if (!resources.target) miss("early-exit", "target");
+  return std::make_unique<EarlyExitDrafter>(
+      resources.target, resources.exits,
+      make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.exit_costs);
+}
+
 constexpr Entry kEntries[] = {
     {{"ngram", "copies what followed the last tokens earlier in the text (prompt lookup)",
       "Prompt Lookup Decoding"},
@@ -164,6 +196,17 @@ constexpr Entry kEntries[] = {
      true,
      prepare_model,
      make_model},
+    {{"head", "a trained head on the target's hidden states: head:PATH (Dovetail, EAGLE-1/2/3)",
+      "arXiv 2412.18934, 2401.15077, 2503.01840", true, true},
+     true,
+     prepare_head,
+     make_head},
+    {{"early-exit",
+      "the target itself with some of its layers: skipped, or left early (SWIFT, S2D)",
+      "arXiv 2410.06916", true, true},
+     false,
+     prepare_early_exit,
+     make_early_exit},
 };
 constexpr const char* kAuto[] = {"suffix", "trigram"};
 

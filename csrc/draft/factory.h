@@ -9,7 +9,9 @@
 #include "base/method.h"
 #include "base/settings.h"
 #include "draft/drafter.h"
+#include "draft/early_exit.h"
 #include "draft/excerpt.h"
+#include "draft/head_drafter.h"
 #include "draft/lookup.h"
 #include "draft/model_drafter.h"
 #include "draft/recycle.h"
@@ -45,7 +47,12 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 // What the drafters of an engine's sequences share.
 struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
-  ModelDrafter::Costs model_costs;
+  LevelDrafter::Costs model_costs;
+  std::shared_ptr<const DraftHead> head;  // of "head"
+  LevelDrafter::Costs head_costs;
+  std::shared_ptr<const Model> target;  // of "early-exit"
+  ExitPlan exits;
+  LevelDrafter::Costs exit_costs;
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;

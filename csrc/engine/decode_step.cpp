@@ -101,8 +101,7 @@ void SessionState::propose(int32_t row_limit, const Load& plain) {
   tree.reset(tokens.back());
   longest = std::min({most, room(), kLogitRows}) - 1;
   if (drafter && longest > 0) {
-    if (!drafter_knows_context) drafter->begin(tokens);
-    drafter_knows_context = true;
+    introduce();
     list_offers();
     const auto allowed = controller.allowance(engine->known, {plain, context(), longest}, offers);
     const bool takes_time = drafter->parts().empty() && !offers.empty();
@@ -188,7 +187,7 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
   const auto start = std::chrono::steady_clock::now();
   const int32_t depth = tree.max_depth(), accepted = verdict.accepted();
   if (drafter && drafter_knows_context) {
-    Observation truth{&tree, verdict.path, verdict.bonus, {}, drafter->wanted_topk()};
+    Observation truth{&tree, verdict.path, verdict.bonus, {}, drafter->wanted_topk(), {}};
     if (truth.k > 0) {
       Tensor of_tree = rows.out.logits.first_rows(tree.size());
       of_tree.data = rows.out.logits.row(rows.first);
@@ -197,6 +196,7 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
       engine->backend->top_k(of_tree, truth.k, topk_ids, topk_values);
       truth.node_topk = topk_ids;
     }
+    truth.hidden = engine->hidden_rows(rows.out, rows.first, tree.size());
     drafter->observe(tokens, truth);
     const int32_t all_drafted = spent.load.rows - spent.plain.rows;
     spent.share = static_cast<double>(tree.drafted()) / std::max(all_drafted, 1);

@@ -35,10 +35,18 @@ struct Alternative {
   std::string finish_reason;    // "stop" or "length"
 };
 
+// Hidden states of a text and the target's next-token laws, for training a draft.
+struct Features {
+  int32_t width = 0, top_k = 0;
+  std::vector<uint16_t> states;  // [tokens, width] half floats, one tap after another in a row
+  std::vector<int32_t> ids;      // [tokens, top_k], most likely first
+  std::vector<float> logprobs;   // [tokens, top_k] of the whole law
+};
+
 struct EngineInfo {
   std::string architecture, path, draft, backend;
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
-  int32_t vocab = 0, context = 0, threads = 0;
+  int32_t layers = 0, vocab = 0, context = 0, threads = 0;
   std::string kv_type;
   int64_t kv_bytes_per_token = 0;  // keys and values of one position
 };
@@ -72,6 +80,20 @@ class FORERUN_API Engine {
 
   // One step of several sessions in one forward; each gets what its own step() would have given.
   std::vector<StepResult> step(std::span<Session* const> sessions);
+
+  // One pass over `tokens` with a cache of its own; other requests take their turns between chunks.
+  // taps: -1 is the hidden state after the final norm, l >= 0 the residual stream that enters layer
+  // l. A value that a half float cannot hold becomes the largest one. Error(kBadArgument) for a tap
+  // that the target does not have and more tokens than its context.
+  Features features(std::span<const int32_t> tokens, std::span<const int32_t> taps, int32_t top_k);
+
+  // Per set of layers, ascending: the share of the tokens after which these layers alone, with the
+  // final norm and the head, would choose what the target chooses; keys and values of the text are
+  // the whole target's. The acceptance rate of the first guess of the drafter early-exit. A pass
+  // per set and one more. Error(kBadArgument) for layers that do not rise or that the target lacks,
+  // no tokens, or more than its context.
+  std::vector<double> layer_agreement(std::span<const int32_t> tokens,
+                                      std::span<const std::vector<int32_t>> sets);
 
   std::vector<int32_t> encode(std::string_view text, bool add_special = true,
                               bool parse_special = true) const;

@@ -110,12 +110,15 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
   kv_layout = target->kv_layout(kv_type);
   backend->check_kv(kv_layout);
   prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
-  workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows);
+  if (!draft_plan.empty()) load_draft();
+  workspace = std::make_unique<Workspace>(*backend, target->config(), kPrefillRows, kLogitRows,
+                                          static_cast<int32_t>(taps.size()));
   if (!draft_plan.empty()) {
-    load_draft();
     if (options.fixed_draft < 0) {
       measure_costs();
       if (draft_shared.model) measure_draft_model();
+      if (draft_shared.head) measure_draft_head();
+      if (draft_plan.find("early-exit") != nullptr) measure_early_exit();
     }
   }
   if (recorder) recorder->take();
@@ -124,6 +127,7 @@ EngineState::EngineState(const EngineOptions& wanted) : options(wanted) {
 void EngineState::load_draft() {
   draft_shared.vocab = target->config().vocab;
   draft_shared.tokenizer = tokenizer;
+  draft_shared.target = target;
   draft_shared.context = context;
   draft_shared.policy = options.policy;
   draft_shared.policy_options = options.method_options;
@@ -136,14 +140,31 @@ void EngineState::load_draft() {
     }
     draft_shared.model = Model::load(file, backend);
   }
+  if (const DraftPart* part = draft_plan.find("head")) {
+    draft_shared.head =
+        DraftHead::load(open_checkpoint(part->path), target, tokenizer->fingerprint(), backend);
+  }
   draft_shared.prepare(draft_plan);
-  need = agree_on_draws(*make_verifier(options.verify, options.method_options),
-                        *make_drafter(draft_plan, draft_shared), options.draft, options.policy);
+  const auto drafter = make_drafter(draft_plan, draft_shared);
+  taps.assign(drafter->wanted_taps().begin(), drafter->wanted_taps().end());
+  need = agree_on_draws(*make_verifier(options.verify, options.method_options), *drafter,
+                        options.draft, options.policy);
 }
 
 Forward EngineState::forward() {
   const TraceScope scope = stage("forward");
-  return target->forward(batch, *workspace);
+  return target->forward(batch, *workspace, {target->all_layers(), nullptr, taps});
+}
+
+HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32_t rows) {
+  const Tensor& found = forward.taps;
+  if (taps.empty()) return {};
+  if (backend->host_visible()) return {found.row(first), found.stride, rows, found.cols};
+  const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(found.stride);
+  if (host_taps.size() < values) host_taps.resize(values);
+  backend->download(host_taps.data(), found.row(first),
+                    static_cast<int64_t>(values * sizeof(float)));
+  return {host_taps.data(), found.stride, rows, found.cols};
 }
 
 const float* EngineState::readable(const Forward& forward) {

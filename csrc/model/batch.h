@@ -26,6 +26,16 @@ class Batch {
   // of all rows added.
   void add_tree(KvCache& cache, const DraftTree& tree, int32_t first_node = 0);
 
+  // Only these nodes of the tree, ascending, each in its own slot. Logits are wanted of the last
+  // `logit_rows` of them.
+  void add_nodes(KvCache& cache, const DraftTree& tree, std::span<const int32_t> nodes,
+                 int32_t logit_rows);
+
+  // Committed positions [first, first + tokens) once more, each in a scratch slot of its own: a row
+  // sees what is committed before it and itself, but none of the other rows. Logits are wanted of
+  // all. Error(kBadArgument) when they are not committed.
+  void add_again(KvCache& cache, int32_t first, std::span<const int32_t> tokens);
+
   int32_t rows() const { return static_cast<int32_t>(token_.size()); }
   std::span<const int32_t> token() const { return token_; }        // [rows]
   std::span<const int32_t> position() const { return position_; }  // [rows]
@@ -37,6 +47,7 @@ class Batch {
 
  private:
   int32_t add_sequence(KvCache& cache, int32_t rows);  // its index
+  void add_node(int32_t sequence, int32_t base, const DraftTree& tree, int32_t node);
 
   KvLayout layout_;  // of all caches of the batch
   std::vector<int32_t> token_, position_, logit_row_;

@@ -1,7 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
-#include <cmath>
+#include <numeric>
 #include <string>
 
 #include "base/blocks.h"
@@ -10,33 +10,31 @@
 
 namespace forerun {
 
-Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
-                     int32_t max_logit_rows)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows) {
-  int64_t floats = 0;
-  const auto reserve = [&](Tensor& tensor, int32_t rows, int32_t cols) {
-    tensor = Tensor(nullptr, rows, cols);
-    floats += (int64_t{rows} * cols + 15) / 16 * 16;
-  };
-  const int32_t attention_width = c.heads * c.head_dim;
-  for (Tensor* tensor : {&x_, &normed_, &update_}) reserve(*tensor, max_rows, c.width);
-  for (Tensor* tensor : {&q_, &attended_}) reserve(*tensor, max_rows, attention_width);
-  for (Tensor* tensor : {&k_, &v_}) reserve(*tensor, max_rows, c.kv_heads * c.head_dim);
-  for (Tensor* tensor : {&gate_, &up_}) reserve(*tensor, max_rows, c.ffn_width);
-  reserve(cos_sin_, max_rows, c.rope.rotary);
-  reserve(hidden_, max_logit_rows, c.width);
-  reserve(logits_, max_logit_rows, c.vocab);
+namespace {
 
-  memory_ = backend.allocate(floats * static_cast<int64_t>(sizeof(float)));
-  float* at = memory_.floats();
-  for (Tensor* tensor : {&x_, &normed_, &update_, &q_, &attended_, &k_, &v_, &gate_, &up_,
-                         &cos_sin_, &hidden_, &logits_}) {
-    tensor->data = at;
-    at += (int64_t{tensor->rows} * tensor->cols + 15) / 16 * 16;
+BlockShape shape_of(const ModelConfig& c) {
+  return {c.width,    c.ffn_width,   c.heads,        c.kv_heads,
+          c.head_dim, c.rope.rotary, c.norm_epsilon, c.rope.interleaved};
+}
+
+}  // namespace
+
+Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
+                     int32_t max_logit_rows, int32_t max_taps)
+    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
+  TensorArena arena;
+  rows_.add_to(arena, shape_of(c), max_rows);
+  arena.add(hidden_, max_logit_rows, c.width);
+  arena.add(logits_, max_logit_rows, c.vocab);
+  arena.add(taps_, max_rows, max_taps * c.width);
+  memory_ = arena.allocate(backend);
+  if (max_taps > 0) {
+    all_rows_.resize(static_cast<size_t>(max_rows));
+    std::iota(all_rows_.begin(), all_rows_.end(), 0);
   }
   host_.resize(static_cast<size_t>(max_rows) *
                static_cast<size_t>(std::max(c.width, c.rope.rotary)));
-  backend.reserve(max_rows, std::max({c.width, c.ffn_width, attention_width}));
+  backend.reserve(max_rows, std::max({c.width, c.ffn_width, c.heads * c.head_dim}));
 }
 
 void Model::embedding(int32_t token, std::span<float> out) const {
@@ -53,7 +51,7 @@ void Model::embedding(int32_t token, std::span<float> out) const {
 // The residual stream before the first layer, and the rotations of all layers.
 void Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
   const int32_t rows = batch.rows();
-  const Tensor x = w.x_.first_rows(rows);
+  const Tensor x = w.rows_.x.first_rows(rows);
   const size_t width = static_cast<size_t>(config_.width);
   if (run.start == nullptr) {
     TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "embed", rows);
@@ -67,81 +65,80 @@ void Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const {
   }
   const TraceScope scope(backend_->recorder(), TraceTrack::kOperation, "rope_table", rows);
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
-  backend_->upload(w.cos_sin_.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
+  backend_->upload(w.rows_.cos_sin.data, w.host_.data(), int64_t{rows} * config_.rope.rotary * 4);
 }
 
-void Model::attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch,
-                            int32_t rows, Workspace& w) const {
-  const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
-  const Tensor q = w.q_.first_rows(rows), k = w.k_.first_rows(rows), v = w.v_.first_rows(rows);
-  const Tensor attended = w.attended_.first_rows(rows), cos_sin = w.cos_sin_.first_rows(rows);
-  backend_->rms_norm(w.x_.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon,
-                     normed);
-  const LinearTask qkv[] = {layer.q.task(q, "linear.qkv"), layer.k.task(k), layer.v.task(v)};
-  backend_->linear(normed, qkv);
-  if (layer.q_norm.bytes() > 0) {
-    backend_->head_norm(q, config_.heads, layer.q_norm.floats(), config_.norm_epsilon);
-    backend_->head_norm(k, config_.kv_heads, layer.k_norm.floats(), config_.norm_epsilon);
-  }
-  backend_->rope(q, config_.heads, cos_sin, config_.rope.interleaved);
-  backend_->rope(k, config_.kv_heads, cos_sin, config_.rope.interleaved);
-  backend_->store_kv(batch, index, k, v);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
-  backend_->attention(batch, index, q, scale, attended);
-  const LinearTask output[] = {layer.output.task(update, "linear.output")};
-  backend_->linear(attended, output);
-}
-
-// The residual of the attention block is added on the way to the norm.
-void Model::ffn_block(const Layer& layer, int32_t rows, Workspace& w) const {
-  const Tensor normed = w.normed_.first_rows(rows), update = w.update_.first_rows(rows);
-  const Tensor gate = w.gate_.first_rows(rows), up = w.up_.first_rows(rows);
-  backend_->add_rms_norm(w.x_.first_rows(rows), update, layer.ffn_norm.floats(),
-                         config_.norm_epsilon, normed);
-  backend_->gated_linear(normed, layer.gate.task(gate, "linear.gate_up"), layer.up.task(up));
-  const LinearTask down[] = {layer.down.task(update, "linear.down")};
-  backend_->linear(gate, down);
-  backend_->add(w.x_.first_rows(rows), update);
-}
-
-Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
+void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) const {
+  const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   if (rows > w.max_rows() || logit_rows > w.max_logit_rows()) {
-    throw Error(ErrorKind::kBadArgument,
-                "a batch of " + std::to_string(rows) + " rows and " + std::to_string(logit_rows) +
-                    " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
-                    std::to_string(w.max_logit_rows()));
+    fail("a batch of " + std::to_string(rows) + " rows and " + std::to_string(logit_rows) +
+         " logit rows in a workspace for " + std::to_string(w.max_rows()) + " and " +
+         std::to_string(w.max_logit_rows()));
   }
   if (run.start != nullptr && (run.start->rows != rows || run.start->cols != config_.width)) {
-    throw Error(ErrorKind::kBadArgument,
-                "a forward of " + std::to_string(rows) + " rows of " +
-                    std::to_string(config_.width) + " values starts with " +
-                    std::to_string(run.start->rows) + " of " + std::to_string(run.start->cols));
+    fail("a forward of " + std::to_string(rows) + " rows of " + std::to_string(config_.width) +
+         " values starts with " + std::to_string(run.start->rows) + " of " +
+         std::to_string(run.start->cols));
   }
   for (const int32_t layer : run.layers) {
     if (layer < 0 || layer >= config_.layers) {
-      throw Error(ErrorKind::kBadArgument, "layer " + std::to_string(layer) + " of a model of " +
-                                               std::to_string(config_.layers) + " layers");
+      fail("layer " + std::to_string(layer) + " of a model of " + std::to_string(config_.layers) +
+           " layers");
     }
   }
+  if (run.taps.size() > static_cast<size_t>(w.max_taps())) {
+    fail(std::to_string(run.taps.size()) + " taps in a workspace for " +
+         std::to_string(w.max_taps()));
+  }
+  for (const int32_t tap : run.taps) {
+    if (tap != kFinalTap &&
+        std::find(run.layers.begin(), run.layers.end(), tap) == run.layers.end())
+      fail("a tap before layer " + std::to_string(tap) + ", which is not run; of a model of " +
+           std::to_string(config_.layers) + " layers");
+  }
+}
+
+// Hands out the residual stream before `layer`, or what kFinalTap says.
+void Model::tap(int32_t layer, const LayerRun& run, int32_t rows, Workspace& w) const {
+  for (size_t i = 0; i < run.taps.size(); ++i) {
+    if (run.taps[i] != layer) continue;
+    Tensor out(w.taps_.data + static_cast<int64_t>(i) * config_.width, rows, config_.width);
+    out.stride = static_cast<int64_t>(run.taps.size()) * config_.width;
+    const Tensor x = w.rows_.x.first_rows(rows);
+    if (layer == kFinalTap) {
+      backend_->rms_norm(x, final_norm_.floats(), config_.norm_epsilon, out);
+    } else {
+      backend_->gather_rows(x, std::span(w.all_rows_).first(static_cast<size_t>(rows)), out);
+    }
+  }
+}
+
+Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
+  check(batch, run, w);
+  const int32_t rows = batch.rows();
+  const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   start(batch, run, w);
 
   const AttentionBatch attention = batch.attention();
+  const BlockShape shape = shape_of(config_);
+  const BlockRun blocks{*backend_, shape, attention, w.rows_.first_rows(rows)};
   for (const int32_t i : run.layers) {
-    const Layer& layer = layers_[static_cast<size_t>(i)];
-    attention_block(layer, i, attention, rows, w);
-    ffn_block(layer, rows, w);
+    tap(i, run, rows, w);
+    blocks.run(layers_[static_cast<size_t>(i)], i);
   }
+  tap(kFinalTap, run, rows, w);
 
   const Tensor hidden = w.hidden_.first_rows(logit_rows), logits = w.logits_.first_rows(logit_rows);
   if (logit_rows > 0) {
-    backend_->gather_rows(w.x_.first_rows(rows), batch.logit_row(), hidden);
+    backend_->gather_rows(w.rows_.x.first_rows(rows), batch.logit_row(), hidden);
     backend_->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
     const LinearTask head[] = {head_.task(logits, "linear.head")};
     backend_->linear(hidden, head);
   }
-  return {logits, hidden, w.x_.first_rows(rows)};
+  const Tensor taps(w.taps_.data, rows, static_cast<int32_t>(run.taps.size()) * config_.width);
+  return {logits, hidden, w.rows_.x.first_rows(rows), taps};
 }
 
 }  // namespace forerun

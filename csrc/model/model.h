@@ -8,27 +8,34 @@
 #include "backend/backend.h"
 #include "io/checkpoint.h"
 #include "model/batch.h"
+#include "model/block.h"
 #include "model/config.h"
 
 namespace forerun {
 
+// A tap: hidden states that a forward hands out of all its rows, for heads that draft from them.
+// l >= 0: the residual stream as layer l gets it, before any norm; kFinalTap: after the final norm.
+inline constexpr int32_t kFinalTap = -1;
+
 // Activations of a forward; one per thread of control that calls forward, reused over steps.
 class Workspace {
  public:
-  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows);
+  // max_taps: taps that a forward may ask for
+  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows,
+            int32_t max_taps = 0);
   int32_t max_rows() const { return max_rows_; }
   int32_t max_logit_rows() const { return max_logit_rows_; }
+  int32_t max_taps() const { return max_taps_; }
 
  private:
   friend class Model;
   Buffer memory_;
-  std::vector<float> host_;      // what is computed on the host before it goes up
-  Tensor x_, normed_, update_;   // [rows, width]: residual stream, normalised input, what is added
-  Tensor q_, k_, v_, attended_;  // [rows, heads * head_dim]
-  Tensor gate_, up_;             // [rows, ffn_width]
-  Tensor cos_sin_;               // [rows, rotary]
-  Tensor hidden_, logits_;       // [logit rows, width], [logit rows, vocab]
-  int32_t max_rows_, max_logit_rows_;
+  std::vector<float> host_;  // what is computed on the host before it goes up
+  BlockRows rows_;
+  Tensor hidden_, logits_;  // [logit rows, width], [logit rows, vocab]
+  Tensor taps_;             // [rows, taps * width]
+  std::vector<int32_t> all_rows_;
+  int32_t max_rows_, max_logit_rows_, max_taps_;
 };
 
 // Logits of the rows a batch asked for, in the order of Batch::logit_row. Valid until the next
@@ -37,6 +44,7 @@ struct Forward {
   Tensor logits;  // [logit rows, vocab], on the model's back end
   Tensor hidden;  // [logit rows, width], after the final norm
   Tensor stream;  // [rows, width]: the residual stream after the last layer that was run
+  Tensor taps;    // [rows, taps * width]: side by side in the order asked for; all rows
 };
 
 // A part of the model, for drafts that the target makes of itself (drafting.md C.5, C.6, D.1): some
@@ -46,6 +54,7 @@ struct LayerRun {
   std::span<const int32_t> layers;  // ascending
   const Tensor* start =
       nullptr;  // [rows, width] on the back end: instead of the tokens' embeddings
+  std::span<const int32_t> taps = {};  // of layers that are run
 };
 
 // A decoder-only transformer, immutable after load and shared by all sessions.
@@ -62,40 +71,33 @@ class Model {
   KvLayout kv_layout(DType type = DType::kF16) const {
     return {config_.layers, config_.kv_heads, config_.head_dim, type};
   }
+  std::span<const int32_t> all_layers() const { return all_layers_; }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a step of one row
   int64_t parameters() const { return parameters_; }
 
   // One pass over all rows of the batch; K and V land in the slots the batch names. Errors:
-  // kBadArgument for a token outside the vocabulary or more rows than the workspace holds.
+  // kBadArgument for a token outside the vocabulary, more rows or taps than the workspace holds.
   Forward forward(const Batch& batch, Workspace& workspace) const {
-    return forward(batch, workspace, {all_layers_, nullptr});
+    return forward(batch, workspace, {all_layers_});
   }
   Forward forward_from(const Tensor& start, const Batch& batch, Workspace& workspace) const {
     return forward(batch, workspace, {all_layers_, &start});
   }
   Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
 
+  const Linear& head() const { return head_; }  // [vocab, width] over the final hidden state
+  // Some of its rows, or all where `tokens` is empty, packed for any back end.
+  Linear head_rows(std::span<const int32_t> tokens, Backend& backend) const;
+
   // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
   void embedding(int32_t token, std::span<float> out) const;
 
  private:
-  struct Linear {
-    std::unique_ptr<Weight> weight;
-    Buffer bias;  // empty when there is none
-    LinearTask task(Tensor out, const char* role = "linear") const {
-      return {weight.get(), bias.floats(), out, role};
-    }
-  };
-  struct Layer {
-    Buffer attention_norm, ffn_norm, q_norm, k_norm;
-    Linear q, k, v, output, gate, up, down;
-  };
   Model() = default;
 
+  void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
   void start(const Batch& batch, const LayerRun& run, Workspace& w) const;
-  void attention_block(const Layer& layer, int32_t index, const AttentionBatch& batch, int32_t rows,
-                       Workspace& w) const;
-  void ffn_block(const Layer& layer, int32_t rows, Workspace& w) const;
+  void tap(int32_t layer, const LayerRun& run, int32_t rows, Workspace& w) const;
 
   friend class ModelLoader;
   ModelConfig config_;
@@ -103,7 +105,8 @@ class Model {
   std::shared_ptr<Backend> backend_;
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
-  std::vector<Layer> layers_;
+  const TensorSource* head_source_ = nullptr;
+  std::vector<Block> layers_;
   std::vector<int32_t> all_layers_;
   Buffer final_norm_;
   Linear head_;

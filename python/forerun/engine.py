@@ -7,7 +7,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forerun import _core, chat, models
 from forerun.methods import drafters
@@ -16,6 +16,10 @@ from forerun.request import Request
 from forerun.session import Session
 from forerun.stream import Stream
 from forerun.types import Alternative, Completion, Sampling, Stats
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -260,6 +264,32 @@ class Engine:
         _check_count("logprobs", logprobs, low=0)
         settings = Sampling.of(sampling).to_dict()
         return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs, tenant=tenant))
+
+    def features(
+        self, tokens: Sequence[int], *, taps: Sequence[int] = (-1,), top_k: int = 0
+    ) -> tuple[NDArray[numpy.float16], NDArray[numpy.int32], NDArray[numpy.float32]]:
+        """What a draft is trained on: hidden states of a text and the target's next-token laws.
+
+        taps: -1 is the hidden state after the final norm (the head's input), l >= 0 the residual stream that enters
+            layer l. top_k: most likely next tokens to report after each token.
+        Returns (states float16 [tokens, len(taps) * width], a row holding one tap after another; ids int32
+        [tokens, top_k], most likely first; their log-probabilities float32 [tokens, top_k]).
+
+        Raises ValueError for a tap that the target does not have and for more tokens than its context.
+        Other threads may use the engine meanwhile.
+        """
+        _check_count("top_k", top_k, low=0, optional=False)
+        return self._open().features([token.__index__() for token in tokens], list(taps), top_k)
+
+    def layer_agreement(self, tokens: Sequence[int], sets: Sequence[Sequence[int]]) -> list[float]:
+        """How well parts of the target stand in for it: per set of layers, ascending, the share of the tokens after
+        which these layers alone would choose what the target chooses.
+
+        It is the acceptance rate of the first guess of draft="early-exit" with the other layers skipped. One pass
+        per set. Raises ValueError for layers that do not rise or that the target lacks, and for more tokens than
+        its context. See `forerun.layers.choose`.
+        """
+        return self._open().layer_agreement(list(tokens), [list(layers) for layers in sets])
 
     def save_drafts(self, path: str | os.PathLike[str]) -> None:
         """Writes what the drafters have learnt so far, for a later engine's `method_options`:

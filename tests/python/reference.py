@@ -113,12 +113,14 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, kept: type) -> np.nda
     return np.einsum("hts,shd->thd", softmax(scores), v).reshape(tokens, -1)
 
 
-def log_probabilities(config: dict, weights: Weights, tokens: list[int]) -> np.ndarray:
-    """log-softmax after every token: [tokens, vocab]."""
+def hidden_states(config: dict, weights: Weights, tokens: list[int]) -> list[np.ndarray]:
+    """[tokens, width] each: the residual stream that enters every layer, then the state after the final norm."""
     epsilon, n = config["epsilon"], len(tokens)
     kept = config.get("kept", np.float16)
     x = weights.values["token_embd.weight"][tokens].astype(np.float64)
+    streams = []
     for layer in range(config["layers"]):
+        streams.append(x)
         b = f"blk.{layer}."
         h = rms_norm(x, weights.values[b + "attn_norm.weight"], epsilon)
         q = linear(weights, b + "attn_q", h).reshape(n, config["heads"], -1)
@@ -131,7 +133,12 @@ def log_probabilities(config: dict, weights: Weights, tokens: list[int]) -> np.n
         h = rms_norm(x, weights.values[b + "ffn_norm.weight"], epsilon)
         gate, up = linear(weights, b + "ffn_gate", h), linear(weights, b + "ffn_up", h)
         x = x + linear(weights, b + "ffn_down", gate / (1 + np.exp(-gate)) * up)
-    h = rms_norm(x, weights.values["output_norm.weight"], epsilon)
+    return [*streams, rms_norm(x, weights.values["output_norm.weight"], epsilon)]
+
+
+def log_probabilities(config: dict, weights: Weights, tokens: list[int]) -> np.ndarray:
+    """log-softmax after every token: [tokens, vocab]."""
+    h = hidden_states(config, weights, tokens)[-1]
     logits = linear(weights, "output" if "output.weight" in weights else "token_embd", h)
     peak = logits.max(-1, keepdims=True)
     return logits - peak - np.log(np.exp(logits - peak).sum(-1, keepdims=True))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import forerun
-from forerun.cli import bench, chat, compare, datastore, doctor, generate, inspect, methods, pull, tree
+from forerun.cli import bench, chat, compare, datastore, doctor, generate, inspect, layers, methods, pull, train, tree
 from forerun.cli.common import fail
 
 # typer hands out click's exceptions only through its own subclasses of them.
@@ -35,10 +35,12 @@ for command in (
     bench.bench,
     compare.compare,
     tree.tree,
+    layers.layers,
     doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(datastore.app)
+app.add_typer(train.app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -68,6 +68,42 @@ TEST(LayerRun, StartsFromTheEmbeddings) {
   EXPECT_EQ(run({}).stream, rows);
 }
 
+TEST(LayerRun, ATapIsTheStreamThatALayerGetsAndLeavesTheForwardAsItIs) {
+  const ModelConfig& config = tiny()->config();
+  const auto rows = static_cast<int32_t>(kTokens.size());
+  Workspace workspace(tiny()->backend(), config, 8, 8, 4);
+  KvCache cache(tiny()->backend(), tiny()->kv_layout(), 64);
+  Batch batch;
+  batch.add_causal(cache, kTokens, rows);
+  const std::vector<int32_t> taps = {2, kFinalTap, 0, 1};
+  const Forward out = tiny()->forward(batch, workspace, {tiny()->all_layers(), nullptr, taps});
+  const std::vector<std::vector<int32_t>> before = {{0, 1}, {}, {}, {0}};
+  const auto whole = run({0, 1, 2});
+  for (int32_t row = 0; row < rows; ++row) {
+    for (size_t tap = 0; tap < taps.size(); ++tap) {
+      const float* found = out.taps.row(row) + static_cast<int64_t>(tap) * config.width;
+      const std::vector<float> stream = run(before[tap]).stream;
+      const float* expected = taps[tap] == kFinalTap ? out.hidden.row(row)
+                                                     : &stream[size_t(row) * size_t(config.width)];
+      EXPECT_EQ(std::memcmp(found, expected, sizeof(float) * size_t(config.width)), 0) << tap;
+    }
+    EXPECT_EQ(std::memcmp(out.logits.row(row), &whole.logits[size_t(row) * size_t(config.vocab)],
+                          sizeof(float) * size_t(config.vocab)),
+              0);
+  }
+}
+
+TEST(LayerRun, RefusesTapsOfLayersThatAreNotRunAndMoreThanThereIsRoomFor) {
+  Workspace workspace(tiny()->backend(), tiny()->config(), 8, 8, 1);
+  KvCache cache(tiny()->backend(), tiny()->kv_layout(), 64);
+  Batch batch;
+  batch.add_causal(cache, kTokens, 1);
+  const std::vector<int32_t> first = {0};
+  for (const std::vector<int32_t>& taps : {std::vector<int32_t>{1}, {-2}, {3}, {0, kFinalTap}}) {
+    EXPECT_THROW(tiny()->forward(batch, workspace, {first, nullptr, taps}), Error);
+  }
+}
+
 TEST(LayerRun, RefusesLayersAndStartsThatAreNotTheModels) {
   EXPECT_THROW(run({3}), Error);
   EXPECT_THROW(run({-1}), Error);

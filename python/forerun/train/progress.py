@@ -1,0 +1,37 @@
+"""One line a while on stderr: how far, how fast, how long to go."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class Progress:
+    """Counts steps of a known total, and units (tokens) for the speed. Prints at most every `every` seconds."""
+
+    def __init__(self, name: str, total: int, unit: str, every: float = 10.0) -> None:
+        self.units = 0
+        self._name, self._total, self._unit, self._every = name, total, unit, every
+        self._done = 0
+        self._start = self._last = time.monotonic()
+
+    def step(self, units: int, note: str = "") -> None:
+        self._done += 1
+        self.units += units
+        now = time.monotonic()
+        if now - self._last < self._every and self._done < self._total:
+            return
+        self._last = now
+        elapsed = max(now - self._start, 1e-9)
+        left = elapsed / self._done * (self._total - self._done)
+        print(
+            f"{self._name} {self._done}/{self._total}, {self.units:,} {self._unit}, "
+            f"{self.units / elapsed:,.0f} {self._unit}/s, {_clock(left)} to go{note and ', ' + note}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

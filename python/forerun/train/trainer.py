@@ -1,0 +1,210 @@
+"""The training loop: batches, optimiser, checkpoints, validation, early stopping.
+
+On a CPU a run with a seed is repeatable to the bit, on one thread count, also when it was stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from forerun.train.data import Batch, batches, make_batch
+from forerun.train.evaluate import Validation, evaluate
+from forerun.train.models import Draft
+from forerun.train.progress import Progress
+from forerun.train.shards import Sequence
+from forerun.train.unroll import Objective, batch_loss
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """rows: rows to learn from in a batch. rate: peak learning rate of the matrices (Muon), `fine_rate` of the rest
+    (AdamW). warm_up: share of all steps; then the rate falls by a cosine to
+    `floor` of its peak. most_context: tokens before
+    an answer that a row may see, 0 all. patience: validations without progress before it stops, 0 never stops.
+    """
+
+    epochs: int = 4
+    rows: int = 2048
+    rate: float = 0.01
+    fine_rate: float = 0.001
+    weight_decay: float = 0.01
+    warm_up: float = 0.03
+    floor: float = 0.05
+    clip: float = 1.0
+    most_context: int = 256
+    validate_every: int = 100
+    checkpoint_minutes: float = 3.0
+    patience: int = 0
+    seed: int = 0
+    bf16: bool = True
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.rows < 1 or self.validate_every < 1:
+            raise ValueError("epochs, rows and validate_every: expected 1 or more")
+
+
+class Trainer:
+    """Trains a draft in `folder`: state.pt to go on from, best.pt (the draft of the best validation), log.jsonl.
+
+    Raises ValueError when `folder` holds a run of other settings.
+    """
+
+    def __init__(
+        self,
+        draft: Draft,
+        train: list[Sequence],
+        held_out: list[Sequence],
+        objective: Objective,
+        schedule: Schedule,
+        folder: Path,
+        on_best: Callable[[Draft], None] | None = None,
+    ) -> None:
+        self._on_best = on_best
+        self.draft, self.objective, self.schedule, self.folder = draft, objective, schedule, folder
+        self._train = train
+        self._validation = [
+            make_batch(held_out[begin : begin + 16], schedule.most_context) for begin in range(0, len(held_out), 16)
+        ]
+        self._optimisers = optimisers(draft, schedule)
+        self._per_epoch = sum(1 for _ in self._batches(0))
+        self._total = self._per_epoch * schedule.epochs
+        self._step = 0
+        self._best = -math.inf
+        self._stale = 0
+        self._settings = {
+            "draft": draft.config.to_dict(),
+            "objective": asdict(objective),
+            "schedule": asdict(schedule),
+            "texts": len(train),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    @property
+    def best(self) -> float:
+        """The best validation score so far: tokens per step with a tree of 8 nodes."""
+        return self._best
+
+    def run(self, until: float | None = None) -> bool:
+        """Trains to the end, or to the time `until` (of time.monotonic); returns whether it has ended."""
+        progress = Progress("steps", self._total - self._step, "rows")
+        saved = time.monotonic()
+        for epoch in range(self._step // self._per_epoch, self.schedule.epochs):
+            for index, batch in enumerate(self._batches(epoch)):
+                if epoch * self._per_epoch + index < self._step:
+                    continue
+                shown = self._update(batch)
+                progress.step(int(batch.present[:, batch.start + 2 :].sum()), f"loss {shown[0]:.3f}")
+                ended = self._step == self._total
+                if self._step % self.schedule.validate_every == 0 or ended:
+                    self._validate(shown)
+                    if 0 < self.schedule.patience <= self._stale:
+                        return True
+                out_of_time = until is not None and time.monotonic() > until
+                if ended or out_of_time or time.monotonic() - saved > 60 * self.schedule.checkpoint_minutes:
+                    self._save()
+                    saved = time.monotonic()
+                if out_of_time:
+                    return ended
+        return True
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        return batches(self._train, self.schedule.rows, self.schedule.seed, epoch, self.schedule.most_context)
+
+    def _update(self, batch: Batch) -> list[float]:
+        torch.manual_seed(hash((self.schedule.seed, self._step)) % 2**31)
+        factor = _factor(self._step / self._total, self.schedule)
+        for optimiser, rate in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * factor
+            optimiser.zero_grad(set_to_none=True)
+        self.draft.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
+            loss, shown = batch_loss(self.draft, batch, self.objective)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in self.draft.parameters() if p.requires_grad], self.schedule.clip)
+        for optimiser, _ in self._optimisers:
+            optimiser.step()
+        self._step += 1
+        return shown
+
+    def _validate(self, shown: list[float]) -> None:
+        found = self.validate()
+        score = found.tree_tau.get(8, found.chain_tau)
+        self._stale = 0 if score > self._best else self._stale + 1
+        if score > self._best:
+            self._best = score
+            _write(self.draft.state_dict(), self.folder / "best.pt")
+            if self._on_best is not None:
+                self._on_best(self.draft)
+        line = {"step": self._step, "of": self._total, "train": shown, "score": score, **asdict(found)}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        print(f"step {self._step}/{self._total}: {found}", flush=True)
+
+    def validate(self) -> Validation:
+        self.draft.eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
+            return evaluate(self.draft, self._validation)
+
+    def _save(self) -> None:
+        state = {
+            "settings": self._settings,
+            "step": self._step,
+            "best": self._best,
+            "stale": self._stale,
+            "draft": self.draft.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser, _ in self._optimisers],
+        }
+        _write(state, self.folder / "state.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "state.pt"
+        if not path.exists():
+            (self.folder / "settings.json").write_text(json.dumps(self._settings, indent=1), encoding="utf-8")
+            (self.folder / "log.jsonl").unlink(missing_ok=True)
+            return
+        state = torch.load(path, weights_only=True)
+        if state["settings"] != self._settings:
+            raise ValueError(f"{path}: made with other settings or data; take them, or another folder")
+        self._step, self._best, self._stale = state["step"], state["best"], state["stale"]
+        self.draft.load_state_dict(state["draft"])
+        for (optimiser, _), held in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(held)
+
+
+def optimisers(draft: Draft, schedule: Schedule) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Muon (Jordan et al., 2024) for the matrices between hidden states, AdamW for the head, norms and biases."""
+    matrices, rest = [], []
+    for name, parameter in draft.named_parameters():
+        if parameter.requires_grad:
+            (matrices if parameter.ndim == 2 and not name.startswith("head.") else rest).append(parameter)
+    decay = schedule.weight_decay
+    found: list[tuple[torch.optim.Optimizer, float]] = [
+        (torch.optim.Muon(matrices, lr=schedule.rate, weight_decay=decay, adjust_lr_fn="original"), schedule.rate)
+    ]
+    if rest:
+        adam = torch.optim.AdamW(rest, lr=schedule.fine_rate, betas=(0.9, 0.95), weight_decay=0.0)
+        found.append((adam, schedule.fine_rate))
+    return found
+
+
+def _factor(done: float, schedule: Schedule) -> float:
+    warm_up, floor = schedule.warm_up, schedule.floor
+    if done < warm_up:
+        return max(done / warm_up, 0.01)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
+
+
+def _write(state: dict[str, Tensor] | dict, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)

@@ -1,0 +1,283 @@
+"""Shift, batches, models and losses of training, against plain NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+pytest.importorskip("safetensors", reason="needs safetensors")
+
+from forerun.train import losses  # noqa: E402
+from forerun.train.config import DraftConfig  # noqa: E402
+from forerun.train.data import batches, make_batch, split  # noqa: E402
+from forerun.train.models import draft_vocabulary, make_draft  # noqa: E402
+from forerun.train.shards import Sequence, read_shard, shard_sequences, write_shard  # noqa: E402
+from forerun.train.unroll import Objective, batch_loss, steps  # noqa: E402
+from train_twins import Chain  # noqa: E402
+
+VOCAB, WIDTH = 23, 8
+
+
+def sequence(rng, length, learn_from, taps=1):
+    return Sequence(
+        rng.integers(0, VOCAB, length).astype(np.int32),
+        learn_from,
+        rng.normal(0, 1, (length, taps * WIDTH)).astype(np.float16),
+        np.stack([rng.permutation(VOCAB)[:4] for _ in range(length)]).astype(np.int32),
+        np.log(np.sort(rng.dirichlet(np.ones(5), length))[:, :0:-1]).astype(np.float16),
+    )
+
+
+def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0):
+    config = DraftConfig(
+        family, WIDTH, blocks, heads=4, kv_heads=2, head_dim=6, ffn_width=10, taps=list(taps), own_head=own_head
+    )
+    generator = torch.Generator().manual_seed(seed)
+    embedding = torch.randn(VOCAB, WIDTH, generator=generator)
+    head = torch.randn(VOCAB, WIDTH, generator=generator)
+    draft = make_draft(config, embedding, head, torch.arange(0, VOCAB, 2), seed)
+    for name, parameter in draft.named_parameters():
+        if "norm" in name or name.endswith("bias"):
+            parameter.data = 1 + 0.3 * torch.randn(parameter.shape, generator=generator)
+    return draft
+
+
+def test_the_shift_is_that_of_decoding():
+    rng = np.random.default_rng(0)
+    a, b = sequence(rng, 9, 4), sequence(rng, 7, 2)
+    batch = make_batch([a, b])
+    columns = torch.arange(batch.start, batch.columns)
+    for step in range(3):
+        inputs = batch.inputs(step, columns)
+        token, top, logprobs, counts = batch.wanted(step, columns)
+        for row, source in enumerate([a, b]):
+            for place in range(len(columns)):
+                c = source.learn_from - 1 + place  # this row holds the feature of token c
+                if c + 2 + step >= len(source.tokens):
+                    assert not counts[row, place]
+                    continue
+                assert counts[row, place]
+                assert inputs[row, place] == source.tokens[c + 1 + step]
+                assert token[row, place] == source.tokens[c + 2 + step]
+                assert (top[row, place].numpy() == source.top_tokens[c + 1 + step]).all()
+                assert np.allclose(logprobs[row, place], source.top_logprobs[c + 1 + step].astype(np.float32))
+                assert np.allclose(batch.features[row, columns[place]], source.features[c])
+
+
+class Copier(torch.nn.Module):
+    """A draft whose output is read off its input token: right only when tokens and features are shifted as agreed."""
+
+    def __init__(self, features_of_token, draft):
+        super().__init__()
+        self.table, self.row_of, self.head = features_of_token, draft.row_of, draft.head
+
+    def begin(self, features, tokens, present, start):
+        return self.table[tokens][:, start:], []
+
+    def extend(self, state, tokens, columns, step, seen, present):
+        return self.table[tokens]
+
+    def to_head(self, state):
+        return state
+
+
+def copyable(count=3):
+    """Texts in which the feature of a token is a function of that token alone."""
+    rng = np.random.default_rng(5)
+    table = rng.normal(0, 1, (VOCAB, WIDTH)).astype(np.float16)
+    found = []
+    for length in range(8, 8 + count):
+        source = sequence(rng, length, 3)
+        found.append(Sequence(source.tokens, 3, table[source.tokens], source.top_tokens, source.top_logprobs))
+    return table, found
+
+
+def test_a_draft_that_foretells_the_next_feature_has_no_feature_loss():
+    table, texts = copyable()
+    copier = Copier(torch.from_numpy(table.astype(np.float32)), tiny("dgf"))
+    objective = Objective(unroll=3, law=0.0, feature=1.0)
+    assert batch_loss(copier, make_batch(texts), objective)[0] == 0
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_token_in_the_wrong_place_shows_in_the_feature_loss(shift):
+    table, texts = copyable()
+    moved = [Sequence(np.roll(t.tokens, shift), t.learn_from, t.features, t.top_tokens, t.top_logprobs) for t in texts]
+    copier = Copier(torch.from_numpy(table.astype(np.float32)), tiny("dgf"))
+    assert batch_loss(copier, make_batch(moved), Objective(unroll=3, law=0.0, feature=1.0))[0] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("family", "blocks", "taps"),
+    [("dgf", 1, (-1,)), ("dgf", 3, (-1,)), ("eagle", 1, (-1,)), ("eagle3", 1, (0, 2, 5)), ("eagle3", 2, (-1,))],
+)
+def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps):
+    rng = np.random.default_rng(1)
+    texts = [sequence(rng, 9, 4, len(taps)), sequence(rng, 7, 2, len(taps))]
+    draft = tiny(family, blocks, taps=taps)
+    batch = make_batch(texts)
+    tensors = {name: value.numpy() for name, value in draft.state_dict().items()}
+    found = {}
+    with torch.no_grad():
+        for step, columns, state in steps(draft, batch, 3):
+            logits = draft.logits(state)
+            for row in range(2):
+                for place, column in enumerate(columns.tolist()):
+                    found[step, row, column] = (state[row, place].numpy(), logits[row, place].numpy())
+    compared = 0
+    for row, source in enumerate(texts):
+        stable = Chain(tensors, draft.config.to_dict(), draft.embedding.numpy())
+        pad = batch.start - (source.learn_from - 1)
+        for c in range(len(source.tokens) - 1):
+            state = stable.row(source.features[c], source.tokens[c + 1], own=False)
+            chain = stable.fork()
+            for step in range(3):
+                if step and c + 1 + step < len(source.tokens):
+                    state = chain.row(state, source.tokens[c + 1 + step], own=True)
+                if c < source.learn_from - 1 or c + 1 + step >= len(source.tokens):
+                    continue
+                torch_state, torch_logits = found[step, row, c + pad]
+                assert np.abs(torch_state - state).max() < 1e-4, (row, c, step)
+                assert np.abs(torch_logits - stable.logits(state)).max() < 1e-4
+                compared += 1
+    assert compared > 15
+
+
+def test_what_lies_before_the_kept_context_does_not_count():
+    rng = np.random.default_rng(2)
+    long = sequence(rng, 12, 7)
+    cut = Sequence(long.tokens[4:], 3, long.features[4:], long.top_tokens[4:], long.top_logprobs[4:])
+    draft = tiny("dgf")
+    objective = Objective(unroll=2)
+    assert torch.allclose(
+        batch_loss(draft, make_batch([long], most_context=3), objective)[0],
+        batch_loss(draft, make_batch([cut]), objective)[0],
+    )
+
+
+def test_padding_changes_no_loss():
+    rng = np.random.default_rng(3)
+    texts = [sequence(rng, length, learn_from) for length, learn_from in ((12, 6), (6, 1), (9, 2))]
+    draft = tiny("eagle3")
+    objective = Objective(unroll=1)
+    alone = []
+    for text in texts:
+        loss, _ = batch_loss(draft, make_batch([text]), objective)
+        batch = make_batch([text])
+        _, top, logprobs, counts = batch.wanted(0, torch.arange(batch.start, batch.columns))
+        learn = losses.target_law(top[counts], logprobs[counts], draft.row_of)[2]
+        alone.append((loss.item(), int(learn.sum())))
+    together = batch_loss(draft, make_batch(texts), objective)[0].item()
+    assert together == pytest.approx(sum(a * n for a, n in alone) / sum(n for _, n in alone), rel=1e-5)
+
+
+def test_the_law_is_kept_to_what_the_draft_can_say():
+    row_of = torch.tensor([-1, 0, -1, 1, 2])
+    top = torch.tensor([[3, 0, 4], [0, 1, 3], [1, 0, 2]])
+    logprobs = torch.log(torch.tensor([[0.5, 0.3, 0.1], [0.6, 0.2, 0.1], [0.4, 0.3, 0.2]]))
+    rows, p, learn = losses.target_law(top, logprobs, row_of)
+    assert torch.allclose(p, torch.tensor([[5 / 6, 0, 1 / 6], [0, 2 / 3, 1 / 3], [1, 0, 0]]), atol=1e-6)
+    assert learn.tolist() == [True, False, True]
+    assert rows[0].tolist() == [1, 0, 2]
+
+
+def test_the_cross_entropy_in_pieces_is_the_plain_one_and_so_are_its_slopes():
+    rng = np.random.default_rng(4)
+    count = 1200  # several pieces
+    hidden, weight = rng.normal(0, 1, (count, 5)), rng.normal(0, 1, (9, 5))
+    rows = np.stack([rng.permutation(9)[:3] for _ in range(count)])
+    p = rng.dirichlet(np.ones(3), count)
+
+    def plain(h, w):
+        logits = h @ w.T
+        law = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return -(p * np.take_along_axis(law, rows, 1)).sum()
+
+    h = torch.tensor(hidden, dtype=torch.float32, requires_grad=True)
+    w = torch.tensor(weight, dtype=torch.float32, requires_grad=True)
+    loss = losses.draft_law_loss(h, w, torch.from_numpy(rows), torch.tensor(p, dtype=torch.float32))
+    assert loss.item() == pytest.approx(plain(hidden, weight), rel=1e-5)
+    (2 * loss).backward()
+    for tensor, place in ((h, (0, 1)), (h, (1100, 4)), (w, (3, 2)), (w, (8, 0))):
+        shifted = []
+        for sign in (1, -1):
+            moved = [hidden.copy(), weight.copy()]
+            moved[tensor is w][place] += sign * 1e-4
+            shifted.append(plain(*moved))
+        assert tensor.grad[place].item() == pytest.approx((shifted[0] - shifted[1]) / 1e-4, rel=2e-3, abs=1e-3)
+
+
+def test_smooth_l1_by_hand():
+    found = losses.feature_loss(torch.tensor([[0.0, 0.0], [1.0, 5.0]]), torch.tensor([[0.5, -2.0], [1.0, 5.0]]))
+    assert found.item() == pytest.approx((0.5 * 0.25 + 1.5) / 2)
+
+
+def test_a_head_that_is_the_targets_stays_as_it_is():
+    draft = tiny("eagle3", own_head=False)
+    before = draft.head.weight.clone()
+    loss, _ = batch_loss(draft, make_batch([sequence(np.random.default_rng(6), 9, 2)]), Objective(unroll=2))
+    loss.backward()
+    assert draft.head.weight.grad is None
+    assert (draft.head.weight == before).all()
+
+
+def test_the_vocabulary_is_the_most_frequent_in_ascending_order():
+    counts = torch.tensor([3, 9, 0, 9, 4, 3])
+    assert draft_vocabulary(counts, 4).tolist() == [0, 1, 3, 4]
+    assert draft_vocabulary(counts, 100).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_epoch_has_every_text_once_in_an_order_of_its_seed():
+    rng = np.random.default_rng(7)
+    texts = [sequence(rng, int(length), 2) for length in rng.integers(4, 30, 60)]
+    for index, text in enumerate(texts):
+        text.tokens[0] = index % VOCAB
+
+    def epoch(seed, number):
+        return [batch.features.sum().item() for batch in batches(texts, 40, seed, number, 0)]
+
+    total = sum(float(text.features.astype(np.float32).sum()) for text in texts)
+    assert sum(epoch(0, 0)) == pytest.approx(total, abs=1e-2)
+    assert epoch(0, 0) == epoch(0, 0)
+    assert epoch(0, 0) != epoch(0, 1)
+    assert epoch(0, 0) != epoch(1, 0)
+
+
+def test_held_out_texts_are_not_trained_on():
+    rng = np.random.default_rng(8)
+    texts = [sequence(rng, 5, 2) for _ in range(10)]
+    train, validation = split(texts, 3)
+    assert [texts.index(text) for text in validation] == [2, 5, 8]
+    assert len(train) == 7
+    with pytest.raises(ValueError, match="held_out"):
+        split(texts, 1)
+
+
+def test_shards_come_back_as_they_were(tmp_path):
+    rng = np.random.default_rng(9)
+    texts = [sequence(rng, 6, 2, taps=2), sequence(rng, 4, 1, taps=2)]
+    path = tmp_path / "shard-00000.safetensors"
+    write_shard(path, texts, [-1, 3], "m.gguf")
+    assert shard_sequences(path) == 2
+    for found, wanted in zip(read_shard(path, [3]), texts, strict=True):
+        assert (found.tokens == wanted.tokens).all()
+        assert found.learn_from == wanted.learn_from
+        assert (found.features == wanted.features[:, WIDTH:]).all()
+        assert (found.top_tokens == wanted.top_tokens).all()
+        assert (found.top_logprobs == wanted.top_logprobs).all()
+    swapped = next(iter(read_shard(path, [3, -1])))
+    assert (swapped.features[:, WIDTH:] == texts[0].features[:, :WIDTH]).all()
+    with pytest.raises(ValueError, match=r"not \[2\]"):
+        next(iter(read_shard(path, [2])))
+
+
+def test_shapes_that_no_draft_has_are_refused():
+    with pytest.raises(ValueError, match="family"):
+        DraftConfig("other", 8)
+    with pytest.raises(ValueError, match="taps"):
+        DraftConfig("dgf", 8, taps=[3])
+    with pytest.raises(ValueError, match="blocks"):
+        DraftConfig("dgf", 8, blocks=7)
+    with pytest.raises(ValueError, match="unroll"):
+        Objective(unroll=12)

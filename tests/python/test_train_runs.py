@@ -1,0 +1,238 @@
+"""Training runs: repeatable, resumable, and better than nothing; scoring by hand; the file that comes out."""
+
+from __future__ import annotations
+
+import json
+
+import gguf
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+pytest.importorskip("safetensors", reason="needs safetensors")
+
+from gguf.quants import dequantize  # noqa: E402
+
+from forerun.cli import run as command  # noqa: E402
+from forerun.train import curves  # noqa: E402
+from forerun.train.collect import Budget, collect  # noqa: E402
+from forerun.train.data import make_batch  # noqa: E402
+from forerun.train.evaluate import evaluate  # noqa: E402
+from forerun.train.export import as_stored, export, tensors  # noqa: E402
+from forerun.train.runs import Shape, load_sequences, train_draft  # noqa: E402
+from forerun.train.shards import Sequence, read_shard  # noqa: E402
+from forerun.train.target import read_target  # noqa: E402
+from forerun.train.trainer import Schedule  # noqa: E402
+from forerun.train.unroll import Objective  # noqa: E402
+from test_logits import config  # noqa: E402
+from tiny_files import make, write_gguf  # noqa: E402
+
+PERIOD = 5
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    path = tmp_path_factory.mktemp("target") / "m.gguf"
+    shape = config("llama", layers=2)
+    files, _ = make(np.random.default_rng(1), shape, "Q8_0", "Q8_0")
+    write_gguf(path, shape, files)
+    return path
+
+
+class Counting:
+    """An engine over texts that count in circles: token t is followed by t + 1, of PERIOD."""
+
+    def __init__(self, width, fail_at=None):
+        self.info = {"path": "m.gguf"}
+        self.table = np.random.default_rng(2).normal(0, 1, (PERIOD, width)).astype(np.float16)
+        self.asked, self.fail_at = 0, fail_at
+
+    def features(self, tokens, *, taps, top_k):
+        if self.asked == self.fail_at:
+            raise RuntimeError("stopped")
+        self.asked += 1
+        tokens = np.array(tokens)
+        top = (tokens[:, None] + 1 + np.arange(top_k)) % PERIOD
+        logprobs = np.tile(np.log(0.8 * 0.2 ** np.arange(top_k)), (len(tokens), 1)).astype(np.float32)
+        return np.tile(self.table[tokens], (1, len(taps))), top.astype(np.int32), logprobs
+
+
+def circles(count):
+    return [([(begin + step) % PERIOD for step in range(14)], 3) for begin in range(count)]
+
+
+@pytest.fixture(scope="module")
+def shards(target, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    collect(Counting(read_target(target).width), circles(20), folder, [-1], 3, Budget(shard_tokens=60))
+    return folder
+
+
+def go(target, shards, folder, epochs=12, seed=0, family="dgf", hours=0.0, patience=0, start=None):
+    schedule = Schedule(
+        epochs=epochs, rows=64, rate=0.02, fine_rate=0.002, validate_every=5, seed=seed, patience=patience
+    )
+    shape = Shape(family, ffn_width=32, draft_vocab=8, own_head=True)
+    return train_draft(
+        target, shards, folder, shape, Objective(unroll=2), schedule, held_out=5, hours=hours, start=start
+    )
+
+
+def test_what_repeats_is_learnt(target, shards, tmp_path):
+    for family in ("dgf", "eagle", "eagle3"):
+        go(target, shards, tmp_path / family, family=family)
+        log = curves.read_log(tmp_path / family)
+        assert log[-1]["acceptance"][:2] == [1.0, 1.0], family  # the two depths that were unrolled
+        assert log[-1]["chain_tau"] > 2.5
+        assert log[0]["train"][0] > log[-1]["train"][0]
+    assert log[-1]["train"][0] < 0.75  # the law's own entropy, kept to three tokens, is 0.63
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_one_seed_makes_one_file(target, shards, tmp_path):
+    parts = read_target(target)
+    files = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        draft = go(target, shards, tmp_path / name, epochs=3, seed=seed)
+        export(draft, parts, tmp_path / f"{name}.gguf", "draft", "f16")
+        files.append((tmp_path / f"{name}.gguf").read_bytes())
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(target, shards, tmp_path):
+    whole = go(target, shards, tmp_path / "whole", epochs=4)
+    for _ in range(200):
+        stopped = go(target, shards, tmp_path / "parts", epochs=4, hours=1e-9)  # one batch at a time
+        state = torch.load(tmp_path / "parts" / "state.pt", weights_only=True)
+        if state["step"] == curves.read_log(tmp_path / "whole")[-1]["of"]:
+            break
+    assert same(whole, stopped)
+    with pytest.raises(ValueError, match="other settings"):
+        go(target, shards, tmp_path / "parts", epochs=5)
+
+
+def test_it_stops_when_nothing_gets_better(target, shards, tmp_path):
+    go(target, shards, tmp_path, epochs=60, patience=2)
+    log = curves.read_log(tmp_path)
+    assert log[-1]["step"] < log[-1]["of"]
+    scores = [entry["score"] for entry in log]
+    assert max(scores[-2:]) <= max(scores[:-2])
+
+
+def test_a_run_can_begin_from_another(target, shards, tmp_path):
+    go(target, shards, tmp_path / "first")
+    go(target, shards, tmp_path / "second", epochs=1, start=tmp_path / "first")
+    assert curves.read_log(tmp_path / "second")[0]["acceptance"][0] == 1.0
+
+
+def test_collecting_goes_on_where_it_was_stopped(tmp_path):
+    budget = Budget(shard_tokens=60)
+    with pytest.raises(RuntimeError):
+        collect(Counting(4, fail_at=12), circles(20), tmp_path, [-1, 1], 3, budget)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2  # of five texts each
+    engine = Counting(4)
+    assert collect(engine, circles(20), tmp_path, [-1, 1], 3, budget) == 4
+    assert engine.asked == 10
+    engine = Counting(4)
+    assert collect(engine, circles(22), tmp_path, [-1, 1], 3, budget) == 5
+    assert engine.asked == 2
+    found = load_sequences(tmp_path, [1])
+    assert [s.tokens.tolist() for s in found] == [tokens for tokens, _ in circles(22)]
+    assert found[0].features.shape == (14, 4)
+    assert collect(Counting(4), circles(60), tmp_path, [-1, 1], 3, Budget(60, most_bytes=9000)) < 12
+
+
+def test_long_texts_are_cut_and_hopeless_ones_left_out(tmp_path):
+    texts = [([0] * 50, 3), ([0] * 50, 19), ([1] * 4, 3)]
+    collect(Counting(4), texts, tmp_path, [-1], 2, Budget(most_tokens=20))
+    assert [len(s.tokens) for s in load_sequences(tmp_path, [-1])] == [20]
+
+
+class Scripted:
+    """A draft that guesses, in each step, a fixed order of tokens."""
+
+    def __init__(self, orders, vocab):
+        self.orders, self.row_of = orders, torch.arange(vocab)
+
+    def begin(self, features, tokens, present, start):
+        return torch.zeros(*tokens[:, start:].shape, 1), []
+
+    def extend(self, state, tokens, columns, step, seen, present):
+        return state + 1
+
+    def logits(self, state):
+        scores = torch.zeros(3, 4)
+        for step, order in enumerate(self.orders):
+            for rank, token in enumerate(order):
+                scores[step, token] = -rank
+        return scores[state[:, 0].long()]
+
+
+def test_acceptance_and_tau_by_hand():
+    # One text 0 1 2 3 0 1; rows of tokens 0 to 4 are to say token c + 2 + step. Always guessed: 2, else 3; 3, else 1.
+    source = Sequence(
+        np.array([0, 1, 2, 3, 0, 1]), 1, np.zeros((6, 1)), np.zeros((6, 1), int), np.zeros((6, 1)),
+    )  # fmt: skip
+    draft = Scripted([[2, 3, 0, 1], [3, 1, 2, 0]], 4)
+    found = evaluate(draft, [make_batch([source])], depth=2, nodes=(1, 2))
+    # rows: (2, 3): ranks 0 0; (3, 0): 1 3; (0, 1): 2 1; (1, -): 3 past the end
+    assert found.rows == 4
+    assert found.acceptance == [0.25, 1.0]
+    assert found.agreement == [0.25, 1 / 3]
+    assert found.chain_tau == 1 + (2 + 0) / 2  # the walk: row 0 takes two and the bonus, row 3 none
+    assert found.covered == 1.0
+    # trees are made of rows 0 and 2 (paths 0, 00, 2, 21) and scored on rows 1 and 3 (paths 1, 13, 3)
+    assert found.tree_tau == {1: 1.0, 2: 1.0}
+
+
+def test_the_file_holds_what_the_model_holds(target, shards, tmp_path):
+    parts = read_target(target)
+    for family, own in (("dgf", False), ("eagle", True), ("eagle3", True)):
+        shape = Shape(family, blocks=2, ffn_width=32, draft_vocab=8, own_head=own)
+        draft = train_draft(
+            target, shards, tmp_path / family, shape, Objective(), Schedule(epochs=1, rows=64), held_out=5
+        )
+        path = tmp_path / f"{family}.gguf"
+        assert export(draft, parts, path, "a name", licence="Apache-2.0") == path.stat().st_size
+        reader = gguf.GGUFReader(path)
+        fields = {key: field.contents() for key, field in reader.fields.items()}
+        assert fields["general.architecture"] == "forerun-draft"
+        assert fields["forerun.draft.family"] == family
+        assert fields["forerun.draft.taps"] == [-1]
+        assert fields["forerun.draft.blocks"] == 2
+        assert fields["forerun.draft.target.vocab"] == parts.vocab
+        wanted, rounded = tensors(draft), as_stored(draft)
+        assert ("head.weight" in wanted) == own
+        found = {tensor.name: tensor for tensor in reader.tensors}
+        assert set(found) == {*wanted, "draft_tokens"}
+        assert found["draft_tokens"].data.tolist() == draft.draft_tokens.tolist()
+        for name, value in wanted.items():
+            read = dequantize(found[name].data, found[name].tensor_type).reshape(value.shape)
+            assert (read == rounded[name]).all()
+            assert np.abs(read - value).max() <= np.abs(value).max() / 200
+
+
+def test_the_command_trains_draws_and_writes(target, shards, tmp_path, capsys):
+    file = tmp_path / "d.gguf"
+    options = "--family dgf --ffn-width 32 --draft-vocab 8 --epochs 2 --rows 64 --held-out 5 --validate-every 3"
+    assert command(["train", "draft", str(target), str(shards), str(file), *options.split()]) == 0
+    assert "validation tau" in capsys.readouterr().out
+    assert (tmp_path / "d.run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "d.run" / "settings.json").read_text())["draft"]["family"] == "dgf"
+    assert command(["train", "draft", str(target), str(tmp_path), str(file)]) == 2
+    assert "no shards" in capsys.readouterr().err
+
+
+def test_the_target_itself_is_collected_from(target, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("A text of its own. " * 4)
+    options = ["--answers", "0", "--text", str(text), "--taps", "-1,1", "--threads", "1"]
+    assert command(["train", "collect", str(target), str(tmp_path / "data"), *options]) == 0
+    assert "1 shards" in capsys.readouterr().out
+    (found,) = read_shard(tmp_path / "data" / "shard-00000.safetensors")
+    assert bytes(found.tokens.tolist()).decode() == text.read_text()
+    assert found.features.shape == (len(found.tokens), 2 * read_target(target).width)
