@@ -124,6 +124,10 @@ def read_bandwidth(threads, mib):
     return 1.0 * threads
 
 
+def kernel_uses(threads):
+    return [("Q4_K", 4, "beads"), ("Q4_K", 0, "rods"), ("Q8_0", 4, "beads"), ("Q8_0", 0, "rods"), ("F32", 0, "beads")]
+
+
 def cuda_info():
     return {"available": False, "reason": "no driver"}
 

@@ -233,6 +233,35 @@ TEST(CpuMemory, IsAlignedZeroedAndFreedByItsBuffer) {
   }
 }
 
+TEST(CpuMemory, PiecesAreApartAndZeroedWhenTheyAreGivenOutAgain) {
+  const auto backend = make_cpu_backend(1);
+  const auto fill = [](const Buffer& buffer, int value) {
+    std::fill_n(static_cast<uint8_t*>(buffer.data()), buffer.bytes(), static_cast<uint8_t>(value));
+  };
+  const auto holds = [](const Buffer& buffer, int value) {
+    const auto* first = static_cast<const uint8_t*>(buffer.data());
+    return std::all_of(first, first + buffer.bytes(), [=](uint8_t byte) { return byte == value; });
+  };
+  for (const int64_t bytes : {int64_t{1}, int64_t{100'001}, int64_t{1'835'008}, int64_t{5} << 20}) {
+    std::vector<Buffer> buffers;  // more than a block of the smaller ones holds
+    for (int i = 0; i < 20; ++i) {
+      buffers.push_back(backend->allocate(bytes));
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(buffers.back().data()) % 64, 0U);
+      ASSERT_TRUE(holds(buffers.back(), 0)) << bytes << ", " << i;
+      fill(buffers.back(), i + 1);
+    }
+    for (int i = 0; i < 20; i += 2) buffers[static_cast<size_t>(i)] = Buffer();
+    for (int i = 0; i < 20; i += 2) {
+      Buffer& again = buffers[static_cast<size_t>(i)] = backend->allocate(bytes);
+      ASSERT_TRUE(holds(again, 0)) << bytes << ", " << i;
+      fill(again, i + 1);
+    }
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_TRUE(holds(buffers[static_cast<size_t>(i)], i + 1)) << bytes << ", " << i;
+    }
+  }
+}
+
 TEST(CpuMemory, MeasuresAReadBandwidth) {
   const double speed = measure_read_bandwidth(2, int64_t{1} << 20);
   EXPECT_GT(speed, 0.05);
