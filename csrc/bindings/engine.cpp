@@ -134,8 +134,8 @@ py::dict info(const Engine& engine) {
   const EngineInfo i = engine.info();
   return py::dict("architecture"_a = i.architecture, "path"_a = i.path, "draft"_a = i.draft,
                   "backend"_a = i.backend, "parameters"_a = i.parameters,
-                  "weights_bytes"_a = i.weights_bytes, "vocab"_a = i.vocab, "context"_a = i.context,
-                  "threads"_a = i.threads, "kv_type"_a = i.kv_type,
+                  "weights_bytes"_a = i.weights_bytes, "layers"_a = i.layers, "vocab"_a = i.vocab,
+                  "context"_a = i.context, "threads"_a = i.threads, "kv_type"_a = i.kv_type,
                   "kv_bytes_per_token"_a = i.kv_bytes_per_token);
 }
 
@@ -256,6 +256,13 @@ void bind_engine(py::module_& module) {
       .def("measure_verify", &Engine::measure_verify, "rows"_a, "context"_a = 256, "repeats"_a = 5,
            unlocked)
       .def("measure_prefill", &Engine::measure_prefill, "tokens"_a = 512, "repeats"_a = 3, unlocked)
+      .def(
+          "layer_agreement",
+          [](Engine& e, const std::vector<int32_t>& tokens,
+             const std::vector<std::vector<int32_t>>& sets) {
+            return e.layer_agreement(tokens, sets);
+          },
+          "tokens"_a, "sets"_a, unlocked)
       .def("profile", [](Engine& e) { return to_list(e.profile()); })
       .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)
       .def_property_readonly("bos_token", &Engine::bos_token)

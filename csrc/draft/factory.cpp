@@ -147,10 +147,14 @@ std::unique_ptr<Drafter> make_head(const DraftResources& resources, const std::s
 void prepare_early_exit(DraftPart& part, DraftResources& resources) {
   if (!resources.target) miss("early-exit", "target");
   make_policy(resources.policy, resources.top_k, resources.policy_options);
-  const std::string skip = part.settings.text("skip", "");
+  const int32_t layers = resources.target->config().layers;
+  std::string skip = part.settings.text("skip", "");
   const std::string exits = part.settings.text("exits", "");
   const double confidence = part.settings.real("confidence", 0.6, 0.0, 1.0);
-  resources.exits = ExitPlan::parse(skip, exits, confidence, resources.target->config().layers);
+  if (skip.empty() && exits.empty() && layers > 1) {  // the middle third
+    skip = std::to_string(layers / 3) + "-" + std::to_string(std::max(2 * layers / 3 - 1, 0));
+  }
+  resources.exits = ExitPlan::parse(skip, exits, confidence, layers);
 }
 
 std::unique_ptr<Drafter> make_early_exit(const DraftResources& resources, const std::string&) {

@@ -67,17 +67,10 @@ std::string Engine::chat_template() const { return state_->tokenizer->chat_templ
 EngineInfo Engine::info() const {
   const Model& target = *state_->target;
   const int64_t kv_bytes = state_->kv_layout.page_bytes() / KvLayout::kPageSlots;
-  return {target.config().architecture,
-          state_->options.target,
-          state_->options.draft,
-          state_->backend->description(),
-          target.parameters(),
-          target.weights_bytes(),
-          target.config().vocab,
-          state_->context,
-          state_->backend->threads(),
-          state_->options.kv_type,
-          kv_bytes};
+  return {target.config().architecture,   state_->options.target,  state_->options.draft,
+          state_->backend->description(), target.parameters(),     target.weights_bytes(),
+          target.config().layers,         target.config().vocab,   state_->context,
+          state_->backend->threads(),     state_->options.kv_type, kv_bytes};
 }
 
 Stats Engine::stats() const {

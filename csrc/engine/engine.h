@@ -46,7 +46,7 @@ struct Features {
 struct EngineInfo {
   std::string architecture, path, draft, backend;
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
-  int32_t vocab = 0, context = 0, threads = 0;
+  int32_t layers = 0, vocab = 0, context = 0, threads = 0;
   std::string kv_type;
   int64_t kv_bytes_per_token = 0;  // keys and values of one position
 };
@@ -86,6 +86,14 @@ class FORERUN_API Engine {
   // l. A value that a half float cannot hold becomes the largest one. Error(kBadArgument) for a tap
   // that the target does not have and more tokens than its context.
   Features features(std::span<const int32_t> tokens, std::span<const int32_t> taps, int32_t top_k);
+
+  // Per set of layers, ascending: the share of the tokens after which these layers alone, with the
+  // final norm and the head, would choose what the target chooses; keys and values of the text are
+  // the whole target's. The acceptance rate of the first guess of the drafter early-exit. A pass
+  // per set and one more. Error(kBadArgument) for layers that do not rise or that the target lacks,
+  // no tokens, or more than its context.
+  std::vector<double> layer_agreement(std::span<const int32_t> tokens,
+                                      std::span<const std::vector<int32_t>> sets);
 
   std::vector<int32_t> encode(std::string_view text, bool add_special = true,
                               bool parse_special = true) const;

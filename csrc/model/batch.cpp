@@ -1,5 +1,7 @@
 #include "model/batch.h"
 
+#include <string>
+
 #include "base/error.h"
 
 namespace forerun {
@@ -50,6 +52,24 @@ void Batch::add_nodes(KvCache& cache, const DraftTree& tree, std::span<const int
   for (size_t i = 0; i < nodes.size(); ++i) {
     if (i >= without) logit_row_.push_back(rows());
     add_node(sequence, cache.length(), tree, nodes[i]);
+  }
+}
+
+void Batch::add_again(KvCache& cache, int32_t first, std::span<const int32_t> tokens) {
+  const int32_t count = static_cast<int32_t>(tokens.size());
+  if (first < 0 || first + count > cache.length()) {
+    throw Error(ErrorKind::kBadArgument,
+                "positions " + std::to_string(first) + " to " + std::to_string(first + count - 1) +
+                    " again, of a cache that holds " + std::to_string(cache.length()));
+  }
+  const int32_t sequence = add_sequence(cache, count);
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t position = first + i, slot = cache.length() + i;
+    logit_row_.push_back(rows());
+    token_.push_back(tokens[static_cast<size_t>(i)]);
+    position_.push_back(position);
+    row_.push_back({sequence, position, slot, position, static_cast<int32_t>(path_.size())});
+    path_.push_back(slot);
   }
 }
 

@@ -31,6 +31,11 @@ class Batch {
   void add_nodes(KvCache& cache, const DraftTree& tree, std::span<const int32_t> nodes,
                  int32_t logit_rows);
 
+  // Committed positions [first, first + tokens) once more, each in a scratch slot of its own: a row
+  // sees what is committed before it and itself, but none of the other rows. Logits are wanted of
+  // all. Error(kBadArgument) when they are not committed.
+  void add_again(KvCache& cache, int32_t first, std::span<const int32_t> tokens);
+
   int32_t rows() const { return static_cast<int32_t>(token_.size()); }
   std::span<const int32_t> token() const { return token_; }        // [rows]
   std::span<const int32_t> position() const { return position_; }  // [rows]

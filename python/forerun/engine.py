@@ -281,6 +281,16 @@ class Engine:
         _check_count("top_k", top_k, low=0, optional=False)
         return self._open().features([token.__index__() for token in tokens], list(taps), top_k)
 
+    def layer_agreement(self, tokens: Sequence[int], sets: Sequence[Sequence[int]]) -> list[float]:
+        """How well parts of the target stand in for it: per set of layers, ascending, the share of the tokens after
+        which these layers alone would choose what the target chooses.
+
+        It is the acceptance rate of the first guess of draft="early-exit" with the other layers skipped. One pass
+        per set. Raises ValueError for layers that do not rise or that the target lacks, and for more tokens than
+        its context. See `forerun.layers.choose`.
+        """
+        return self._open().layer_agreement(list(tokens), [list(layers) for layers in sets])
+
     def save_drafts(self, path: str | os.PathLike[str]) -> None:
         """Writes what the drafters have learnt so far, for a later engine's `method_options`:
         {"suffix.state": path, "trigram.state": path}. The file holds texts of earlier requests.

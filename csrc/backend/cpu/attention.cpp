@@ -12,7 +12,7 @@ namespace forerun {
 namespace {
 
 constexpr int32_t kSlots = KvLayout::kPageSlots;
-constexpr int32_t kTileQueries = 64;
+constexpr int32_t kTileQueries = 192;  // whose scratch fits the second-level cache
 constexpr int64_t kPartialBytes = int64_t{8} << 20;
 
 // Positions of `block` that the row sees, at most 64, perhaps none.
@@ -40,24 +40,42 @@ const KvKernels& kv_kernels(const KernelTable& table, DType type) {
   return type == DType::kQ8_0 ? table.kv_q8_0 : table.kv_f16;
 }
 
+Partials from(const Partials& part, int32_t query) { return {part.max + query, part.sum + query}; }
+
 const std::byte* page_of(const AttentionBatch& batch, int32_t sequence, int32_t page) {
   return batch.pages[static_cast<size_t>(sequence)][static_cast<size_t>(page)];
 }
 
 }  // namespace
 
+// Rows of a sequence in tiles of about the same height.
 void Attention::make_tiles(const Call& call) {
   const auto rows = call.batch->rows;
-  const int32_t tile_rows = std::max(1, call.queries / call.group);
+  const int32_t most = std::max(1, kTileQueries / call.group);
   tiles_.clear();
-  for (int32_t i = 0; i < static_cast<int32_t>(rows.size()); ++i) {
-    const AttentionRow& row = rows[static_cast<size_t>(i)];
-    const bool open = !tiles_.empty() && tiles_.back().rows < tile_rows &&
-                      rows[static_cast<size_t>(tiles_.back().first_row)].sequence == row.sequence;
-    if (!open) tiles_.push_back({i, 0, 0});
-    ++tiles_.back().rows;
-    tiles_.back().blocks = std::max(tiles_.back().blocks, row.position / kSlots + 1);
+  for (size_t first = 0; first < rows.size();) {
+    size_t end = first + 1;
+    while (end < rows.size() && rows[end].sequence == rows[first].sequence) ++end;
+    const auto count = static_cast<int32_t>(end - first);
+    const int32_t tiles = (count + most - 1) / most;
+    for (int32_t i = 0; i < tiles; ++i) {
+      Tile tile;
+      const int32_t begin = count * i / tiles;
+      tile.first_row = static_cast<int32_t>(first) + begin;
+      tile.rows = count * (i + 1) / tiles - begin;
+      for (int32_t row = 0; row < tile.rows; ++row) {
+        const AttentionRow& one = rows[static_cast<size_t>(tile.first_row + row)];
+        tile.blocks = std::max(tile.blocks, one.position / kSlots + 1);
+      }
+      tiles_.push_back(tile);
+    }
+    first = end;
   }
+}
+
+Attention::Work Attention::work_at(const Call& call, int64_t index) const {
+  const int64_t heads = call.batch->layout.kv_heads;
+  return {&tiles_[static_cast<size_t>(index / heads)], static_cast<int32_t>(index % heads)};
 }
 
 Attention::Scratch Attention::scratch_of(const Call& call, int thread) const {
@@ -71,23 +89,23 @@ Attention::Scratch Attention::scratch_of(const Call& call, int thread) const {
     return part;
   };
   scratch.scaled = take(outs);
-  scratch.codes = reinterpret_cast<Activation32*>(take(call.queries * code_floats(call.head_dim)));
-  scratch.scale = reinterpret_cast<uint16_t*>(take(call.head_dim));
+  scratch.total.out = take(outs);
   scratch.score = take(int64_t{call.queries} * kSlots);
   scratch.slots = take(int64_t{call.group} * kSlots);
-  scratch.block_out = take(outs);
-  scratch.total_out = take(outs);
-  scratch.block = reinterpret_cast<Partial*>(take(int64_t{2} * call.queries));
-  scratch.total = reinterpret_cast<Partial*>(take(int64_t{2} * call.queries));
+  scratch.scale = reinterpret_cast<uint16_t*>(take(call.head_dim));
+  for (float** values : {&scratch.keep, &scratch.gain, &scratch.total.part.max,
+                         &scratch.total.part.sum, &scratch.block.part.max, &scratch.block.part.sum})
+    *values = take(call.queries);
+  scratch.codes = reinterpret_cast<Activation32*>(take(call.queries * code_floats(call.head_dim)));
   return scratch;
 }
 
-void Attention::load_queries(const Call& call, const Tile& tile, int32_t head,
-                             const Scratch& scratch) const {
+void Attention::load_queries(const Call& call, const Work& work, const Scratch& scratch) const {
   const int32_t width = call.group * call.head_dim;
-  for (int32_t row = 0; row < tile.rows; ++row) {
+  for (int32_t row = 0; row < work.tile->rows; ++row) {
     float* scaled = scratch.scaled + row * width;
-    kernels_.scale(call.q.row(tile.first_row + row) + head * width, call.scale, width, scaled);
+    const float* query = call.q.row(work.tile->first_row + row) + work.head * width;
+    kernels_.scale(query, call.scale, width, scaled);
     if (call.batch->layout.type == DType::kQ8_0) {
       const int32_t blocks = width / KvLayout::kScaleBlock;
       kernels_.quantize_32(scaled, blocks, scratch.codes + row * blocks, 1);
@@ -108,18 +126,20 @@ ScoreArgs Attention::score_args(const Call& call, const Scratch& scratch, int32_
 
 // Scores of one row's group in a block whose positions are scattered: page by page, then picked in
 // logical order.
-void Attention::score_path(const Call& call, const AttentionRow& row, int32_t head, int32_t block,
-                           int32_t query, const Scratch& scratch) const {
+void Attention::score_path(const Call& call, const Work& work, int32_t block, int32_t row,
+                           const Scratch& scratch) const {
   const AttentionBatch& batch = *call.batch;
-  const int32_t count = visible(row, block);
+  const AttentionRow& one = row_of(call, work, row);
+  const int32_t query = row * call.group;
+  const int32_t count = visible(one, block);
   int32_t slot[kSlots];
-  for (int32_t i = 0; i < count; ++i) slot[i] = slot_of(batch, row, block * kSlots + i);
+  for (int32_t i = 0; i < count; ++i) slot[i] = slot_of(batch, one, block * kSlots + i);
   uint64_t done = 0;
   for (int32_t i = 0; i < count; ++i) {
     if ((done >> i & 1) != 0) continue;
     const int32_t page = slot[i] / kSlots;
     ScoreArgs args = score_args(call, scratch, query, call.group);
-    args.keys = page_of(batch, row.sequence, page) + batch.layout.k_offset(call.layer, head);
+    args.keys = page_of(batch, one.sequence, page) + batch.layout.k_offset(call.layer, work.head);
     args.score = scratch.slots;
     call.kv->score(args);
     for (int32_t j = i; j < count; ++j) {
@@ -131,17 +151,49 @@ void Attention::score_path(const Call& call, const AttentionRow& row, int32_t he
   }
 }
 
-// `rows` rows with equally many visible positions, all in place; or one row.
-void Attention::weigh_rows(const Call& call, const Tile& tile, int32_t head, int32_t block,
-                           int32_t row, int32_t rows, const Scratch& scratch) const {
+void Attention::score_block(const Call& call, const Work& work, int32_t block,
+                            const Scratch& scratch) const {
+  const KvLayout& layout = call.batch->layout;
+  for (int32_t row = 0; row < work.tile->rows;) {
+    const AttentionRow& first = row_of(call, work, row);
+    int32_t end = row + 1;
+    if (visible(first, block) > 0 && !in_place(first, block)) {
+      score_path(call, work, block, row, scratch);
+    } else if (visible(first, block) > 0) {
+      while (end < work.tile->rows && in_place(row_of(call, work, end), block)) ++end;
+      const std::byte* page = page_of(*call.batch, first.sequence, block);
+      ScoreArgs args = score_args(call, scratch, row * call.group, (end - row) * call.group);
+      args.keys = page + layout.k_offset(call.layer, work.head);
+      args.next = page + layout.v_offset(call.layer, work.head);
+      call.kv->score(args);
+    }
+    row = end;
+  }
+}
+
+// The rows from `row` on that see the same positions of a block, all in place; or one row.
+Attention::Run Attention::run_at(const Call& call, const Work& work, int32_t block,
+                                 int32_t row) const {
+  const AttentionRow& first = row_of(call, work, row);
+  Run run = {row, 1, visible(first, block)};
+  if (!in_place(first, block)) return run;
+  for (int32_t next = row + 1; next < work.tile->rows; ++next, ++run.rows) {
+    const AttentionRow& other = row_of(call, work, next);
+    if (visible(other, block) != run.count || !in_place(other, block)) break;
+  }
+  return run;
+}
+
+// Adds the block to the total of the run's queries, or leaves it in `block` if that has room.
+void Attention::weigh_rows(const Call& call, const Work& work, int32_t block, const Run& run,
+                           const Scratch& scratch) const {
   const AttentionBatch& batch = *call.batch;
-  const AttentionRow& first = row_of(call, tile, row);
+  const AttentionRow& first = row_of(call, work, run.row);
   const KvLayout& layout = batch.layout;
-  const int64_t offset = layout.v_offset(call.layer, head);
+  const int64_t offset = layout.v_offset(call.layer, work.head);
   const int64_t row_bytes = int64_t{call.head_dim} * layout.value_bytes();
   const std::byte* value[kSlots];
-  const int32_t count = visible(first, block);
-  for (int32_t i = 0; i < count; ++i) {
+  for (int32_t i = 0; i < run.count; ++i) {
     const int32_t slot = slot_of(batch, first, block * kSlots + i);
     const std::byte* values = page_of(batch, first.sequence, slot / kSlots) + offset;
     value[i] = values + slot % kSlots * row_bytes;
@@ -150,147 +202,141 @@ void Attention::weigh_rows(const Call& call, const Tile& tile, int32_t head, int
       scratch.scale[s * kSlots + i] = scale[s * kSlots + slot % kSlots];
     }
   }
-  const int32_t query = row * call.group;
+  const int32_t query = run.row * call.group;
   WeighArgs args;
   args.weight = scratch.score + query * kSlots;
   args.value = value;
   args.scale = scratch.scale;
-  args.queries = rows * call.group;
-  args.count = count;
-  if (block + 1 < tile.blocks && in_place(first, block)) {
-    args.next = page_of(batch, first.sequence, block + 1) + batch.layout.k_offset(call.layer, head);
+  args.queries = run.rows * call.group;
+  args.count = run.count;
+  if (block + 1 < work.tile->blocks && in_place(first, block)) {
+    args.next = page_of(batch, first.sequence, block + 1) + layout.k_offset(call.layer, work.head);
   }
   args.head_dim = call.head_dim;
-  args.out = scratch.block_out + query * call.head_dim;
+  const Partials part = from(scratch.block.part, query);
+  kernels_.softmax(scratch.score + query * kSlots, args.queries, run.count, part);
+  if (scratch.block.out != nullptr) {
+    args.out = scratch.block.out + query * call.head_dim;
+  } else {
+    kernels_.merge(args.queries, from(scratch.total.part, query), part, scratch.keep + query,
+                   scratch.gain + query);
+    args.keep = scratch.keep + query;
+    args.gain = scratch.gain + query;
+    args.out = scratch.total.out + query * call.head_dim;
+  }
   call.kv->weigh(args);
 }
 
-// block[] and block_out[] of the tile's queries; rows that see nothing of the block are left out.
-void Attention::run_block(const Call& call, const Tile& tile, int32_t head, int32_t block,
+// Rows that see nothing of the block are left out.
+void Attention::run_block(const Call& call, const Work& work, int32_t block,
                           const Scratch& scratch) const {
-  const int32_t group = call.group;
-  for (int32_t row = 0; row < tile.rows;) {
-    const AttentionRow& first = row_of(call, tile, row);
-    int32_t end = row + 1;
-    if (visible(first, block) > 0 && !in_place(first, block)) {
-      score_path(call, first, head, block, row * group, scratch);
-    } else if (visible(first, block) > 0) {
-      while (end < tile.rows && in_place(row_of(call, tile, end), block)) ++end;
-      const std::byte* page = page_of(*call.batch, first.sequence, block);
-      ScoreArgs args = score_args(call, scratch, row * group, (end - row) * group);
-      args.keys = page + call.batch->layout.k_offset(call.layer, head);
-      args.next = page + call.batch->layout.v_offset(call.layer, head);
-      call.kv->score(args);
-    }
-    row = end;
-  }
-  for (int32_t row = 0; row < tile.rows;) {
-    const AttentionRow& first = row_of(call, tile, row);
-    const int32_t count = visible(first, block);
-    int32_t end = row + 1;
-    if (count > 0) {
-      const auto alike = [&](const AttentionRow& next) {
-        return visible(next, block) == count && in_place(next, block);
-      };
-      while (in_place(first, block) && end < tile.rows && alike(row_of(call, tile, end))) ++end;
-      for (int32_t query = row * group; query < end * group; ++query) {
-        scratch.block[query] = kernels_.softmax(scratch.score + query * kSlots, count);
-      }
-      weigh_rows(call, tile, head, block, row, end - row, scratch);
-    }
-    row = end;
+  score_block(call, work, block, scratch);
+  for (int32_t row = 0; row < work.tile->rows;) {
+    const Run run = run_at(call, work, block, row);
+    if (run.count > 0) weigh_rows(call, work, block, run, scratch);
+    row += run.rows;
   }
 }
 
-void Attention::combine(const Call& call, const Tile& tile, int32_t block,
+// Adds what run_block left in `block` to the total.
+void Attention::combine(const Call& call, const Work& work, int32_t block,
                         const Scratch& scratch) const {
-  for (int32_t row = 0; row < tile.rows; ++row) {
-    if (visible(row_of(call, tile, row), block) == 0) continue;
-    for (int32_t query = row * call.group; query < (row + 1) * call.group; ++query) {
-      kernels_.combine(scratch.total + query, scratch.total_out + query * call.head_dim,
-                       scratch.block + query, scratch.block_out + query * call.head_dim,
-                       call.head_dim);
+  for (int32_t row = 0; row < work.tile->rows; ++row) {
+    if (visible(row_of(call, work, row), block) == 0) continue;
+    const int32_t first = row * call.group;
+    kernels_.merge(call.group, from(scratch.total.part, first), from(scratch.block.part, first),
+                   scratch.keep, scratch.gain);
+    for (int32_t g = 0; g < call.group; ++g) {
+      const int64_t at = int64_t{first + g} * call.head_dim;
+      kernels_.rescale(scratch.total.out + at, scratch.block.out + at, call.head_dim,
+                       scratch.keep[g], scratch.gain[g]);
     }
   }
 }
 
-void Attention::finish(const Call& call, const Tile& tile, int32_t head,
-                       const Scratch& scratch) const {
-  for (int32_t query = 0; query < tile.rows * call.group; ++query) {
-    float* out = call.out.row(tile.first_row + query / call.group) +
-                 (head * call.group + query % call.group) * call.head_dim;
-    kernels_.divide(scratch.total_out + query * call.head_dim, scratch.total[query].sum,
-                    call.head_dim, out);
+void Attention::clear(const Call& call, const Work& work, const Result& total) const {
+  const int32_t queries = work.tile->rows * call.group;
+  std::fill_n(total.part.max, queries, -std::numeric_limits<float>::infinity());
+  std::fill_n(total.part.sum, queries, 0.0F);
+  std::fill_n(total.out, int64_t{queries} * call.head_dim, 0.0F);
+}
+
+void Attention::finish(const Call& call, const Work& work, const Result& total) const {
+  for (int32_t query = 0; query < work.tile->rows * call.group; ++query) {
+    float* out = call.out.row(work.tile->first_row + query / call.group) +
+                 (work.head * call.group + query % call.group) * call.head_dim;
+    kernels_.divide(total.out + query * call.head_dim, total.part.sum[query], call.head_dim, out);
   }
 }
 
-namespace {
-
-void clear(Partial* total, float* total_out, int32_t queries, int32_t head_dim) {
-  std::fill_n(total, queries, Partial{-std::numeric_limits<float>::infinity(), 0.0F});
-  std::fill_n(total_out, int64_t{queries} * head_dim, 0.0F);
-}
-
-}  // namespace
-
-void Attention::run_tile(const Call& call, const Tile& tile, int32_t head, int thread) const {
+void Attention::run_work(const Call& call, const Work& work, int thread) const {
   const Scratch scratch = scratch_of(call, thread);
-  load_queries(call, tile, head, scratch);
-  clear(scratch.total, scratch.total_out, tile.rows * call.group, call.head_dim);
-  for (int32_t block = 0; block < tile.blocks; ++block) {
-    run_block(call, tile, head, block, scratch);
-    combine(call, tile, block, scratch);
+  load_queries(call, work, scratch);
+  clear(call, work, scratch.total);
+  for (int32_t block = 0; block < work.tile->blocks; ++block) {
+    run_block(call, work, block, scratch);
   }
-  finish(call, tile, head, scratch);
+  finish(call, work, scratch.total);
 }
 
-// Units of `partials_`: one total per (tile, head), then one partial per (tile, head, block of the
-// wave).
-bool Attention::run_split(const Call& call) {
-  const int32_t heads = call.batch->layout.kv_heads;
-  const int64_t works = static_cast<int64_t>(tiles_.size()) * heads;
+// Units of `partials_`: a total of each split work, then one result per (block of the wave, split
+// work).
+void Attention::run_works(const Call& call) {
+  const int64_t works = static_cast<int64_t>(tiles_.size()) * call.batch->layout.kv_heads;
+  const int64_t left = works < int64_t{4} * pool_.size() ? works % pool_.size() : 0;
+  const int64_t unit = int64_t{call.queries} * (call.head_dim + 2);
+  const int64_t room = kPartialBytes / static_cast<int64_t>(sizeof(float)) / unit;
   int32_t blocks = 0;
   for (const Tile& tile : tiles_) blocks = std::max(blocks, tile.blocks);
-  const int64_t unit = int64_t{call.queries} * (call.head_dim + 2);
-  const int64_t room = kPartialBytes / static_cast<int64_t>(sizeof(float)) / (unit * works) - 1;
-  if (pool_.size() == 1 || works >= 2 * pool_.size() || blocks < 2 || room < 2) return false;
-  if (partials_.bytes() == 0) partials_ = PageBlock(kPartialBytes);
-  auto* floats = reinterpret_cast<float*>(partials_.data());
-  const auto wave = static_cast<int32_t>(std::min<int64_t>(room, blocks));
-  const auto place = [&](int64_t index, Partial*& partial, float*& out) {
-    partial = reinterpret_cast<Partial*>(floats + index * unit);
-    out = floats + index * unit + int64_t{2} * call.queries;
+  const bool splits = blocks > 1 && left > 0 && room >= 3 * left;
+  const int64_t split = splits ? left : 0, whole = works - split;
+  const auto wave = static_cast<int32_t>(splits ? std::min<int64_t>(room / left - 1, blocks) : 0);
+  if (splits && partials_.bytes() == 0) partials_ = PageBlock(kPartialBytes);
+  const auto place = [&](int64_t index) {
+    float* at = reinterpret_cast<float*>(partials_.data()) + index * unit;
+    return Result{at + int64_t{2} * call.queries, {at, at + call.queries}};
   };
-  for (int32_t begin = 0; begin < blocks; begin += wave) {
+  for (int32_t begin = 0; begin < blocks; begin += splits ? wave : blocks) {
+    const int64_t first = begin == 0 ? whole : 0;
     std::atomic<int64_t> next{0};
-    pool_.share([&](int thread) {
-      for (int64_t item = next++; item < works * wave; item = next++) {
-        const int64_t work = item % works;
-        const Tile& tile = tiles_[static_cast<size_t>(work / heads)];
-        const auto head = static_cast<int32_t>(work % heads);
-        const auto block = begin + static_cast<int32_t>(item / works);
-        if (block >= tile.blocks) continue;
+    const auto body = [&](int thread) {
+      for (int64_t item = next++; item < first + split * wave; item = next++) {
+        if (item < first) {  // the last tiles of a prompt are the longest: first
+          run_work(call, work_at(call, first - 1 - item), thread);
+          continue;
+        }
+        const int64_t part = item - first;
+        const Work work = work_at(call, whole + part % split);
+        const auto block = begin + static_cast<int32_t>(part / split);
+        if (block >= work.tile->blocks) continue;
         Scratch scratch = scratch_of(call, thread);
-        place(works + item, scratch.block, scratch.block_out);
-        load_queries(call, tile, head, scratch);
-        run_block(call, tile, head, block, scratch);
+        scratch.block = place(split + part);
+        load_queries(call, work, scratch);
+        run_block(call, work, block, scratch);
       }
-    });
-    pool_.parallel_for(works, 1, [&](int64_t work) {
-      const Tile& tile = tiles_[static_cast<size_t>(work / heads)];
-      Scratch scratch = {};
-      place(work, scratch.total, scratch.total_out);
-      if (begin == 0)
-        clear(scratch.total, scratch.total_out, tile.rows * call.group, call.head_dim);
-      const int32_t end = std::min(begin + wave, tile.blocks);
-      for (int32_t block = begin; block < end; ++block) {
-        place(works + (block - begin) * works + work, scratch.block, scratch.block_out);
-        combine(call, tile, block, scratch);
+    };
+    if (works == 1 && !splits) {
+      body(0);
+    } else {
+      pool_.share(body);
+    }
+    if (!splits) return;
+    next = 0;
+    pool_.share([&](int thread) {
+      for (int64_t index = next++; index < split; index = next++) {
+        const Work work = work_at(call, whole + index);
+        Scratch scratch = scratch_of(call, thread);
+        scratch.total = place(index);
+        if (begin == 0) clear(call, work, scratch.total);
+        const int32_t end = std::min(begin + wave, work.tile->blocks);
+        for (int32_t block = begin; block < end; ++block) {
+          scratch.block = place(split + (block - begin) * split + index);
+          combine(call, work, block, scratch);
+        }
+        if (begin + wave >= blocks) finish(call, work, scratch.total);
       }
-      if (begin + wave >= blocks) finish(call, tile, static_cast<int32_t>(work % heads), scratch);
     });
   }
-  return true;
 }
 
 void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float scale, Tensor out) {
@@ -317,26 +363,12 @@ void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float 
   call.queries = std::clamp(kTileQueries / call.group, 1, q.rows) * call.group;
   make_tiles(call);
   const int64_t floats =
-      int64_t{call.queries} * (3 * call.head_dim + code_floats(call.head_dim) + kSlots + 4) +
+      int64_t{call.queries} * (2 * call.head_dim + code_floats(call.head_dim) + kSlots + 6) +
       int64_t{call.group} * kSlots + call.head_dim;
   const int64_t bytes =
       (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64 * pool_.size();
   if (scratch_.bytes() < bytes) scratch_ = PageBlock(bytes);
-  if (run_split(call)) return;
-  const int64_t works = static_cast<int64_t>(tiles_.size()) * layout.kv_heads;
-  std::atomic<int64_t> next{0};
-  const auto body = [&](int thread) {
-    for (int64_t work = next++; work < works; work = next++) {
-      // the last tiles of a prompt are the longest: first
-      const Tile& tile = tiles_[tiles_.size() - 1 - static_cast<size_t>(work / layout.kv_heads)];
-      run_tile(call, tile, static_cast<int32_t>(work % layout.kv_heads), thread);
-    }
-  };
-  if (works == 1) {
-    body(0);
-  } else {
-    pool_.share(body);
-  }
+  run_works(call);
 }
 
 }  // namespace forerun

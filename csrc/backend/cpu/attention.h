@@ -16,11 +16,11 @@ namespace forerun {
 // and Gimelshein, arXiv 1805.02867), then out = o / l. That order is the same however rows are
 // grouped into tiles and blocks are given to threads.
 //
-// A tile is some rows of one sequence and one key head with the query heads that share it: they
-// share the loads of a block. Where there are fewer tiles than threads could use, the blocks of a
-// tile are computed in parallel and combined afterwards, in waves that fit a fixed scratch. Rows of
-// a draft tree gather the scores and values of their last blocks through their path, into logical
-// order.
+// A tile is some rows of one sequence; with a key head and the query heads that share it, it is a
+// piece of work, which reads a block once for all its queries. Threads take whole works, and where
+// the works do not divide among them, the blocks of the last ones: these are computed apart, in
+// waves that fit a fixed scratch, and combined afterwards. Rows of a draft tree gather the scores
+// and values of their last blocks through their path, into logical order.
 class Attention {
  public:
   Attention(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
@@ -34,6 +34,15 @@ class Attention {
     int32_t rows = 0;
     int32_t blocks = 0;
   };
+  struct Work {
+    const Tile* tile = nullptr;
+    int32_t head = 0;  // of the keys
+  };
+  // Of some queries: weighted sums [queries][head_dim], and what they are divided by.
+  struct Result {
+    float* out = nullptr;
+    Partials part = {nullptr, nullptr};
+  };
   // Scratch of one thread; a query is a (row, head of the group) of the tile.
   struct Scratch {
     float* scaled;        // [queries][head_dim], queries times the scale
@@ -41,10 +50,8 @@ class Attention {
     uint16_t* scale;      // [head_dim / 32][64], of Q8_0 values in logical order
     float* score;         // [queries][64]
     float* slots;         // [group][64], scores by slot
-    float* block_out;     // [queries][head_dim]
-    float* total_out;     // [queries][head_dim]
-    Partial* block;       // [queries]
-    Partial* total;       // [queries]
+    float *keep, *gain;   // [queries]
+    Result total, block;  // `block` has no sums of its own: they go to the total
   };
   // What all tiles of one call share.
   struct Call {
@@ -55,33 +62,39 @@ class Attention {
     float scale = 1.0F;
     int32_t head_dim = 0;
     int32_t group = 0;    // query heads of a key head
-    int32_t queries = 0;  // of a full tile
+    int32_t queries = 0;  // of the largest tile
   };
 
   void make_tiles(const Call& call);
+  Work work_at(const Call& call, int64_t index) const;
   Scratch scratch_of(const Call& call, int thread) const;
-  const AttentionRow& row_of(const Call& call, const Tile& tile, int32_t row) const {
-    return call.batch->rows[static_cast<size_t>(tile.first_row + row)];
+  const AttentionRow& row_of(const Call& call, const Work& work, int32_t row) const {
+    return call.batch->rows[static_cast<size_t>(work.tile->first_row + row)];
   }
-  void load_queries(const Call& call, const Tile& tile, int32_t head, const Scratch& scratch) const;
+  void load_queries(const Call& call, const Work& work, const Scratch& scratch) const;
   ScoreArgs score_args(const Call& call, const Scratch& scratch, int32_t query,
                        int32_t queries) const;
-  void run_block(const Call& call, const Tile& tile, int32_t head, int32_t block,
-                 const Scratch& scratch) const;
-  void score_path(const Call& call, const AttentionRow& row, int32_t head, int32_t block,
-                  int32_t query, const Scratch& scratch) const;
-  void weigh_rows(const Call& call, const Tile& tile, int32_t head, int32_t block, int32_t row,
-                  int32_t rows, const Scratch& scratch) const;
-  void combine(const Call& call, const Tile& tile, int32_t block, const Scratch& scratch) const;
-  void finish(const Call& call, const Tile& tile, int32_t head, const Scratch& scratch) const;
-  void run_tile(const Call& call, const Tile& tile, int32_t head, int thread) const;
-  bool run_split(const Call& call);
+  void score_block(const Call& call, const Work& work, int32_t block, const Scratch& scratch) const;
+  void score_path(const Call& call, const Work& work, int32_t block, int32_t row,
+                  const Scratch& scratch) const;
+  struct Run {
+    int32_t row, rows, count;  // `rows` rows that see `count` positions of a block
+  };
+  Run run_at(const Call& call, const Work& work, int32_t block, int32_t row) const;
+  void weigh_rows(const Call& call, const Work& work, int32_t block, const Run& run,
+                  const Scratch& scratch) const;
+  void run_block(const Call& call, const Work& work, int32_t block, const Scratch& scratch) const;
+  void combine(const Call& call, const Work& work, int32_t block, const Scratch& scratch) const;
+  void clear(const Call& call, const Work& work, const Result& total) const;
+  void finish(const Call& call, const Work& work, const Result& total) const;
+  void run_work(const Call& call, const Work& work, int thread) const;
+  void run_works(const Call& call);
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
   std::vector<Tile> tiles_;
   PageBlock scratch_;   // per thread
-  PageBlock partials_;  // of the split form
+  PageBlock partials_;  // of works whose blocks are computed apart
 };
 
 }  // namespace forerun

@@ -30,11 +30,16 @@ struct WeighArgs {
   const void* next = nullptr;               // as for ScoreArgs
   int32_t queries = 0, count = 0, head_dim = 0;
   float* out = nullptr;  // [queries][head_dim]
+  // [queries]: out = out * keep + result * gain; nullptr: out = result
+  const float* keep = nullptr;
+  const float* gain = nullptr;
 };
 
-// A running attention result, or that of one block: the weighted sum is `out` / `sum`.
-struct Partial {
-  float max, sum;
+// Of some queries, over all positions so far or over those of one block: attention is the weighted
+// sum over `sum`. [queries] each.
+struct Partials {
+  float* max;
+  float* sum;
 };
 
 // What depends on the type of keys and values.
@@ -62,11 +67,12 @@ struct KernelTable {
   void (*to_half)(const float* x, int64_t count, uint16_t* out);
 
   KvKernels kv_f32, kv_f16, kv_q8_0;
-  // In place: exp(score - max) of the first `count` of 64, zero for the others.
-  Partial (*softmax)(float* score, int32_t count);
-  // (total, total_out) += (block, block_out), rescaled to the larger maximum
-  void (*combine)(Partial* total, float* total_out, const Partial* block, const float* block_out,
-                  int32_t head_dim);
+  // score [queries][64], in place: exp(score - max) of the first `count`, zero for the others.
+  void (*softmax)(float* score, int32_t queries, int32_t count, Partials block);
+  // total += block; `keep` and `gain` rescale their weighted sums to the larger maximum.
+  void (*merge)(int32_t queries, Partials total, Partials block, float* keep, float* gain);
+  // out = out * keep + block * gain
+  void (*rescale)(float* out, const float* block, int32_t count, float keep, float gain);
   void (*divide)(const float* x, float divisor, int64_t count, float* out);
 
   VocabularyKernels vocabulary;

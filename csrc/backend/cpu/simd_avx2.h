@@ -189,6 +189,12 @@ FORERUN_INLINE __m256 scale_half_by_power(__m256 x, __m256i n) {
 FORERUN_INLINE F32x16 scale_by_power(F32x16 x, I32x16 n) {
   return {scale_half_by_power(x.a, n.a), scale_half_by_power(x.b, n.b)};
 }
+FORERUN_INLINE __m256 half_power_of_two(__m256i n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+FORERUN_INLINE F32x16 power_of_two(I32x16 n) {
+  return {half_power_of_two(n.a), half_power_of_two(n.b)};
+}
 
 FORERUN_INLINE I32x16 widen_u8(const uint8_t* p) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));

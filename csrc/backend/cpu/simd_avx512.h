@@ -129,6 +129,10 @@ FORERUN_INLINE F32x16 scale_by_power(F32x16 x, I32x16 n) {
   const __m512i second = _mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(n, half), bias), 23);
   return _mm512_mul_ps(_mm512_mul_ps(x, _mm512_castsi512_ps(first)), _mm512_castsi512_ps(second));
 }
+// 2^n, n in [-126, 127]; anything for other n
+FORERUN_INLINE F32x16 power_of_two(I32x16 n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+}
 
 // 16 bytes as lanes; 32 bytes as int16 pairs; lane i of two rows as a pair; one of a pair as lanes
 FORERUN_INLINE I32x16 widen_u8(const uint8_t* p) {

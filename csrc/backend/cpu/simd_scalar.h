@@ -226,6 +226,9 @@ FORERUN_INLINE F32x16 scale_by_power(const F32x16& x, const I32x16& n) {
     return x.v[i] * bits_as<float>(first) * bits_as<float>(second);
   });
 }
+FORERUN_INLINE F32x16 power_of_two(const I32x16& n) {
+  return lanes([&](int i) { return bits_as<float>((static_cast<uint32_t>(n.v[i]) + 127) << 23); });
+}
 
 FORERUN_INLINE I32x16 widen_u8(const uint8_t* p) {
   return int_lanes([=](int i) { return static_cast<int32_t>(p[i]); });

@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import forerun
-from forerun.cli import bench, chat, compare, datastore, doctor, generate, inspect, methods, pull, train, tree
+from forerun.cli import (
+    bench,
+    chat,
+    compare,
+    convert_draft,
+    datastore,
+    doctor,
+    generate,
+    inspect,
+    layers,
+    methods,
+    pull,
+    train,
+    tree,
+)
 from forerun.cli.common import fail
 
 # typer hands out click's exceptions only through its own subclasses of them.
@@ -35,6 +49,8 @@ for command in (
     bench.bench,
     compare.compare,
     tree.tree,
+    convert_draft.convert_draft,
+    layers.layers,
     doctor.doctor,
 ):
     app.command()(command)

@@ -6,7 +6,8 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any
 
@@ -180,10 +181,11 @@ def shares(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Call
     return decorate
 
 
-def load(model: str, **settings: Any) -> Engine:
-    """An Engine of these settings, with a bar on stderr while it loads (on a terminal)."""
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr while the block runs (on a terminal); gives what to call with the share done."""
     bar = Progress(
-        TextColumn("loading"),
+        TextColumn(what),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         console=err,
@@ -191,8 +193,14 @@ def load(model: str, **settings: Any) -> Engine:
         disable=not err.is_terminal,
     )
     with bar:
-        task = bar.add_task("loading", total=1.0)
-        return Engine(model, **settings, progress=lambda share: bar.update(task, completed=share))
+        task = bar.add_task(what, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def load(model: str, **settings: Any) -> Engine:
+    """An Engine of these settings, with a bar on stderr while it loads (on a terminal)."""
+    with progress_bar("loading") as done:
+        return Engine(model, **settings, progress=done)
 
 
 def describe(stats: Stats) -> str:

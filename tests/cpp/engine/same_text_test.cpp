@@ -104,7 +104,8 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
       {"suffix+trigram+recycle", "auto"},
       {store, "auto"},
       {"suffix+trigram+" + store + "+" + self, "auto"},
-      {"ngram+" + self, "chain"}};
+      {"ngram+" + self, "chain"},
+      {"early-exit", "auto"}};
   for (const Method& policy : methods().policies) guesses.push_back({model, policy.name});
   int64_t accepted = 0;
   for (const auto& [draft, policy] : guesses) {
@@ -148,6 +149,31 @@ TEST_F(SameText, WithADraftModelThatReadsAnExcerpt) {
     accepted += got.stats.accepted;
   }
   EXPECT_GT(accepted, 0);
+}
+
+TEST_F(SameText, WhenTheTargetDraftsForItselfAlsoAfterAFork) {
+  const auto wanted = plain(requests());
+  EngineOptions options;
+  options.target = target_->path();
+  options.draft = "ngram+early-exit";
+  options.threads = 1;
+  options.fixed_draft = 7;
+  options.method_options = {{"early-exit.exits", "1,2"}, {"early-exit.confidence", "0.2"}};
+  const auto engine = Engine::load(options);
+  const auto asked = requests();
+  int64_t accepted = 0;
+  for (size_t i = 0; i < asked.size(); ++i) {
+    Session session = engine->session(asked[i].sampling, asked[i].seed);
+    session.append(prompt_tokens(48, static_cast<uint32_t>(i)));
+    session.step();
+    Session twin = session.fork();
+    for (Session* one : {&twin, &session}) {
+      while (one->length() < 48 + 30) one->step();
+      for (size_t at = 0; at < 30; ++at) ASSERT_EQ(one->tokens()[48 + at], wanted[i][at]) << i;
+    }
+    accepted += session.stats().accepted + twin.stats().accepted;
+  }
+  EXPECT_GT(accepted, 50);
 }
 
 TEST_F(SameText, UnderTheController) {

@@ -248,6 +248,7 @@ inline void write_tiny_model(const TinyModel& m, const std::string& path) {
       vector(b + "attn_k_norm.weight", m.head_dim, 1.0F, 0.1F);
     }
   }
+  random.seed(m.seed + 1000);  // the same whatever the number of layers
   vector("output_norm.weight", m.width, 1.0F, 0.1F);
   if (!m.tied) matrix("output.weight", m.head_dtype, m.vocab, m.width, 2.0F);
   file.write(path);

@@ -138,17 +138,38 @@ void score_codes(const ScoreArgs& args) {
       });
 }
 
-Partial softmax(float* score, int32_t count) {
-  for (int32_t i = count; i < 64; ++i) score[i] = -__builtin_inff();
-  F32x16 v[4];
-  for (int c = 0; c < 4; ++c) v[c] = load(score + c * 16);
-  const float most = max_lanes(max(max(v[0], v[1]), max(v[2], v[3])));
-  for (int c = 0; c < 4; ++c) {
-    v[c] = exp_lanes(sub(v[c], splat(most)));
-    store(score + c * 16, v[c]);
+void softmax(float* score, int32_t queries, int32_t count, Partials block) {
+  for (int32_t query = 0; query < queries; ++query, score += 64) {
+    for (int32_t i = count; i < 64; ++i) score[i] = -__builtin_inff();
+    F32x16 v[4];
+    for (int c = 0; c < 4; ++c) v[c] = load(score + c * 16);
+    const float most = max_lanes(max(max(v[0], v[1]), max(v[2], v[3])));
+    for (int c = 0; c < 4; ++c) {
+      v[c] = exp_to_one(sub(v[c], splat(most)));
+      store(score + c * 16, v[c]);
+    }
+    block.max[query] = most;
+    block.sum[query] = sum_lanes(add(add(v[0], v[1]), add(v[2], v[3])));
   }
-  return {most, sum_lanes(add(add(v[0], v[1]), add(v[2], v[3])))};
 }
+
+// Where a query's result goes: out itself, or added to it.
+struct Target {
+  float* out;
+  bool adds;
+  F32x16 keep, gain;
+  FORERUN_INLINE Target(const WeighArgs& args, int32_t query, int32_t offset)
+      : out(args.out + query * args.head_dim + offset), adds(args.keep != nullptr) {
+    keep = adds ? splat(args.keep[query]) : zero();
+    gain = adds ? splat(args.gain[query]) : zero();
+  }
+  FORERUN_INLINE void put(int c, F32x16 x) const {
+    store(out + c * 16, adds ? fma(load(out + c * 16), keep, mul(x, gain)) : x);
+  }
+  FORERUN_INLINE void put_n(F32x16 x, int n) const {
+    store_n(out, adds ? fma(load_n(out, n), keep, mul(x, gain)) : x, n);
+  }
+};
 
 // kVectors * 16 values of the head from `offset`
 template <typename Cells, int kQueries, int kVectors>
@@ -170,9 +191,9 @@ FORERUN_INLINE void weigh_part(const WeighArgs& args, int32_t query, int32_t off
       for (int c = 0; c < kVectors; ++c) acc[j][c] = fma(w, value[c], acc[j][c]);
     }
   }
-  float* out = args.out + query * args.head_dim + offset;
   for (int j = 0; j < kQueries; ++j) {
-    for (int c = 0; c < kVectors; ++c) store(out + j * args.head_dim + c * 16, acc[j][c]);
+    const Target target(args, query + j, offset);
+    for (int c = 0; c < kVectors; ++c) target.put(c, acc[j][c]);
   }
 }
 
@@ -184,7 +205,7 @@ FORERUN_INLINE void weigh_rest(const WeighArgs& args, int32_t query, int32_t off
     acc = fma(splat(args.weight[query * 64 + i]),
               Cells::load_n(args.value[i] + offset * Cells::kBytes, rest), acc);
   }
-  store_n(args.out + query * args.head_dim + offset, acc, rest);
+  Target(args, query, offset).put_n(acc, rest);
 }
 
 template <typename Cells, int kQueries>
@@ -243,7 +264,6 @@ FORERUN_INLINE void weigh_codes_part(const WeighArgs& args, int32_t query, int32
       store_int16(code[j] + c * 16, round_to_int(mul(weight, weights.factor[c])));
     }
   }
-  float* out = args.out + query * args.head_dim + offset;
   for (int first = 0; first < 2; first += kCodeVectors) {
     I32x16 acc[kQueries][kCodeVectors];
     for (int j = 0; j < kQueries; ++j) {
@@ -257,9 +277,9 @@ FORERUN_INLINE void weigh_codes_part(const WeighArgs& args, int32_t query, int32
       }
     }
     for (int j = 0; j < kQueries; ++j) {
+      const Target target(args, query + j, offset);
       for (int c = 0; c < kCodeVectors; ++c) {
-        store(out + j * args.head_dim + (first + c) * 16,
-              mul(to_float(acc[j][c]), splat(weights.worth)));
+        target.put(first + c, mul(to_float(acc[j][c]), splat(weights.worth)));
       }
     }
   }
@@ -283,23 +303,33 @@ void weigh_codes(const WeighArgs& args) {
   }
 }
 
-// total = total exp(total.max - max) + block exp(block.max - max); a total of nothing has max -inf
-// and zeros.
-void combine(Partial* total, float* total_out, const Partial* block, const float* block_out,
-             int32_t head_dim) {
-  const float most = total->max > block->max ? total->max : block->max;
-  const F32x16 keep = exp_lanes(splat(total->max - most));
-  const F32x16 gain = exp_lanes(splat(block->max - most));
-  total->sum = __builtin_fmaf(total->sum, first(keep), block->sum * first(gain));
-  total->max = most;
-  int32_t i = 0;
-  for (; i + 16 <= head_dim; i += 16) {
-    store(total_out + i, fma(load(total_out + i), keep, mul(load(block_out + i), gain)));
+// A total of nothing has max -inf and sum 0.
+void merge(int32_t queries, Partials total, Partials block, float* keep, float* gain) {
+  for (int32_t i = 0; i < queries; i += 16) {
+    const int lanes = queries - i < 16 ? queries - i : 16;
+    const F32x16 total_max = load_n(total.max + i, lanes);
+    const F32x16 block_max = load_n(block.max + i, lanes);
+    const F32x16 most = max(total_max, block_max);
+    const F32x16 kept = exp_to_one(sub(total_max, most));
+    const F32x16 gained = exp_to_one(sub(block_max, most));
+    const F32x16 sum = fma(load_n(total.sum + i, lanes), kept,
+                           mul(load_n(block.sum + i, lanes), gained));
+    store_n(total.max + i, most, lanes);
+    store_n(total.sum + i, sum, lanes);
+    store_n(keep + i, kept, lanes);
+    store_n(gain + i, gained, lanes);
   }
-  const int32_t rest = head_dim - i;
+}
+
+void rescale(float* out, const float* block, int32_t count, float keep, float gain) {
+  int32_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    store(out + i, fma(load(out + i), splat(keep), mul(load(block + i), splat(gain))));
+  }
+  const int32_t rest = count - i;
   if (rest == 0) return;
-  const F32x16 scaled = mul(load_n(block_out + i, rest), gain);
-  store_n(total_out + i, fma(load_n(total_out + i, rest), keep, scaled), rest);
+  const F32x16 scaled = mul(load_n(block + i, rest), splat(gain));
+  store_n(out + i, fma(load_n(out + i, rest), splat(keep), scaled), rest);
 }
 
 }  // namespace

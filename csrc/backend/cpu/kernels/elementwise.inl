@@ -5,10 +5,7 @@ namespace {
 // exp(x) = 2^n exp(r), n = round(x / ln2), |r| <= ln2 / 2 (Cody and Waite's two-part ln2), exp(r)
 // by a polynomial of degree 7 with Taylor's coefficients (relative error below 3e-8). 0 below -87,
 // +inf above 88.73; NaN stays NaN.
-FORERUN_INLINE F32x16 exp_lanes(F32x16 x) {
-  const F32x16 least = splat(-87.0F);
-  const F32x16 inside = min(splat(89.0F), max(least, x));
-  const I32x16 n = round_to_int(mul(inside, splat(1.44269504F)));
+FORERUN_INLINE F32x16 exp_of_rest(F32x16 inside, I32x16 n) {
   const F32x16 whole = to_float(n);
   F32x16 r = fma(whole, splat(-0.693145752F), inside);
   r = fma(whole, splat(-1.42860677e-6F), r);
@@ -19,8 +16,20 @@ FORERUN_INLINE F32x16 exp_lanes(F32x16 x) {
   p = fma(p, r, splat(1.0F / 6.0F));
   p = fma(p, r, splat(0.5F));
   p = fma(p, r, splat(1.0F));
-  p = fma(p, r, splat(1.0F));
-  return zero_if_less(x, least, scale_by_power(p, n));
+  return fma(p, r, splat(1.0F));
+}
+FORERUN_INLINE F32x16 exp_lanes(F32x16 x) {
+  const F32x16 least = splat(-87.0F);
+  const F32x16 inside = min(splat(89.0F), max(least, x));
+  const I32x16 n = round_to_int(mul(inside, splat(1.44269504F)));
+  return zero_if_less(x, least, scale_by_power(exp_of_rest(inside, n), n));
+}
+// The same bits for x <= 0 and NaN: 2^n is a normal number then.
+FORERUN_INLINE F32x16 exp_to_one(F32x16 x) {
+  const F32x16 least = splat(-87.0F);
+  const F32x16 inside = max(least, x);
+  const I32x16 n = round_to_int(mul(inside, splat(1.44269504F)));
+  return zero_if_less(x, least, mul(exp_of_rest(inside, n), power_of_two(n)));
 }
 
 // g / (1 + exp(-g)) * u

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from forerun import layers as layer_search
+from forerun.cli import common
+
+
+def layers(
+    model: Annotated[str, typer.Argument(help="The target: a file, a folder or a pulled name.")],
+    skip: Annotated[int | None, typer.Option(help="Layers to leave out; a third of them when not given.")] = None,
+    text: Annotated[Path | None, typer.Option(help="A text to choose by; else the target's own answers.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Worker threads.")] = None,
+) -> None:
+    """Choose which layers the drafter early-exit leaves out, and show what each costs in agreement."""
+    with common.load(model, draft="none", threads=threads) as engine:
+        if text is None:
+            texts = layer_search.answers(engine)
+        else:
+            tokens = engine.encode(text.read_text(encoding="utf-8", errors="replace"))
+            texts = [tokens[: min(1024, engine.info["context"])]]
+        count = max(engine.info["layers"] // 3, 1) if skip is None else skip
+        with common.progress_bar("searching") as bar:
+            choice = layer_search.choose(engine, texts, count, lambda done, of: bar(done / of))
+    table = Table("left out", "agreement", "option early-exit.skip")
+    for i, share in enumerate(choice.agreement, 1):
+        table.add_row(str(i), f"{share:.3f}", choice.option(i))
+    common.out.print(table)
