@@ -167,6 +167,18 @@ int32_t CombinedDrafter::wanted_topk() const {
   return k;
 }
 
+std::span<const int32_t> CombinedDrafter::wanted_taps() const {
+  for (const auto& drafter : drafters_) {
+    if (!drafter->wanted_taps().empty()) return drafter->wanted_taps();
+  }
+  return {};
+}
+
+void CombinedDrafter::read(std::span<const int32_t> context, int32_t first,
+                           const HiddenRows& hidden) {
+  for (const auto& drafter : drafters_) drafter->read(context, first, hidden);
+}
+
 double CombinedDrafter::expected_ms(int32_t nodes) const {
   double sum = 0.0;
   for (size_t i = 0; i < drafters_.size(); ++i) {

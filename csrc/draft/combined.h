@@ -39,6 +39,8 @@ class CombinedDrafter final : public Drafter {
   void finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) override;
   void borrow(KvCache& cache) override;
   int32_t wanted_topk() const override;
+  std::span<const int32_t> wanted_taps() const override;
+  void read(std::span<const int32_t> context, int32_t first, const HiddenRows& hidden) override;
   std::span<const std::unique_ptr<Drafter>> parts() const override { return drafters_; }
   double expected_ms(int32_t nodes) const override;
 
@@ -57,8 +59,8 @@ class CombinedDrafter final : public Drafter {
   void limit_by(const DraftTree& model, DraftTree& tree);
   void learn(Asking& asking, const Observation& truth) const;
 
-  std::vector<std::unique_ptr<Drafter>> drafters_;
-  std::vector<Asking> cascade_;  // [drafters]
+  std::vector<std::unique_ptr<Drafter>> drafters_;  // at most one wants taps
+  std::vector<Asking> cascade_;                     // [drafters]
   DraftTree part_, limited_;
   std::vector<int32_t> in_model_;
   std::vector<float> left_over_;

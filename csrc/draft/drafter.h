@@ -47,6 +47,17 @@ struct DraftNoise {
   int64_t unseen = 0;  // tokens of the text that the context leaves out; positions count them
 };
 
+// Hidden states of the target, in host memory: what its taps gave (model/model.h), one tap after
+// another in a row.
+struct HiddenRows {
+  const float* data = nullptr;
+  int64_t stride = 0;
+  int32_t rows = 0, width = 0;
+  std::span<const float> row(int32_t i) const {
+    return {data + i * stride, static_cast<size_t>(width)};
+  }
+};
+
 // The truth about a step, handed to the drafter after verification.
 struct Observation {
   const DraftTree* tree = nullptr;
@@ -55,6 +66,7 @@ struct Observation {
   std::span<const int32_t>
       node_topk;  // [nodes, k]: the target's k best tokens after each node; empty unless needed
   int32_t k = 0;
+  HiddenRows hidden = {};  // of every node; none unless wanted
 };
 
 // A cheap source of guesses for one sequence. The context is the caller's: all tokens so far, the
@@ -81,6 +93,13 @@ class Drafter {
   // After the accepted tokens were appended: `context` is the new one. Called for plain steps too.
   virtual void observe(std::span<const int32_t> context, const Observation& truth) = 0;
 
+  // The target has just read context[first, first + hidden.rows), a part of a prompt. Only for
+  // drafters with wanted_taps(), after begin(). What it had read for an earlier request is left
+  // out.
+  virtual void read(std::span<const int32_t> context, int32_t first, const HiddenRows& hidden) {
+    (void)context, (void)first, (void)hidden;
+  }
+
   // The context was cut to its first `length` tokens.
   virtual void rewind(std::span<const int32_t> context) = 0;
 
@@ -103,6 +122,7 @@ class Drafter {
   }
 
   virtual int32_t wanted_topk() const { return 0; }  // k of Observation::node_topk
+  virtual std::span<const int32_t> wanted_taps() const { return {}; }  // of HiddenRows
 
   // What its nodes are marked with, and the drafters that it asks in turn (none: a single one).
   virtual DraftSource source() const { return DraftSource::kOther; }

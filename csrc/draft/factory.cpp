@@ -142,6 +142,17 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
   return on_its_queue(std::move(reader), resources, false);
 }
 
+void prepare_head(DraftPart&, DraftResources& resources) {
+  make_policy(resources.policy, resources.top_k, resources.policy_options);
+}
+
+std::unique_ptr<Drafter> make_head(const DraftResources& resources, const std::string&) {
+  if (!resources.head) miss("head", "head");
+  return std::make_unique<HeadDrafter>(
+      resources.head, make_policy(resources.policy, resources.top_k, resources.policy_options),
+      resources.context, resources.head_costs);
+}
+
 void prepare_early_exit(DraftPart& part, DraftResources& resources) {
   if (!resources.target) miss("early-exit", "target");
   make_policy(resources.policy, resources.top_k, resources.policy_options);
@@ -194,6 +205,11 @@ constexpr Entry kEntries[] = {
      true,
      prepare_model,
      make_model},
+    {{"head", "a trained head on the target's hidden states: head:PATH (Dovetail, EAGLE-1/2/3)",
+      "arXiv 2412.18934, 2401.15077, 2503.01840", true, true},
+     true,
+     prepare_head,
+     make_head},
     {{"early-exit",
       "the target itself with some of its layers: skipped, or left early (SWIFT, S2D)",
       "arXiv 2410.06916", true, true},

@@ -13,6 +13,7 @@
 #include "draft/drafter.h"
 #include "draft/early_exit.h"
 #include "draft/excerpt.h"
+#include "draft/head_drafter.h"
 #include "draft/lookup.h"
 #include "draft/model_drafter.h"
 #include "draft/recycle.h"
@@ -52,6 +53,8 @@ struct DraftResources {
   std::shared_ptr<WorkQueue> model_queue;  // of its back end; null where it shares the target's
   bool ahead = true;                       // "model" drafts while the target verifies
   std::shared_ptr<AheadTrial> ahead_trial = std::make_shared<AheadTrial>();
+  std::shared_ptr<const DraftHead> head;  // of "head"
+  LevelDrafter::Costs head_costs;
   std::shared_ptr<const Model> target;  // of "early-exit"
   ExitPlan exits;
   LevelDrafter::Costs exit_costs;

@@ -116,12 +116,15 @@ void LevelDrafter::open(std::span<const Guess> pool, std::span<const int32_t> fr
   open_level(level_);
 }
 
-void LevelDrafter::keep_laws(Backend& backend, const Tensor& logits,
-                             std::span<const int32_t> nodes) {
+void LevelDrafter::keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> nodes,
+                             std::span<const int32_t> tokens) {
   candidates_ = static_cast<size_t>(std::min(kCandidates, logits.cols));
   top_ids_.resize(nodes.size() * candidates_);
   top_logits_.resize(top_ids_.size());
   backend.top_k(logits, static_cast<int32_t>(candidates_), top_ids_, top_logits_);
+  if (!tokens.empty()) {
+    for (int32_t& id : top_ids_) id = tokens[static_cast<size_t>(id)];
+  }
   const size_t all = static_cast<size_t>(grown_.size()) * candidates_;
   if (ids_.size() < all) {
     ids_.resize(all);

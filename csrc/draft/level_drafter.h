@@ -54,8 +54,10 @@ class LevelDrafter : public Drafter, private ChildSource {
   // These nodes of grown(), its last, are new; calls keep_laws() for each.
   virtual void open_level(std::span<const int32_t> nodes) = 0;
 
-  // What follows these nodes. logits: [nodes, vocab] on `backend`.
-  void keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> nodes);
+  // What follows these nodes. logits: [nodes, columns] on `backend`. tokens: of the columns,
+  // ascending; empty where column i is token i.
+  void keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> nodes,
+                 std::span<const int32_t> tokens = {});
   // The probability of the likeliest token after a node whose law is kept.
   double confidence(int32_t node) const;
 

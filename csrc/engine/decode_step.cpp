@@ -45,15 +45,21 @@ class DraftingAhead {
       if (session->drafter) session->drafter->start_ahead(session->tree);
     }
   }
-  ~DraftingAhead() {
-    for (SessionState* session : sessions_) {
-      if (session->drafter) session->drafter->end_ahead();
-    }
+  ~DraftingAhead() { end(); }
+  // Of one sequence, what is at hand may be finished once it is known to be of use; the drafters of
+  // several share a device, which they now need one after another.
+  void verified() {
+    if (sessions_.size() > 1) end();
   }
   DraftingAhead(const DraftingAhead&) = delete;
   DraftingAhead& operator=(const DraftingAhead&) = delete;
 
  private:
+  void end() {
+    for (SessionState* session : sessions_) {
+      if (session->drafter) session->drafter->end_ahead();
+    }
+  }
   std::span<SessionState* const> sessions_;
 };
 
@@ -81,9 +87,10 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
   for (SessionState* session : sessions) engine.batch.add_tree(session->cache, session->tree);
   step.span.rows = engine.batch.rows();
 
-  const DraftingAhead ahead(sessions);
+  DraftingAhead ahead(sessions);
   const auto start = std::chrono::steady_clock::now();
   const Forward out = engine.forward();
+  ahead.verified();
   NodeLogits logits{engine.readable(out), out.logits.stride, out.logits.cols};
   Controller::Spent spent{plain, load, milliseconds_since(start)};
   engine.known.observe_forward(load, spent.verify_ms, load.rows == plain.rows);
@@ -122,8 +129,7 @@ void SessionState::propose(int32_t row_limit, const Load& plain) {
   tree.reset(tokens.back());
   longest = std::min({most, room(), kLogitRows}) - 1;
   if (drafter && longest > 0) {
-    if (!drafter_knows_context) drafter->begin(tokens);
-    drafter_knows_context = true;
+    introduce();
     list_offers();
     const auto allowed = controller.allowance(engine->known, {plain, context(), longest}, offers);
     const bool takes_time = drafter->parts().empty() && !offers.empty();
@@ -222,7 +228,7 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
   const auto start = std::chrono::steady_clock::now();
   const int32_t depth = tree.max_depth(), accepted = verdict.accepted();
   if (drafter && drafter_knows_context) {
-    Observation truth{&tree, verdict.path, verdict.bonus, {}, drafter->wanted_topk()};
+    Observation truth{&tree, verdict.path, verdict.bonus, {}, drafter->wanted_topk(), {}};
     if (truth.k > 0) {
       Tensor of_tree = rows.out.logits.first_rows(tree.size());
       of_tree.data = rows.out.logits.row(rows.first);
@@ -231,6 +237,7 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
       engine->backend->top_k(of_tree, truth.k, topk_ids, topk_values);
       truth.node_topk = topk_ids;
     }
+    truth.hidden = engine->hidden_rows(rows.out, rows.first, tree.size());
     drafter->observe(tokens, truth);
     const int32_t all_drafted = spent.load.rows - spent.plain.rows;
     spent.share = static_cast<double>(tree.drafted()) / std::max(all_drafted, 1);

@@ -109,12 +109,14 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
   kv_places = target->kv_places(kv_type);
   for (const KvPlace& place : kv_places) place.backend->check_kv(place.layout);
   prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
-  workspace = std::make_unique<Workspace>(*target, kPrefillRows, kLogitRows);
+  if (!draft_plan.empty()) load_draft();
+  workspace = std::make_unique<Workspace>(*target, kPrefillRows, kLogitRows,
+                                          static_cast<int32_t>(taps.size()));
   if (!draft_plan.empty()) {
-    load_draft();
     if (options.fixed_draft < 0) {
       measure_costs();
       if (draft_shared.model) measure_draft_model();
+      if (draft_shared.head) measure_draft_head();
       if (draft_plan.find("early-exit") != nullptr) measure_early_exit();
     }
   }
@@ -143,23 +145,45 @@ void EngineState::load_draft() {
                 "early-exit drafts with layers on one device, but the placement is " +
                     placement_text(placement) + "; use another draft or placement");
   }
+  if (const DraftPart* part = draft_plan.find("head")) {
+    draft_shared.head = DraftHead::load(open_checkpoint(part->path), target,
+                                        tokenizer->fingerprint(), devices[placement.draft]);
+  }
   draft_shared.prepare(draft_plan);
-  need = agree_on_draws(*make_verifier(options.verify, options.method_options),
-                        *make_drafter(draft_plan, draft_shared), options.draft, options.policy);
+  const auto drafter = make_drafter(draft_plan, draft_shared);
+  taps.assign(drafter->wanted_taps().begin(), drafter->wanted_taps().end());
+  need = agree_on_draws(*make_verifier(options.verify, options.method_options), *drafter,
+                        options.draft, options.policy);
 }
 
 void EngineState::separate() {
   if (!draft_shared.model || !placement.draft_is_apart()) return;
   target_queue_ = executor_.queue_of(backend);
   draft_shared.model_queue = executor_.queue_of(devices[placement.draft]);
-  draft_shared.ahead = options.overlap && !recorder;  // one recorder, one thread at a time
+  // One recorder, one thread at a time; a head would work on the draft's device meanwhile.
+  draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr;
 }
 
 Forward EngineState::forward() {
   const TraceScope scope = stage("forward");
-  if (!target_queue_) return target->forward(batch, *workspace);
+  if (!target_queue_) return forward_here();
   target_queue_->run(forward_task_);
   return forwarded_;
+}
+
+Forward EngineState::forward_here() {
+  return target->forward(batch, *workspace, {target->all_layers(), nullptr, taps});
+}
+
+HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32_t rows) {
+  const Tensor& found = forward.taps;
+  if (taps.empty()) return {};
+  if (backend->host_visible()) return {found.row(first), found.stride, rows, found.cols};
+  const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(found.stride);
+  if (host_taps.size() < values) host_taps.resize(values);
+  backend->download(host_taps.data(), found.row(first),
+                    static_cast<int64_t>(values * sizeof(float)));
+  return {host_taps.data(), found.stride, rows, found.cols};
 }
 
 const float* EngineState::readable(const Forward& forward) {

@@ -51,14 +51,15 @@ struct EngineState {
   DraftPlan draft_plan;         // which drafters a session gets
   DraftResources draft_shared;  // what they share
   DrawNeed need;                // of the verifier, at temperatures above 0
+  std::vector<int32_t> taps;    // that the drafters want of the target
   std::unique_ptr<PrefixStore> prefixes;
 
   std::mutex step_mutex;
   std::unique_ptr<Workspace> workspace;
   std::unique_ptr<Workspace> feature_workspace;  // made by the first call of Engine::features
   Batch batch;
-  std::vector<float> host_logits;  // of a back end whose memory the host cannot read
-  Experience known;                // costs and acceptance; sessions learn into it as they run
+  std::vector<float> host_logits, host_taps;  // of a back end whose memory the host cannot read
+  Experience known;  // costs and acceptance; sessions learn into it as they run
   TreeFitter fitter;
   std::vector<TreeFitter::Entry> to_fit;
   Stats stats;
@@ -75,18 +76,22 @@ struct EngineState {
 
   // The logits of a forward where the host can read them.
   const float* readable(const Forward& forward);
+  // The taps of rows [first, first + rows); valid until the next call.
+  HiddenRows hidden_rows(const Forward& forward, int32_t first, int32_t rows);
 
  private:
   void load_draft();
   void separate();  // gives target and draft a thread each, where they have a device each
   void measure_costs();
   void measure_draft_model();
+  void measure_draft_head();
   void measure_early_exit();
 
   Executor executor_;
   std::shared_ptr<WorkQueue> target_queue_;  // null: the caller's thread
+  Forward forward_here();
   Forward forwarded_;
-  WorkQueue::Task forward_task_{[this] { forwarded_ = target->forward(batch, *workspace); }};
+  WorkQueue::Task forward_task_{[this] { forwarded_ = forward_here(); }};
 };
 
 }  // namespace forerun

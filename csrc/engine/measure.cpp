@@ -129,6 +129,31 @@ void EngineState::measure_draft_model() {
   draft_shared.model_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
 }
 
+// What a level of a draft head's tree and a token of its prompt take.
+void EngineState::measure_draft_head() {
+  constexpr int32_t kPrompt = 64;
+  const DraftHead& head = *draft_shared.head;
+  HeadWorkspace rows(head.backend(), head.config(), kPrompt, 1);
+  Buffer memory = head.backend().allocate(int64_t{4} * kPrompt * head.config().features());
+  std::vector<int32_t> prompt(kPrompt);
+  for (int32_t i = 0; i < kPrompt; ++i) prompt[static_cast<size_t>(i)] = filler_token(*this, i);
+  const auto forward_ms = [&](int32_t count) {
+    double least = 0.0;
+    for (int round = 0; round < 3; ++round) {
+      KvCache cache(head.backend(), head.kv_layout(), context);
+      const double ms = time_ms([&] {
+        batch.clear();
+        batch.add_causal(cache, std::span(prompt).first(static_cast<size_t>(count)), 1);
+        head.forward(batch, {memory.floats(), count, head.config().features()}, false, rows);
+        head.backend().synchronize();
+      });
+      least = round == 0 ? ms : std::min(least, ms);
+    }
+    return least;
+  };
+  draft_shared.head_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
+}
+
 // What a level takes that goes to the first exit.
 void EngineState::measure_early_exit() {
   const ExitPlan& plan = draft_shared.exits;

@@ -108,9 +108,16 @@ void SessionState::check_ready() const {
   }
 }
 
+void SessionState::introduce() {
+  if (!drafter || drafter_knows_context) return;
+  drafter->begin(tokens);
+  drafter_knows_context = true;
+}
+
 bool SessionState::prefill_chunk(int32_t most_rows) {
   const int32_t missing = static_cast<int32_t>(tokens.size()) - 1 - cache.length();
   if (missing <= 0) return false;
+  introduce();
   const auto start = std::chrono::steady_clock::now();
   const int32_t rows = std::min({missing, most_rows, kPrefillRows});
   Batch& batch = engine->batch;
@@ -119,7 +126,8 @@ bool SessionState::prefill_chunk(int32_t most_rows) {
       cache,
       std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
   const TraceScope scope = engine->step("prefill", rows);
-  engine->forward();
+  const Forward out = engine->forward();
+  if (drafter) drafter->read(tokens, cache.length(), engine->hidden_rows(out, 0, rows));
   cache.commit_rows(rows);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   stats.prefill_seconds += taken.count();

@@ -50,6 +50,7 @@ struct SessionState {
   void cut_at_end_token();
   void emit(const NodeLogits& logits, StepResult& result);
   void learn(const StepRows& rows, Controller::Spent spent, std::span<const int32_t> emitted_now);
+  void introduce();    // the context to the drafter, if it does not know it
   void list_offers();  // of the drafters that take time
   int32_t context() const { return static_cast<int32_t>(tokens.size()); }
   void rebuild_history();  // the sampler's penalties, from `tokens`

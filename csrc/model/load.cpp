@@ -1,11 +1,12 @@
 #include <algorithm>
 #include <numeric>
 #include <string>
+#include <vector>
 
 #include "base/blocks.h"
 #include "base/error.h"
 #include "model/model.h"
-#include "model/weights.h"
+#include "model/weight_binder.h"
 
 namespace forerun {
 
@@ -14,7 +15,7 @@ class ModelLoader {
  public:
   ModelLoader(std::shared_ptr<const Checkpoint> checkpoint, const ModelBackends& backends,
               const std::function<void(double)>& progress)
-      : model_(new Model), source_(*checkpoint), progress_(progress) {
+      : model_(new Model), bind_(*checkpoint, *backends.head, progress), progress_(progress) {
     model_->config_ = read_model_config(*checkpoint);
     model_->checkpoint_ = std::move(checkpoint);
     place(backends);
@@ -24,19 +25,23 @@ class ModelLoader {
     bind_embedding();
     check_layers();
     const ModelConfig& c = model_->config_;
-    for (const TensorSource& tensor : model_->checkpoint_->tensors()) {
-      total_bytes_ += static_cast<int64_t>(tensor.bytes.size());
-    }
     // the largest matrix first: while it is packed, its pages of the file are in memory too
-    at_ = model_->head_at_;
-    model_->head_ = linear(c.tied_head ? "token_embd" : "output", c.vocab, c.width);
-    model_->final_norm_ = vector("output_norm.weight", c.width);
+    at(model_->head_at_);
+    model_->head_ = bind_.linear(head_role(), c.vocab, c.width);
+    model_->final_norm_ = bind_.vector("output_norm.weight", c.width);
     for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
+    model_->weights_bytes_ = bind_.bytes();
+    const int64_t embedding = c.tied_head ? 0 : int64_t{c.vocab} * c.width;
+    model_->parameters_ = bind_.parameters() + embedding;
     if (progress_) progress_(1.0);
     return std::shared_ptr<const Model>(std::move(model_));
   }
 
  private:
+  const WeightSource& source() const { return bind_.source(); }
+  std::string head_role() const { return model_->config_.tied_head ? "token_embd" : "output"; }
+  void at(size_t index) { bind_.at(*model_->backends_[index]); }
+
   // Lists every back end once, in the order of the layers, and says which layer lies where.
   void place(const ModelBackends& backends) {
     ModelConfig& c = model_->config_;
@@ -55,20 +60,21 @@ class ModelLoader {
       return all.size() - 1;
     };
     model_->layers_.resize(static_cast<size_t>(c.layers));
+    model_->places_.resize(model_->layers_.size());
     model_->all_layers_.resize(model_->layers_.size());
     std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
-    std::vector<int32_t> held(model_->layers_.size());
+    std::vector<int32_t> held(model_->layers_.size() + 1);
     for (size_t i = 0; i < model_->layers_.size(); ++i) {
-      Model::Layer& layer = model_->layers_[i];
-      layer.at = index_of(given > 0 ? backends.layers[i] : backends.head);
-      layer.kv_index = held[layer.at]++;
+      Model::Place& place = model_->places_[i];
+      place.at = index_of(given > 0 ? backends.layers[i] : backends.head);
+      place.kv_index = held[place.at]++;
     }
     model_->head_at_ = index_of(backends.head);
   }
 
   void bind_embedding() {
     ModelConfig& c = model_->config_;
-    const std::string name = source_.name("token_embd.weight");
+    const std::string name = source().name("token_embd.weight");
     const TensorSource& tensor = model_->checkpoint_->tensor(name);
     if (tensor.shape.size() != 2 || tensor.shape[1] != c.width || tensor.shape[0] < 1 ||
         tensor.shape[0] > (1 << 24)) {
@@ -78,9 +84,8 @@ class ModelLoader {
     }
     c.vocab = static_cast<int32_t>(tensor.shape[0]);
     model_->embedding_ = &tensor;
-    model_->parameters_ += tensor.shape[0] * tensor.shape[1];
-    if (const TensorSource* divisors = source_.find("rope_freqs.weight")) {
-      source_.vector("rope_freqs.weight", c.rope.rotary / 2);
+    if (const TensorSource* divisors = source().find("rope_freqs.weight")) {
+      source().vector("rope_freqs.weight", c.rope.rotary / 2);
       c.rope.frequency_divisors.resize(static_cast<size_t>(c.rope.rotary / 2));
       dequantize(divisors->dtype, divisors->bytes.data(), c.rope.rotary / 2,
                  c.rope.frequency_divisors.data());
@@ -89,15 +94,15 @@ class ModelLoader {
   }
 
   // A bad shape in the last layer must not be found after minutes of packing.
-  void check_layers() const {
+  void check_layers() {
     const ModelConfig& c = model_->config_;
     for (int32_t i = 0; i < c.layers; ++i) {
       for_each_linear(i, [&](const std::string& role, int64_t rows, int64_t cols) {
-        source_.matrix(role + ".weight", rows, cols);
+        source().matrix(role + ".weight", rows, cols);
       });
     }
-    if (!c.tied_head) source_.matrix("output.weight", c.vocab, c.width);
-    source_.vector("output_norm.weight", c.width);
+    model_->head_source_ = &source().matrix(head_role() + ".weight", c.vocab, c.width);
+    source().vector("output_norm.weight", c.width);
   }
 
   template <typename Visit>
@@ -114,66 +119,46 @@ class ModelLoader {
     visit(block + "ffn_down", c.width, c.ffn_width);
   }
 
-  void bind_layer(Model::Layer& layer, int32_t index) {
+  void bind_layer(Block& layer, int32_t index) {
     const ModelConfig& c = model_->config_;
     const std::string block = "blk." + std::to_string(index) + ".";
-    at_ = layer.at;
-    layer.attention_norm = vector(block + "attn_norm.weight", c.width);
-    layer.ffn_norm = vector(block + "ffn_norm.weight", c.width);
+    at(model_->places_[static_cast<size_t>(index)].at);
+    layer.attention_norm = bind_.vector(block + "attn_norm.weight", c.width);
+    layer.ffn_norm = bind_.vector(block + "ffn_norm.weight", c.width);
     if (c.architecture == "qwen3") {
-      layer.q_norm = vector(block + "attn_q_norm.weight", c.head_dim);
-      layer.k_norm = vector(block + "attn_k_norm.weight", c.head_dim);
+      layer.q_norm = bind_.vector(block + "attn_q_norm.weight", c.head_dim);
+      layer.k_norm = bind_.vector(block + "attn_k_norm.weight", c.head_dim);
     }
-    Model::Linear* const order[] = {&layer.q,    &layer.k,  &layer.v,   &layer.output,
-                                    &layer.gate, &layer.up, &layer.down};
+    Linear* const order[] = {&layer.q,    &layer.k,  &layer.v,   &layer.output,
+                             &layer.gate, &layer.up, &layer.down};
     size_t next = 0;
     for_each_linear(index, [&](const std::string& role, int64_t rows, int64_t cols) {
-      *order[next++] = linear(role, rows, cols);
+      *order[next++] = bind_.linear(role, rows, cols);
     });
   }
 
-  Model::Linear linear(const std::string& role, int64_t rows, int64_t cols) {
-    const TensorSource& tensor = source_.matrix(role + ".weight", rows, cols);
-    Model::Linear out;
-    try {
-      out.weight = backend().pack({tensor.dtype, rows, cols, tensor.bytes.data()});
-    } catch (const Error& error) {
-      throw Error(error.kind(),
-                  model_->checkpoint_->path() + ": tensor '" + tensor.name + "': " + error.what());
-    }
-    if (source_.find(role + ".bias") != nullptr) out.bias = vector(role + ".bias", rows);
-    model_->weights_bytes_ += out.weight->bytes;
-    if (role != "token_embd") model_->parameters_ += rows * cols;
-    report(tensor);
-    return out;
-  }
-
-  Buffer vector(const std::string& role, int64_t size) {
-    const TensorSource& tensor = source_.vector(role, size);
-    std::vector<float> values(static_cast<size_t>(size));
-    dequantize(tensor.dtype, tensor.bytes.data(), size, values.data());
-    Buffer buffer = backend().allocate(size * 4);
-    backend().upload(buffer.data(), values.data(), size * 4);
-    model_->weights_bytes_ += size * 4;
-    model_->parameters_ += size;
-    report(tensor);
-    return buffer;
-  }
-
-  void report(const TensorSource& tensor) {
-    done_bytes_ += static_cast<int64_t>(tensor.bytes.size());
-    model_->checkpoint_->drop(tensor);  // or the model would be in memory twice
-    if (progress_) progress_(static_cast<double>(done_bytes_) / static_cast<double>(total_bytes_));
-  }
-
-  Backend& backend() { return *model_->backends_[at_]; }
-
   std::unique_ptr<Model> model_;
-  size_t at_ = 0;  // where what is loaded goes
-  WeightSource source_;
+  WeightBinder bind_;
   const std::function<void(double)>& progress_;
-  int64_t total_bytes_ = 0, done_bytes_ = 0;
 };
+
+// Rows are taken over in the file's own blocks, so that nothing is rounded twice.
+Linear Model::head_rows(std::span<const int32_t> tokens, Backend& backend) const {
+  const TensorSource& source = *head_source_;
+  const auto row_bytes = static_cast<size_t>(dtype_bytes(source.dtype, config_.width));
+  std::vector<std::byte> gathered(tokens.size() * row_bytes);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    std::copy_n(source.bytes.data() + static_cast<size_t>(tokens[i]) * row_bytes, row_bytes,
+                gathered.data() + i * row_bytes);
+  }
+  const int64_t rows = tokens.empty() ? config_.vocab : static_cast<int64_t>(tokens.size());
+  const std::byte* data = tokens.empty() ? source.bytes.data() : gathered.data();
+  Linear out;
+  out.weight =
+      pack_tensor(*checkpoint_, backend, source.name, {source.dtype, rows, config_.width, data});
+  checkpoint_->drop(source);
+  return out;
+}
 
 std::shared_ptr<const Model> Model::load(std::shared_ptr<const Checkpoint> checkpoint,
                                          ModelBackends backends,

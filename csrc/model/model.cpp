@@ -1,7 +1,6 @@
 #include "model/model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <string>
 
@@ -10,32 +9,24 @@
 #include "base/trace.h"
 
 namespace forerun {
+namespace {
+
+BlockShape shape_of(const ModelConfig& c) {
+  return {c.width,    c.ffn_width,   c.heads,        c.kv_heads,
+          c.head_dim, c.rope.rotary, c.norm_epsilon, c.rope.interleaved};
+}
+
+}  // namespace
 
 Workspace::Activations::Activations(Backend& device, const ModelConfig& c, const Limits& most)
     : backend(&device) {
-  int64_t floats = 0;
-  const auto reserve = [&](Tensor& tensor, int32_t rows, int32_t cols) {
-    tensor = Tensor(nullptr, rows, cols);
-    floats += (int64_t{rows} * cols + 15) / 16 * 16;
-  };
-  const int32_t attention_width = c.heads * c.head_dim;
-  for (Tensor* tensor : {&x, &normed, &update}) reserve(*tensor, most.rows, c.width);
-  for (Tensor* tensor : {&q, &attended}) reserve(*tensor, most.rows, attention_width);
-  for (Tensor* tensor : {&k, &v}) reserve(*tensor, most.rows, c.kv_heads * c.head_dim);
-  for (Tensor* tensor : {&gate, &up}) reserve(*tensor, most.rows, c.ffn_width);
-  reserve(cos_sin, most.rows, c.rope.rotary);
-  reserve(hidden, most.logit_rows, c.width);
-  reserve(logits, most.logit_rows, c.vocab);
-  reserve(taps, most.rows, most.taps * c.width);
-
-  memory = device.allocate(floats * static_cast<int64_t>(sizeof(float)));
-  float* at = memory.floats();
-  for (Tensor* tensor : {&x, &normed, &update, &q, &attended, &k, &v, &gate, &up, &cos_sin, &hidden,
-                         &logits, &taps}) {
-    tensor->data = at;
-    at += (int64_t{tensor->rows} * tensor->cols + 15) / 16 * 16;
-  }
-  device.reserve(most.rows, std::max({c.width, c.ffn_width, attention_width}));
+  TensorArena arena;
+  rows.add_to(arena, shape_of(c), most.rows);
+  arena.add(hidden, most.logit_rows, c.width);
+  arena.add(logits, most.logit_rows, c.vocab);
+  arena.add(taps, most.rows, most.taps * c.width);
+  memory = arena.allocate(device);
+  device.reserve(most.rows, std::max({c.width, c.ffn_width, c.heads * c.head_dim}));
 }
 
 void Workspace::reserve_host(const ModelConfig& c) {
@@ -65,13 +56,11 @@ Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_row
 
 std::vector<KvPlace> Model::kv_places(DType type) const {
   std::vector<KvPlace> places;
-  for (const auto& backend : backends_) {
+  for (size_t at = 0; at < backends_.size(); ++at) {
     KvLayout layout = kv_layout(type);
-    layout.layers =
-        static_cast<int32_t>(std::count_if(layers_.begin(), layers_.end(), [&](const Layer& layer) {
-          return backends_[layer.at] == backend;
-        }));
-    if (layout.layers > 0) places.push_back({backend.get(), layout});
+    layout.layers = static_cast<int32_t>(
+        std::count_if(places_.begin(), places_.end(), [at](const Place& p) { return p.at == at; }));
+    if (layout.layers > 0) places.push_back({backends_[at].get(), layout});
   }
   return places;
 }
@@ -93,8 +82,8 @@ size_t Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const
   const int32_t rows = batch.rows();
   const size_t first = run.layers.empty() ? 0 : static_cast<size_t>(run.layers[0]);
   const bool goes_on = run.start != nullptr && first > 0;
-  const size_t at = run.layers.empty() ? head_at_ : layers_[goes_on ? first - 1 : first].at;
-  const Tensor x = w.on_[at].x.first_rows(rows);
+  const size_t at = run.layers.empty() ? head_at_ : places_[goes_on ? first - 1 : first].at;
+  const Tensor x = w.on_[at].rows.x.first_rows(rows);
   const size_t width = static_cast<size_t>(config_.width);
   TraceRecorder* const recorder = backend().recorder();
   if (run.start == nullptr) {
@@ -110,7 +99,7 @@ size_t Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const
   const TraceScope scope(recorder, TraceTrack::kOperation, "rope_table", rows);
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
   for (size_t i = 0; i < backends_.size(); ++i) {
-    backends_[i]->upload(w.on_[i].cos_sin.data, w.host_.data(),
+    backends_[i]->upload(w.on_[i].rows.cos_sin.data, w.host_.data(),
                          int64_t{rows} * config_.rope.rotary * 4);
   }
   return at;
@@ -127,46 +116,9 @@ void Model::carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Wo
 // Brings the residual stream to where it is needed, and says where that is.
 size_t Model::enter(size_t from, size_t to, int32_t rows, Workspace& w) const {
   if (from != to) {
-    carry(from, to, w.on_[from].x.first_rows(rows), w.on_[to].x.first_rows(rows), w);
+    carry(from, to, w.on_[from].rows.x.first_rows(rows), w.on_[to].rows.x.first_rows(rows), w);
   }
   return to;
-}
-
-void Model::attention_block(const Layer& layer, const AttentionBatch& batch, int32_t rows,
-                            Workspace::Activations& a) const {
-  Backend& backend = *a.backend;
-  const Tensor normed = a.normed.first_rows(rows), update = a.update.first_rows(rows);
-  const Tensor q = a.q.first_rows(rows), k = a.k.first_rows(rows), v = a.v.first_rows(rows);
-  const Tensor attended = a.attended.first_rows(rows), cos_sin = a.cos_sin.first_rows(rows);
-  backend.rms_norm(a.x.first_rows(rows), layer.attention_norm.floats(), config_.norm_epsilon,
-                   normed);
-  const LinearTask qkv[] = {layer.q.task(q, "linear.qkv"), layer.k.task(k), layer.v.task(v)};
-  backend.linear(normed, qkv);
-  if (layer.q_norm.bytes() > 0) {
-    backend.head_norm(q, config_.heads, layer.q_norm.floats(), config_.norm_epsilon);
-    backend.head_norm(k, config_.kv_heads, layer.k_norm.floats(), config_.norm_epsilon);
-  }
-  backend.rope(q, config_.heads, cos_sin, config_.rope.interleaved);
-  backend.rope(k, config_.kv_heads, cos_sin, config_.rope.interleaved);
-  backend.store_kv(batch, layer.kv_index, k, v);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim));
-  backend.attention(batch, layer.kv_index, q, scale, attended);
-  const LinearTask output[] = {layer.output.task(update, "linear.output")};
-  backend.linear(attended, output);
-  backend.add(a.x.first_rows(rows), update);
-}
-
-void Model::ffn_block(const Layer& layer, int32_t rows, Workspace::Activations& a) const {
-  Backend& backend = *a.backend;
-  const Tensor normed = a.normed.first_rows(rows), update = a.update.first_rows(rows);
-  const Tensor gate = a.gate.first_rows(rows), up = a.up.first_rows(rows);
-  backend.rms_norm(a.x.first_rows(rows), layer.ffn_norm.floats(), config_.norm_epsilon, normed);
-  const LinearTask gate_up[] = {layer.gate.task(gate, "linear.gate_up"), layer.up.task(up)};
-  backend.linear(normed, gate_up);
-  backend.swiglu(gate, up, gate);
-  const LinearTask down[] = {layer.down.task(update, "linear.down")};
-  backend.linear(gate, down);
-  backend.add(a.x.first_rows(rows), update);
 }
 
 void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) const {
@@ -188,7 +140,7 @@ void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) c
       fail("layer " + std::to_string(layer) + " of a model of " + std::to_string(config_.layers) +
            " layers");
     }
-    const Layer& found = layers_[static_cast<size_t>(layer)];
+    const Place& found = places_[static_cast<size_t>(layer)];
     if (found.kv_index >= batch.attention(found.at).layout.layers) {
       fail("the caches of a batch have no place for layer " + std::to_string(layer) +
            "; make them with the model's kv_places");
@@ -213,9 +165,9 @@ void Model::tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Wor
     if (run.taps[i] != layer) continue;
     Tensor out(a.taps.data + static_cast<int64_t>(i) * config_.width, rows, config_.width);
     out.stride = static_cast<int64_t>(run.taps.size()) * config_.width;
-    Tensor x = w.on_[at].x.first_rows(rows);
+    Tensor x = w.on_[at].rows.x.first_rows(rows);
     if (at != head_at_) {
-      const Tensor landed = a.normed.first_rows(rows);  // free between layers
+      const Tensor landed = a.rows.normed.first_rows(rows);  // free between layers
       carry(at, head_at_, x, landed, w);
       x = landed;
     }
@@ -233,21 +185,23 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   size_t at = start(batch, run, w);
 
+  const BlockShape shape = shape_of(config_);
   for (const int32_t i : run.layers) {
-    const Layer& layer = layers_[static_cast<size_t>(i)];
-    at = enter(at, layer.at, rows, w);
+    const Place& place = places_[static_cast<size_t>(i)];
+    at = enter(at, place.at, rows, w);
     tap(i, at, run, rows, w);
-    attention_block(layer, batch.attention(at), rows, w.on_[at]);
-    ffn_block(layer, rows, w.on_[at]);
+    const AttentionBatch attention = batch.attention(at);
+    const BlockRun blocks{*backends_[at], shape, attention, w.on_[at].rows.first_rows(rows)};
+    blocks.run(layers_[static_cast<size_t>(i)], place.kv_index);
   }
   tap(kFinalTap, at, run, rows, w);
 
-  const Tensor stream = w.on_[at].x.first_rows(rows);
+  const Tensor stream = w.on_[at].rows.x.first_rows(rows);
   Workspace::Activations& a = w.on_[head_at_];
   const Tensor hidden = a.hidden.first_rows(logit_rows), logits = a.logits.first_rows(logit_rows);
   if (logit_rows > 0) {
     enter(at, head_at_, rows, w);
-    a.backend->gather_rows(a.x.first_rows(rows), batch.logit_row(), hidden);
+    a.backend->gather_rows(a.rows.x.first_rows(rows), batch.logit_row(), hidden);
     a.backend->rms_norm(hidden, final_norm_.floats(), config_.norm_epsilon, hidden);
     const LinearTask head[] = {head_.task(logits, "linear.head")};
     a.backend->linear(hidden, head);

@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "io/checkpoint.h"
 #include "model/batch.h"
+#include "model/block.h"
 #include "model/config.h"
 
 namespace forerun {
@@ -39,12 +40,9 @@ class Workspace {
     Activations(Backend& backend, const ModelConfig& config, const Limits& most);
     Backend* backend;
     Buffer memory;
-    Tensor x, normed, update;  // [rows, width]: residual stream, normalised input, what is added
-    Tensor q, k, v, attended;  // [rows, heads * head_dim]
-    Tensor gate, up;           // [rows, ffn_width]
-    Tensor cos_sin;            // [rows, rotary]
-    Tensor hidden, logits;     // [logit rows, width], [logit rows, vocab]
-    Tensor taps;               // [rows, taps * width]
+    BlockRows rows;
+    Tensor hidden, logits;  // [logit rows, width], [logit rows, vocab]
+    Tensor taps;            // [rows, taps * width]
   };
   void reserve_host(const ModelConfig& config);
   std::vector<float> host_;      // what is computed on the host before it goes up, or crosses
@@ -99,7 +97,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   Backend& backend() const { return *backends_[head_at_]; }  // of the head
   Backend& backend_of(int32_t layer) const {
-    return *backends_[layers_[static_cast<size_t>(layer)].at];
+    return *backends_[places_[static_cast<size_t>(layer)].at];
   }
   std::span<const std::shared_ptr<Backend>> backends() const { return backends_; }  // each once
   std::vector<KvPlace> kv_places(DType type = DType::kF16) const;
@@ -120,33 +118,25 @@ class Model {
   }
   Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
 
+  const Linear& head() const { return head_; }  // [vocab, width] over the final hidden state
+  // Some of its rows, or all where `tokens` is empty, packed for any back end.
+  Linear head_rows(std::span<const int32_t> tokens, Backend& backend) const;
+
   // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
   void embedding(int32_t token, std::span<float> out) const;
 
  private:
-  struct Linear {
-    std::unique_ptr<Weight> weight;
-    Buffer bias;  // empty when there is none
-    LinearTask task(Tensor out, const char* role = "linear") const {
-      return {weight.get(), bias.floats(), out, role};
-    }
-  };
-  struct Layer {
-    size_t at = 0;         // index into backends_
-    int32_t kv_index = 0;  // among the layers there
-    Buffer attention_norm, ffn_norm, q_norm, k_norm;
-    Linear q, k, v, output, gate, up, down;
-  };
   Model() = default;
 
+  struct Place {
+    size_t at = 0;         // index into backends_
+    int32_t kv_index = 0;  // among the layers there
+  };
   void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
   size_t start(const Batch& batch, const LayerRun& run, Workspace& w) const;
   void carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const;
   size_t enter(size_t from, size_t to, int32_t rows, Workspace& w) const;
   void tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Workspace& w) const;
-  void attention_block(const Layer& layer, const AttentionBatch& batch, int32_t rows,
-                       Workspace::Activations& a) const;
-  void ffn_block(const Layer& layer, int32_t rows, Workspace::Activations& a) const;
 
   friend class ModelLoader;
   ModelConfig config_;
@@ -155,7 +145,9 @@ class Model {
   size_t head_at_ = 0;                              // index into backends_
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
-  std::vector<Layer> layers_;
+  const TensorSource* head_source_ = nullptr;
+  std::vector<Block> layers_;
+  std::vector<Place> places_;  // [layers]
   std::vector<int32_t> all_layers_;
   Buffer final_norm_;
   Linear head_;

@@ -74,16 +74,29 @@ Buffer CpuBackend::allocate(int64_t bytes) {
   if (bytes < 0)
     throw Error(ErrorKind::kBadArgument, "cpu: a buffer of " + std::to_string(bytes) + " bytes");
   if (bytes == 0) return Buffer(this, nullptr, 0);
-  PageBlock block(bytes);
-  void* data = block.data();
-  const std::lock_guard<std::mutex> lock(blocks_mutex_);
-  blocks_.emplace(data, std::move(block));
+  const std::lock_guard<std::mutex> lock(memory_mutex_);
+  std::vector<PagePiece>& spare = spare_[bytes];
+  PagePiece piece;
+  if (spare.empty()) {
+    piece = arena_.take(bytes);
+  } else {
+    piece = std::move(spare.back());
+    spare.pop_back();
+    std::memset(piece.data, 0, static_cast<size_t>(bytes));
+  }
+  void* data = piece.data;
+  given_.emplace(data, std::move(piece));
   return Buffer(this, data, bytes);
 }
 
+// A block of its own goes back to the system; a piece of a shared one waits for its like.
 void CpuBackend::free(void* data, int64_t) noexcept {
-  const std::lock_guard<std::mutex> lock(blocks_mutex_);
-  blocks_.erase(data);
+  const std::lock_guard<std::mutex> lock(memory_mutex_);
+  const auto found = given_.find(data);
+  if (found == given_.end()) return;
+  PagePiece& piece = found->second;
+  if (piece.block.use_count() > 1) spare_[piece.bytes].push_back(std::move(piece));
+  given_.erase(found);
 }
 
 void CpuBackend::upload(void* device, const void* host, int64_t bytes) {
@@ -99,7 +112,7 @@ void CpuBackend::download(void* host, const void* device, int64_t bytes) {
 }
 
 std::unique_ptr<Weight> CpuBackend::pack(const HostMatrix& matrix) {
-  auto weight = pack_panels(matrix, pool_);
+  auto weight = pack_panels(matrix, weights_, pool_);
   choice_.measure(matrix.dtype, pool_);
   return weight;
 }

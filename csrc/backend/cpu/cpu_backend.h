@@ -93,8 +93,11 @@ class CpuBackend final : public Backend {
   PageBlock activation_k_;
   PageBlock activation_32_;
   std::vector<Candidate> candidates_;  // top_k, [rows][k]
-  std::mutex blocks_mutex_;
-  std::unordered_map<void*, PageBlock> blocks_;  // what allocate gave out
+  PageArena weights_;
+  std::mutex memory_mutex_;  // over the three below
+  PageArena arena_;
+  std::unordered_map<void*, PagePiece> given_;                 // by allocate
+  std::unordered_map<int64_t, std::vector<PagePiece>> spare_;  // given back, by size
 };
 
 }  // namespace forerun

@@ -86,7 +86,7 @@ void CpuBackend::multiply(Tensor x, const LinearTask& task, int32_t first, int32
   const CpuWeight& weight = weight_of(task);
   const int64_t output = int64_t{first} * kPanelRows;
   MatmulArgs args;
-  args.panel = weight.memory.data() + first * weight.panel_bytes;
+  args.panel = weight.memory.data + first * weight.panel_bytes;
   args.panel_bytes = weight.panel_bytes;
   args.panels = std::min(panels, weight.panels - first);
   args.outputs = static_cast<int32_t>(

@@ -47,11 +47,13 @@ MatmulSample::MatmulSample(const KernelTable& kernels, DType dtype, int32_t pane
     : kernels_(kernels), k_type_(dtype_info(dtype).block == 256) {
   const int32_t inputs = inputs_of(dtype);
   const std::vector<std::byte> bytes = random_weights(dtype, kDistinct * kPanelRows, inputs);
-  const auto packed = pack_panels({dtype, kDistinct * kPanelRows, inputs, bytes.data()}, pool);
+  PageArena arena;
+  const auto packed =
+      pack_panels({dtype, kDistinct * kPanelRows, inputs, bytes.data()}, arena, pool);
   weights_ = PageBlock(packed->panel_bytes * panels);
   pool.parallel_for(panels, 16, [&](int64_t panel) {
     std::memcpy(weights_.data() + panel * packed->panel_bytes,
-                packed->memory.data() + panel % kDistinct * packed->panel_bytes,
+                packed->memory.data + panel % kDistinct * packed->panel_bytes,
                 static_cast<size_t>(packed->panel_bytes));
   });
   x_.resize(static_cast<size_t>(max_rows) * static_cast<size_t>(inputs));

@@ -11,6 +11,7 @@ namespace forerun {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kArenaBlock = int64_t{32} << 20;  // of which what is used takes memory
 
 }  // namespace
 
@@ -55,6 +56,20 @@ PageBlock& PageBlock::operator=(PageBlock&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   return *this;
+}
+
+PagePiece PageArena::take(int64_t bytes) {
+  if (bytes >= kHugePage) {
+    auto block = std::make_shared<PageBlock>(bytes);
+    return {block, block->data(), bytes};
+  }
+  if (block_ == nullptr || used_ + bytes > block_->bytes()) {
+    block_ = std::make_shared<PageBlock>(kArenaBlock);
+    used_ = 0;
+  }
+  PagePiece piece = {block_, block_->data() + used_, bytes};
+  used_ += (bytes + 63) / 64 * 64;
+  return piece;
 }
 
 }  // namespace forerun

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 namespace forerun {
 
@@ -23,6 +24,25 @@ class PageBlock {
   int64_t mapped_ = 0;
   uint8_t* data_ = nullptr;
   int64_t bytes_ = 0;
+};
+
+// A part of a block, which lives as long as its last piece.
+struct PagePiece {
+  std::shared_ptr<PageBlock> block;
+  uint8_t* data = nullptr;
+  int64_t bytes = 0;
+};
+
+// Zeroed pieces, 64-byte aligned, one behind the other in blocks of huge pages: the matrices of a
+// small model and the pages of a KvCache are each smaller than a huge page. A piece of that size
+// has a block of its own.
+class PageArena {
+ public:
+  PagePiece take(int64_t bytes);  // Error(kOutOfMemory) with the size
+
+ private:
+  std::shared_ptr<PageBlock> block_;
+  int64_t used_ = 0;
 };
 
 }  // namespace forerun

@@ -191,7 +191,8 @@ void pack_panel(const HostMatrix& matrix, const Layout& layout, int64_t panel, u
 
 }  // namespace
 
-std::unique_ptr<CpuWeight> pack_panels(const HostMatrix& matrix, ThreadPool& pool) {
+std::unique_ptr<CpuWeight> pack_panels(const HostMatrix& matrix, PageArena& arena,
+                                       ThreadPool& pool) {
   const Layout layout = layout_of(matrix.dtype);
   const auto name = std::string(dtype_info(matrix.dtype).name);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max() - kPanelRows;
@@ -215,9 +216,9 @@ std::unique_ptr<CpuWeight> pack_panels(const HostMatrix& matrix, ThreadPool& poo
   const int64_t exact = int64_t{weight->blocks} * (layout.code_bytes + layout.scale_bytes);
   weight->panel_bytes = (exact + 63) / 64 * 64;
   weight->bytes = weight->panel_bytes * weight->panels;
-  weight->memory = PageBlock(weight->bytes);
+  weight->memory = arena.take(weight->bytes);
   pool.parallel_for(weight->panels, 4, [&](int64_t panel) {
-    pack_panel(matrix, layout, panel, weight->memory.data() + panel * weight->panel_bytes);
+    pack_panel(matrix, layout, panel, weight->memory.data + panel * weight->panel_bytes);
   });
   return weight;
 }

@@ -15,9 +15,10 @@ class CpuWeight : public Weight {
   int32_t panels = 0;
   int32_t blocks = 0;  // superblocks, blocks of 32, or inputs, of one panel
   int64_t panel_bytes = 0;
-  PageBlock memory;
+  PagePiece memory;
 };
 
-std::unique_ptr<CpuWeight> pack_panels(const HostMatrix& matrix, ThreadPool& pool);
+std::unique_ptr<CpuWeight> pack_panels(const HostMatrix& matrix, PageArena& arena,
+                                       ThreadPool& pool);
 
 }  // namespace forerun

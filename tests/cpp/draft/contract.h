@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <random>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "draft/drafter.h"
@@ -21,12 +23,13 @@ class DrafterContract {
   bool shares_state = false;
   DraftNoise noise;
   int32_t rounds = 60;
+  int32_t hidden_width = 0;  // of a drafter that reads the target's hidden states
 
   void check(uint32_t seed) {
     random_.seed(seed);
     const std::unique_ptr<Drafter> drafter = make();
     std::vector<int32_t> context = text(30);
-    drafter->begin(context);
+    begin(*drafter, context);
     int32_t proposed = 0;
     for (int32_t round = 0; round < rounds; ++round) {
       const Budget budget{static_cast<int32_t>(random_() % 20),
@@ -54,6 +57,32 @@ class DrafterContract {
     return tree;
   }
 
+  // A target's hidden state after the last of these tokens: any function of all of them.
+  std::vector<float> hidden_state(std::span<const int32_t> tokens) const {
+    uint32_t hash = 1;
+    for (const int32_t token : tokens) hash = hash * 31 + static_cast<uint32_t>(token);
+    std::minstd_rand random(hash);
+    std::vector<float> state(static_cast<size_t>(hidden_width));
+    for (float& value : state) value = static_cast<float>(random() % 2001) / 1000.0F - 1.0F;
+    return state;
+  }
+
+  // A new context, read in pieces from its token `first` on.
+  void begin(Drafter& drafter, const std::vector<int32_t>& context, int32_t first = 0) const {
+    drafter.begin(context);
+    const auto last = static_cast<int32_t>(context.size()) - 1;
+    for (int32_t at = first; hidden_width > 0 && at < last;) {
+      const int32_t rows = std::min(last - at, 7);
+      std::vector<float> states;
+      for (int32_t i = 1; i <= rows; ++i) {
+        const auto state = hidden_state(std::span(context).first(static_cast<size_t>(at + i)));
+        states.insert(states.end(), state.begin(), state.end());
+      }
+      drafter.read(context, at, {states.data(), hidden_width, rows, hidden_width});
+      at += rows;
+    }
+  }
+
   static void expect_equal(const DraftTree& a, const DraftTree& b) {
     ASSERT_EQ(a.size(), b.size());
     for (int32_t i = 0; i < a.size(); ++i) {
@@ -79,7 +108,7 @@ class DrafterContract {
 
   DraftTree fresh(const std::vector<int32_t>& context, const Budget& budget) const {
     const std::unique_ptr<Drafter> drafter = make();
-    drafter->begin(context);
+    begin(*drafter, context);
     return propose(*drafter, context, budget);
   }
 
@@ -107,13 +136,31 @@ class DrafterContract {
     }
     int32_t bonus = static_cast<int32_t>(random_() % static_cast<uint32_t>(vocab));
     while (tree.child_with(path.back(), bonus) >= 0) bonus = (bonus + 1) % vocab;
+    const size_t before = context.size();
     for (size_t i = 1; i < path.size(); ++i) context.push_back(tree.token()[path[i]]);
     context.push_back(bonus);
     std::vector<int32_t> topk;
     const int32_t k = drafter.wanted_topk();
     for (int32_t i = 0; i < tree.size() * k; ++i)
       topk.push_back((tree.token()[i / k] * 5 + i % k) % vocab);
-    drafter.observe(context, {&tree, path, bonus, topk, k});
+    std::vector<float> states;
+    const HiddenRows hidden = states_of(tree, std::span(context).first(before), states);
+    drafter.observe(context, {&tree, path, bonus, topk, k, hidden});
+  }
+
+  // The hidden states of all nodes; `context` ends with the root.
+  HiddenRows states_of(const DraftTree& tree, std::span<const int32_t> context,
+                       std::vector<float>& states) const {
+    if (hidden_width == 0) return {};
+    for (int32_t node = 0; node < tree.size(); ++node) {
+      std::vector<int32_t> tokens;
+      for (int32_t at = node; at > 0; at = tree.parent()[at]) tokens.push_back(tree.token()[at]);
+      tokens.insert(tokens.end(), context.rbegin(), context.rend());
+      std::reverse(tokens.begin(), tokens.end());
+      const auto state = hidden_state(tokens);
+      states.insert(states.end(), state.begin(), state.end());
+    }
+    return {states.data(), hidden_width, tree.size(), hidden_width};
   }
 
   void check_fork(Drafter& drafter, const std::vector<int32_t>& context, const Budget& budget) {

@@ -1,0 +1,155 @@
+#include "draft/head_drafter.h"
+
+#include <algorithm>
+
+namespace forerun {
+namespace {
+constexpr int32_t kChunkRows = 128;  // of the text at a time
+constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
+}  // namespace
+
+HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head, std::unique_ptr<TreePolicy> policy,
+                         int32_t context, Costs costs)
+    : LevelDrafter(DraftSource::kHead, std::move(policy), costs),
+      head_(std::move(head)),
+      width_(static_cast<size_t>(head_->config().features())),
+      cache_(head_->backend(), head_->kv_layout(), context) {}
+
+HeadDrafter::HeadDrafter(const HeadDrafter& other)
+    : LevelDrafter(other),
+      head_(other.head_),
+      width_(other.width_),
+      cache_(other.cache_.fork()),
+      first_(other.first_),
+      tokens_(other.tokens_),
+      states_(other.states_) {}
+
+std::unique_ptr<Drafter> HeadDrafter::fork() const {
+  return std::unique_ptr<Drafter>(new HeadDrafter(*this));
+}
+
+// States and rows depend on the tokens up to their own, so those of an equal prefix stay.
+void HeadDrafter::keep_common_prefix(std::span<const int32_t> context) {
+  root_in_scratch_ = false;
+  const auto most = static_cast<int64_t>(std::min(tokens_.size(), context.size()));
+  const auto differs = std::mismatch(tokens_.begin(), tokens_.begin() + most, context.begin());
+  const auto length = static_cast<int32_t>(differs.first - tokens_.begin());
+  const int32_t states = std::max(length - states_begin(), 0);
+  tokens_.resize(static_cast<size_t>(length));
+  states_.resize(static_cast<size_t>(states) * width_);
+  cache_.rewind(std::clamp(length - first_, 0, cache_.length()));
+  forget_what_cannot_follow();
+}
+
+// Forgets everything: the next state is that before `token`.
+void HeadDrafter::start_at(std::span<const int32_t> context, int32_t token) {
+  tokens_.assign(context.begin(), context.begin() + token);
+  states_.clear();
+  cache_.rewind(0);
+  first_ = token;
+}
+
+// Appends a pair. Old states go once there are twice as many as are kept.
+void HeadDrafter::add(int32_t token, std::span<const float> state) {
+  tokens_.push_back(token);
+  states_.insert(states_.end(), state.begin(), state.end());
+  const auto kept = static_cast<int64_t>(kKept * width_);
+  if (static_cast<int64_t>(states_.size()) <= 2 * kept) return;
+  states_.erase(states_.begin(), states_.end() - kept);
+  forget_what_cannot_follow();
+}
+
+// The row after those in the cache can be made only if its state is still there; else the cache
+// starts anew with the oldest that is.
+void HeadDrafter::forget_what_cannot_follow() {
+  if (cache_.length() > 0 && next_row() >= states_begin()) return;
+  cache_.rewind(0);
+  first_ = states_begin();
+}
+
+void HeadDrafter::read(std::span<const int32_t> context, int32_t first, const HiddenRows& hidden) {
+  if (first + 1 > end()) start_at(context, first + 1);
+  for (int32_t i = end() - first - 1; i < hidden.rows; ++i) {
+    add(context[static_cast<size_t>(first + i) + 1], hidden.row(i));
+  }
+}
+
+void HeadDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
+  const auto before = static_cast<int32_t>(context.size() - truth.path.size());
+  if (root_in_scratch_ && before == end()) cache_.commit_rows(1);  // it was made of a true state
+  root_in_scratch_ = false;
+  if (truth.hidden.rows > 0 && !truth.path.empty()) {
+    if (before > end()) start_at(context, before);
+    for (size_t i = 0; i < truth.path.size(); ++i) {
+      add(context[static_cast<size_t>(before) + i], truth.hidden.row(truth.path[i]));
+    }
+  }
+  if (truth.tree != nullptr) policy().observe(truth);
+}
+
+// The root's row needs the state before it.
+int32_t HeadDrafter::room(std::span<const int32_t> context) const {
+  const auto length = static_cast<int32_t>(context.size());
+  return end() != length || states_.empty() ? 0 : cache_.capacity() - length;
+}
+
+int32_t HeadDrafter::unread(int32_t context) const { return context - next_row(); }
+
+void HeadDrafter::make_workspace() {
+  Backend& backend = head_->backend();
+  workspace_ = std::make_unique<HeadWorkspace>(backend, head_->config(), kChunkRows, kMaxBeam);
+  TensorArena arena;
+  const int32_t width = head_->config().shape.width;
+  arena.add(true_states_, kChunkRows, static_cast<int32_t>(width_));
+  arena.add(own_states_, kMaxNodes, width);
+  arena.add(above_, kMaxBeam, width);
+  memory_ = arena.allocate(backend);
+}
+
+void HeadDrafter::open_root(std::span<const int32_t> context) {
+  if (!workspace_) make_workspace();
+  const auto root = static_cast<int32_t>(context.size()) - 1;
+  cache_.rewind(std::min(cache_.length(), root - first_));
+  while (next_row() <= root) {
+    const auto at = static_cast<size_t>(next_row());
+    forward_rows(context.subspan(at, std::min(context.size() - at, size_t{kChunkRows})));
+    if (root_in_scratch_) return;
+  }
+}
+
+// The rows of the text that follow those in the cache. The root's stays scratch: it is node 0 of
+// the levels that follow.
+void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
+  Backend& backend = head_->backend();
+  const auto rows = static_cast<int32_t>(tokens.size());
+  const bool last = next_row() + rows == end();
+  const size_t begin = static_cast<size_t>(next_row() - states_begin()) * width_;
+  backend.upload(true_states_.data, states_.data() + begin,
+                 static_cast<int64_t>(tokens.size() * width_ * sizeof(float)));
+  batch_.clear();
+  batch_.add_causal(cache_, tokens, last ? 1 : 0);
+  const HeadForward out = head_->forward(batch_, true_states_.first_rows(rows), false, *workspace_);
+  cache_.commit_rows(last ? rows - 1 : rows);
+  if (!last) return;
+  const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
+  backend.copy(own_states_.data, out.states.row(rows - 1), bytes);
+  keep_laws(backend, out.logits, kRootOnly, head_->config().tokens);
+  root_in_scratch_ = true;
+}
+
+void HeadDrafter::open_level(std::span<const int32_t> nodes) {
+  Backend& backend = head_->backend();
+  const auto rows = static_cast<int32_t>(nodes.size());
+  parents_.clear();
+  for (const int32_t node : nodes) parents_.push_back(grown().parent()[static_cast<size_t>(node)]);
+  const Tensor above = above_.first_rows(rows);
+  backend.gather_rows(own_states_, parents_, above);
+  batch_.clear();
+  batch_.add_tree(cache_, grown(), nodes.front());
+  const HeadForward out = head_->forward(batch_, above, true, *workspace_);
+  const auto bytes = static_cast<int64_t>(sizeof(float)) * rows * out.states.cols;
+  backend.copy(own_states_.row(nodes.front()), out.states.data, bytes);
+  keep_laws(backend, out.logits, nodes, head_->config().tokens);
+}
+
+}  // namespace forerun

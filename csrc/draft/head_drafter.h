@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "draft/level_drafter.h"
+#include "model/batch.h"
+#include "model/draft_head.h"
+#include "model/kv_cache.h"
+
+namespace forerun {
+
+// A draft head guesses from the target's hidden states (Dovetail, EAGLE). Its rows are pairs: token
+// p of the text with the target's hidden state of token p - 1. The rows of the text are made of
+// true states only and keep their keys and values; the rows of a tree are made of the head's own
+// states, and are forgotten with the tree.
+//
+// States come from prompts (read) and from verified trees (observe); those of tokens that a prompt
+// took from the prefix cache are missing. The head's cache therefore starts at some token of the
+// text, and its positions count from there, which the rotation of keys cannot tell. At least the
+// last kKept states are kept: where the drafter is asked seldom, or first after a long prompt, it
+// reads at most 2 * kKept tokens.
+class HeadDrafter final : public LevelDrafter {
+ public:
+  static constexpr int32_t kKept = 1024;
+
+  // context: positions of a sequence.
+  HeadDrafter(std::shared_ptr<const DraftHead> head, std::unique_ptr<TreePolicy> policy,
+              int32_t context, Costs costs = {0.0, 0.0});
+
+  std::string name() const override { return "head"; }
+  std::span<const int32_t> wanted_taps() const override { return head_->config().taps; }
+  void begin(std::span<const int32_t> context) override { keep_common_prefix(context); }
+  void read(std::span<const int32_t> context, int32_t first, const HiddenRows& hidden) override;
+  void observe(std::span<const int32_t> context, const Observation& truth) override;
+  void rewind(std::span<const int32_t> context) override { keep_common_prefix(context); }
+  std::unique_ptr<Drafter> fork() const override;
+
+  int32_t cached() const { return cache_.length(); }  // rows whose keys and values are kept
+
+ private:
+  HeadDrafter(const HeadDrafter& other);
+  int32_t room(std::span<const int32_t> context) const override;
+  int32_t unread(int32_t context) const override;
+  void open_root(std::span<const int32_t> context) override;
+  void open_level(std::span<const int32_t> nodes) override;
+
+  int32_t end() const { return static_cast<int32_t>(tokens_.size()); }
+  int32_t states_begin() const { return end() - static_cast<int32_t>(states_.size() / width_); }
+  int32_t next_row() const { return first_ + cache_.length(); }
+  void keep_common_prefix(std::span<const int32_t> context);
+  void start_at(std::span<const int32_t> context, int32_t token);
+  void add(int32_t token, std::span<const float> state);
+  void forget_what_cannot_follow();
+  void make_workspace();
+  void forward_rows(std::span<const int32_t> tokens);
+
+  std::shared_ptr<const DraftHead> head_;
+  size_t width_;  // of a row of the target's states
+  KvCache cache_;
+  int32_t first_ = 0;  // token of the cache's first row
+  bool root_in_scratch_ = false;
+  std::vector<int32_t> tokens_;  // of the text; the last of them have their state
+  std::vector<float> states_;    // [tokens, width_]: the target's state before each
+
+  std::unique_ptr<HeadWorkspace> workspace_;  // made by the first proposal, with what follows
+  Buffer memory_;
+  Tensor true_states_;  // [chunk, width_], on the head's back end
+  Tensor own_states_;   // [nodes of grown(), head width]: what each hands to its children
+  Tensor above_;        // [beam, head width]: of the parents of a level
+  Batch batch_;
+  std::vector<int32_t> parents_;
+};
+
+}  // namespace forerun

@@ -1,0 +1,166 @@
+#include "model/draft_head.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string>
+
+#include "base/error.h"
+
+namespace forerun {
+namespace {
+
+// Columns [begin, begin + cols) of a tensor.
+Tensor columns(const Tensor& tensor, int32_t begin, int32_t cols) {
+  Tensor view = tensor;
+  view.data += begin;
+  view.cols = cols;
+  return view;
+}
+
+// Width of the two inputs that the family puts side by side.
+int32_t joined_width(const HeadConfig& c) {
+  return c.shape.width + (c.family == HeadFamily::kDgf ? c.shape.width : c.target_width);
+}
+
+}  // namespace
+
+HeadWorkspace::HeadWorkspace(Backend& backend, const HeadConfig& c, int32_t max_rows,
+                             int32_t max_logit_rows)
+    : all_rows_(static_cast<size_t>(max_rows)),
+      max_rows_(max_rows),
+      max_logit_rows_(max_logit_rows) {
+  TensorArena arena;
+  rows_.add_to(arena, c.shape, max_rows);
+  arena.add(token_, max_rows, c.target_width);
+  arena.add(joined_, max_rows, joined_width(c));
+  for (Tensor* tensor : {&fused_, &ones_}) arena.add(*tensor, max_rows, c.shape.width);
+  arena.add(hidden_, max_logit_rows, c.shape.width);
+  arena.add(logits_, max_logit_rows, c.columns);
+  memory_ = arena.allocate(backend);
+  const int32_t widest = std::max({c.target_width, c.rope.rotary, 3 * c.shape.width});
+  host_.assign(static_cast<size_t>(max_rows) * static_cast<size_t>(widest), 1.0F);
+  backend.upload(ones_.data, host_.data(), int64_t{4} * max_rows * c.shape.width);
+  std::iota(all_rows_.begin(), all_rows_.end(), 0);
+  backend.reserve(max_rows, std::max({c.features(), joined_width(c), c.shape.ffn_width,
+                                      c.shape.heads * c.shape.head_dim}));
+}
+
+// out = sigmoid(z) a + (1 - sigmoid(z)) b
+void DraftHead::fuse_gated(const Tensor& z, const Tensor& a, const Tensor& b, const Tensor& out,
+                           HeadWorkspace& w) const {
+  const auto width = static_cast<size_t>(z.cols);
+  const int64_t bytes = int64_t{4} * z.cols;
+  float *gate = w.host_.data(), *first = gate + width, *second = first + width;
+  for (int32_t row = 0; row < z.rows; ++row) {
+    backend_->download(gate, z.row(row), bytes);
+    backend_->download(first, a.row(row), bytes);
+    backend_->download(second, b.row(row), bytes);
+    for (size_t i = 0; i < width; ++i) {
+      second[i] += (first[i] - second[i]) / (1.0F + std::exp(-gate[i]));
+    }
+    backend_->upload(out.row(row), second, bytes);
+  }
+}
+
+void DraftHead::enter_dgf(const Tensor& states, HeadWorkspace& w) const {
+  const int32_t rows = states.rows, width = config_.shape.width;
+  const Tensor token = w.token_.first_rows(rows), joined = w.joined_.first_rows(rows);
+  const Tensor h1 = columns(joined, 0, width), h2 = columns(joined, width, width);
+  const Tensor z = w.fused_.first_rows(rows);
+  backend_->rms_norm(token, token_norm_.floats(), config_.shape.norm_epsilon, token);
+  const LinearTask first[] = {w1_.task(h1, "linear.fuse")}, second[] = {w2_.task(h2)};
+  backend_->linear(states, first);
+  backend_->linear(token, second);
+  backend_->swiglu(h2, w.ones_.first_rows(rows), h2);
+  const LinearTask gate[] = {gate_.task(z)};
+  backend_->linear(joined, gate);
+  fuse_gated(z, h1, h2, w.rows_.x.first_rows(rows), w);
+}
+
+void DraftHead::enter_eagle(const Tensor& states, HeadWorkspace& w) const {
+  const int32_t rows = states.rows, width = config_.target_width;
+  const auto all = std::span(w.all_rows_).first(static_cast<size_t>(rows));
+  const Tensor joined = w.joined_.first_rows(rows);
+  backend_->gather_rows(w.token_.first_rows(rows), all, columns(joined, 0, width));
+  backend_->gather_rows(states, all, columns(joined, width, config_.shape.width));
+  const LinearTask fuse[] = {fuse_.task(w.rows_.x.first_rows(rows), "linear.fuse")};
+  backend_->linear(joined, fuse);
+}
+
+void DraftHead::enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) const {
+  const int32_t rows = states.rows, width = config_.target_width;
+  const float epsilon = config_.shape.norm_epsilon;
+  const auto all = std::span(w.all_rows_).first(static_cast<size_t>(rows));
+  const Tensor x = w.rows_.x.first_rows(rows), joined = w.joined_.first_rows(rows);
+  const Tensor hidden = columns(joined, width, config_.shape.width);
+  if (own) {
+    backend_->gather_rows(states, all, x);
+  } else {
+    const LinearTask fuse[] = {fuse_.task(x, "linear.fuse")};
+    backend_->linear(states, fuse);
+  }
+  backend_->rms_norm(w.token_.first_rows(rows), token_norm_.floats(), epsilon,
+                     columns(joined, 0, width));
+  backend_->rms_norm(x, hidden_norm_.floats(), epsilon, hidden);
+  if (config_.norm_before_residual) backend_->gather_rows(hidden, all, x);
+}
+
+void DraftHead::enter(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const {
+  const size_t width = static_cast<size_t>(config_.target_width);
+  for (size_t i = 0; i < batch.token().size(); ++i) {
+    target_->embedding(batch.token()[i], std::span(w.host_).subspan(i * width, width));
+  }
+  backend_->upload(w.token_.data, w.host_.data(), int64_t{4} * batch.rows() * config_.target_width);
+  rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
+  backend_->upload(w.rows_.cos_sin.data, w.host_.data(),
+                   int64_t{4} * batch.rows() * config_.rope.rotary);
+  switch (config_.family) {
+    case HeadFamily::kDgf:
+      return enter_dgf(states, w);
+    case HeadFamily::kEagle:
+      return enter_eagle(states, w);
+    case HeadFamily::kEagle3:
+      return enter_eagle3(states, own, w);
+  }
+}
+
+HeadForward DraftHead::forward(const Batch& batch, const Tensor& states, bool own,
+                               HeadWorkspace& w) const {
+  const int32_t rows = batch.rows(), wanted = own ? config_.shape.width : config_.features();
+  const auto logit_rows = static_cast<int32_t>(batch.logit_row().size());
+  if (rows > w.max_rows_ || logit_rows > w.max_logit_rows_ || states.rows != rows ||
+      states.cols != wanted) {
+    throw Error(ErrorKind::kBadArgument,
+                "a draft head's batch of " + std::to_string(rows) + " rows and " +
+                    std::to_string(logit_rows) + " logit rows, with states of " +
+                    std::to_string(states.rows) + " x " + std::to_string(states.cols) +
+                    "; expected " + std::to_string(wanted) + " values a row, and at most " +
+                    std::to_string(w.max_rows_) + " and " + std::to_string(w.max_logit_rows_) +
+                    " rows");
+  }
+  enter(batch, states, own, w);
+  const AttentionBatch attention = batch.attention();
+  const BlockRun run{*backend_, config_.shape, attention, w.rows_.first_rows(rows)};
+  for (int32_t i = 0; i < config_.blocks; ++i) {
+    const Block& block = blocks_[static_cast<size_t>(i)];
+    if (i == 0 && config_.family == HeadFamily::kEagle3) {
+      run.attend(block, i, w.joined_.first_rows(rows));
+      run.feed_forward(block);
+    } else {
+      run.run(block, i);
+    }
+  }
+  const Tensor hidden = w.hidden_.first_rows(logit_rows), logits = w.logits_.first_rows(logit_rows);
+  if (logit_rows > 0) {
+    backend_->gather_rows(run.rows.x, batch.logit_row(), hidden);
+    if (final_norm_.bytes() > 0) {
+      backend_->rms_norm(hidden, final_norm_.floats(), config_.shape.norm_epsilon, hidden);
+    }
+    const LinearTask head[] = {head_->task(logits, "linear.head")};
+    backend_->linear(hidden, head);
+  }
+  return {logits, run.rows.x};
+}
+
+}  // namespace forerun

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "io/checkpoint.h"
+#include "model/batch.h"
+#include "model/head_config.h"
+#include "model/model.h"
+
+namespace forerun {
+
+// Activations of a head's forward; one per sequence that drafts, reused over steps.
+class HeadWorkspace {
+ public:
+  HeadWorkspace(Backend& backend, const HeadConfig& config, int32_t max_rows,
+                int32_t max_logit_rows);
+  int32_t max_rows() const { return max_rows_; }
+
+ private:
+  friend class DraftHead;
+  Buffer memory_;
+  BlockRows rows_;
+  Tensor token_;            // [rows, target width]: embeddings
+  Tensor joined_;           // [rows, what is joined]: two inputs side by side
+  Tensor fused_;            // [rows, width]: made of them
+  Tensor ones_;             // [rows, width]
+  Tensor hidden_, logits_;  // [logit rows, width], [logit rows, columns]
+  std::vector<float> host_;
+  std::vector<int32_t> all_rows_;
+  int32_t max_rows_, max_logit_rows_;
+};
+
+// Logits of the rows that a batch asked for, and what each row hands to the rows below it. Valid
+// until the next forward.
+struct HeadForward {
+  Tensor logits;  // [logit rows, columns]
+  Tensor states;  // [rows, width]
+};
+
+// A small network that drafts from the target's hidden states. A row is a token and the state
+// before it: either the target's own (`features`, of HeadConfig::taps), or, where the target has
+// not been yet, the state that this head made of the row before. Rows see the rows of their own
+// sequence that a batch lets them see, through keys and values of the head's own cache. Immutable
+// after load and shared by all sequences.
+class DraftHead {
+ public:
+  // The embedding is the target's; so are the rows of the output head where the file has none.
+  // Error as read_head_config, and Error(kBadArgument) with the reason when the file was not made
+  // for this target.
+  static std::shared_ptr<const DraftHead> load(std::shared_ptr<const Checkpoint> file,
+                                               std::shared_ptr<const Model> target,
+                                               uint64_t tokenizer_fingerprint,
+                                               std::shared_ptr<Backend> backend);
+
+  const HeadConfig& config() const { return config_; }
+  Backend& backend() const { return *backend_; }
+  KvLayout kv_layout() const {
+    return {config_.blocks, config_.shape.kv_heads, config_.shape.head_dim, DType::kF16};
+  }
+  int64_t weights_bytes() const { return weights_bytes_; }  // read by a forward of one row
+
+  // states: [rows, config().features()] of the target, or with `own` [rows, width] of this head.
+  HeadForward forward(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const;
+
+ private:
+  DraftHead() = default;
+  void enter(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const;
+  void enter_dgf(const Tensor& states, HeadWorkspace& w) const;
+  void enter_eagle(const Tensor& states, HeadWorkspace& w) const;
+  void enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) const;
+  void fuse_gated(const Tensor& z, const Tensor& a, const Tensor& b, const Tensor& out,
+                  HeadWorkspace& w) const;
+
+  friend class HeadLoader;
+  HeadConfig config_;
+  std::shared_ptr<const Model> target_;
+  std::shared_ptr<Backend> backend_;
+  std::vector<double> rope_frequencies_;
+  std::vector<Block> blocks_;
+  Buffer token_norm_, hidden_norm_, final_norm_;
+  Linear w1_, w2_, gate_;  // dgf
+  Linear fuse_;            // eagle, eagle3
+  Linear own_head_;
+  const Linear* head_ = nullptr;
+  int64_t weights_bytes_ = 0;
+};
+
+}  // namespace forerun

@@ -1,0 +1,118 @@
+#include <string>
+
+#include "base/error.h"
+#include "model/draft_head.h"
+#include "model/weight_binder.h"
+
+namespace forerun {
+
+// Binds the tensors of a draft file by the graph of its family.
+class HeadLoader {
+ public:
+  HeadLoader(std::shared_ptr<const Checkpoint> file, std::shared_ptr<const Model> target,
+             std::shared_ptr<Backend> backend)
+      : head_(new DraftHead), file_(std::move(file)), bind_(*file_, *backend) {
+    head_->config_ = read_head_config(*file_);
+    head_->target_ = std::move(target);
+    head_->backend_ = std::move(backend);
+  }
+
+  std::shared_ptr<const DraftHead> load(uint64_t fingerprint) {
+    const HeadConfig& c = head_->config_;
+    const std::string why = head_misfit(c, head_->target_->config(), fingerprint);
+    if (!why.empty()) {
+      throw Error(ErrorKind::kBadArgument,
+                  "draft head " + file_->path() + " cannot draft for this target: " + why);
+    }
+    head_->rope_frequencies_ = rope_frequencies(c.rope);
+    bind_entry();
+    head_->blocks_.resize(static_cast<size_t>(c.blocks));
+    for (int32_t i = 0; i < c.blocks; ++i) bind_block(head_->blocks_[static_cast<size_t>(i)], i);
+    bind_head();
+    refuse_others();
+    head_->weights_bytes_ = bind_.bytes() + (c.own_head ? 0 : head_->head_->weight->bytes);
+    return std::shared_ptr<const DraftHead>(std::move(head_));
+  }
+
+ private:
+  // What makes the first hidden state of a row.
+  void bind_entry() {
+    const HeadConfig& c = head_->config_;
+    const int32_t width = c.shape.width, target = c.target_width;
+    switch (c.family) {
+      case HeadFamily::kDgf:
+        head_->token_norm_ = bind_.vector("token_norm.weight", target);
+        head_->w1_ = bind_.linear("dgf.w1", width, target);
+        head_->w2_ = bind_.linear("dgf.w2", width, target);
+        head_->gate_ = bind_.linear("dgf.gate", width, int64_t{2} * width);
+        break;
+      case HeadFamily::kEagle:
+        head_->fuse_ = bind_.linear("fc", width, int64_t{target} + width);
+        break;
+      case HeadFamily::kEagle3:
+        head_->fuse_ = bind_.linear("fc", width, c.features());
+        head_->token_norm_ = bind_.vector("block.0.token_norm.weight", target);
+        head_->hidden_norm_ = bind_.vector("block.0.hidden_norm.weight", width);
+        head_->final_norm_ = bind_.vector("norm.weight", width);
+        break;
+    }
+  }
+
+  void bind_block(Block& block, int32_t index) {
+    const HeadConfig& c = head_->config_;
+    const BlockShape& s = c.shape;
+    const std::string name = "block." + std::to_string(index) + ".";
+    const bool joined = index == 0 && c.family == HeadFamily::kEagle3;
+    const int64_t in = s.width + (joined ? c.target_width : 0);
+    const int64_t q = int64_t{s.heads} * s.head_dim, kv = int64_t{s.kv_heads} * s.head_dim;
+    if (index > 0) block.attention_norm = bind_.vector(name + "attn_norm.weight", s.width);
+    block.ffn_norm = bind_.vector(name + "ffn_norm.weight", s.width);
+    block.q = bind_.linear(name + "q", q, in);
+    block.k = bind_.linear(name + "k", kv, in);
+    block.v = bind_.linear(name + "v", kv, in);
+    block.output = bind_.linear(name + "o", s.width, q);
+    block.gate = bind_.linear(name + "gate", s.ffn_width, s.width);
+    block.up = bind_.linear(name + "up", s.ffn_width, s.width);
+    block.down = bind_.linear(name + "down", s.width, s.ffn_width);
+  }
+
+  // The file's own head; else the target's, or those of its rows that the draft may propose.
+  void bind_head() {
+    const HeadConfig& c = head_->config_;
+    const Model& target = *head_->target_;
+    head_->head_ = &head_->own_head_;
+    if (c.own_head) {
+      head_->own_head_ = bind_.linear("head", c.columns, c.shape.width);
+      return;
+    }
+    const bool same_place = head_->backend_.get() == &target.backend();
+    if (c.tokens.empty() && same_place) {
+      head_->head_ = &target.head();
+      return;
+    }
+    head_->own_head_ = target.head_rows(c.tokens, *head_->backend_);
+  }
+
+  // A tensor that the graph does not use belongs to another graph.
+  void refuse_others() const {
+    for (const TensorSource& tensor : file_->tensors()) {
+      if (tensor.name == "draft_tokens" || bind_.bound(tensor)) continue;
+      throw Error(ErrorKind::kBadFile, file_->path() + ": tensor '" + tensor.name +
+                                           "' has no place in a draft of this family");
+    }
+  }
+
+  std::unique_ptr<DraftHead> head_;
+  std::shared_ptr<const Checkpoint> file_;
+  WeightBinder bind_;
+};
+
+std::shared_ptr<const DraftHead> DraftHead::load(std::shared_ptr<const Checkpoint> file,
+                                                 std::shared_ptr<const Model> target,
+                                                 uint64_t tokenizer_fingerprint,
+                                                 std::shared_ptr<Backend> backend) {
+  return HeadLoader(std::move(file), std::move(target), std::move(backend))
+      .load(tokenizer_fingerprint);
+}
+
+}  // namespace forerun

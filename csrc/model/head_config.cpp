@@ -1,0 +1,158 @@
+#include "model/head_config.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "model/fields.h"
+
+namespace forerun {
+namespace {
+
+constexpr const char* kPrefix = "forerun.draft.";
+constexpr int32_t kFormat = 1;
+constexpr int32_t kMaxBlocks = 6;
+constexpr size_t kMaxTaps = 8;
+
+constexpr std::pair<const char*, HeadFamily> kFamilies[] = {
+    {"dgf", HeadFamily::kDgf}, {"eagle", HeadFamily::kEagle}, {"eagle3", HeadFamily::kEagle3}};
+
+HeadFamily family_of(const Checkpoint& file) {
+  const std::string& name = file.text(std::string(kPrefix) + "family");
+  std::string known;
+  for (const auto& [text, family] : kFamilies) {
+    if (name == text) return family;
+    known += std::string(known.empty() ? "" : ", ") + text;
+  }
+  throw Error(ErrorKind::kUnsupported,
+              file.path() + ": a draft of the family '" + name + "', this build has " + known);
+}
+
+// Signed or not, as the writer chose.
+std::vector<int64_t> integers(const Fields& f, const Checkpoint& file, const std::string& key) {
+  const MetaValue* value = file.find(kPrefix + key);
+  if (value == nullptr) f.fail(key, "is missing");
+  if (const auto* list = std::get_if<std::vector<int64_t>>(value)) return *list;
+  if (const auto* list = std::get_if<std::vector<uint64_t>>(value)) {
+    std::vector<int64_t> out;
+    for (const uint64_t item : *list)
+      out.push_back(static_cast<int64_t>(std::min(item, uint64_t{1} << 62)));
+    return out;
+  }
+  f.fail(key, "is not a list of integers");
+}
+
+void read_taps(const Fields& f, const Checkpoint& file, HeadConfig& c) {
+  const std::vector<int64_t> taps = integers(f, file, "taps");
+  if (taps.empty() || taps.size() > kMaxTaps) {
+    f.fail("taps", "has " + std::to_string(taps.size()) + " entries, expected 1 to " +
+                       std::to_string(kMaxTaps));
+  }
+  for (const int64_t tap : taps) {
+    if (tap < -1 || tap >= c.target_layers) {
+      f.fail("taps", "holds " + std::to_string(tap) + ", expected -1 or a layer of a target of " +
+                         std::to_string(c.target_layers) + " layers");
+    }
+    c.taps.push_back(static_cast<int32_t>(tap));
+  }
+  if (c.family != HeadFamily::kEagle3 && c.taps != std::vector<int32_t>{-1}) {
+    f.fail("taps", "is not [-1]: this family reads the hidden state after the final norm");
+  }
+}
+
+void read_shape(const Fields& f, HeadConfig& c) {
+  BlockShape& s = c.shape;
+  c.blocks = f.count("blocks", 1, kMaxBlocks);
+  s.width = f.count("width", 1, kMaxWidth);
+  s.ffn_width = f.count("ffn_width", 1, kMaxWidth);
+  s.heads = f.count("heads", 1, kMaxWidth);
+  s.kv_heads = f.count("kv_heads", 1, s.heads);
+  s.head_dim = f.count("head_dim", 2, 1024);
+  if (s.heads % s.kv_heads != 0) f.fail("kv_heads", "does not divide heads");
+  if (s.head_dim % 2 != 0) f.fail("head_dim", "is odd, but the halves of a head are rotated");
+  if (int64_t{s.heads} * s.head_dim > kMaxWidth) f.fail("heads", "times head_dim is too large");
+  s.rotary = s.head_dim;
+  s.norm_epsilon = f.number("norm_epsilon", 0.0, 1.0, 1e-5);
+  c.rope.base = f.number("rope_base", 1.0, 1e12, 10000.0);
+  c.rope.rotary = s.head_dim;
+}
+
+// The target's tokens of the head's rows, and how many rows there are.
+void read_columns(const Checkpoint& file, HeadConfig& c) {
+  const auto fail = [&](const std::string& why) {
+    throw Error(ErrorKind::kBadFile, file.path() + ": tensor 'draft_tokens' " + why);
+  };
+  c.columns = c.target_vocab;
+  const TensorSource* tensor = file.find_tensor("draft_tokens");
+  if (tensor == nullptr) return;
+  if (tensor->dtype != DType::kI32 || tensor->shape.size() != 1 || tensor->shape[0] < 1 ||
+      tensor->shape[0] > c.target_vocab) {
+    fail("is not a list of 1 to " + std::to_string(c.target_vocab) + " I32 token ids");
+  }
+  c.columns = static_cast<int32_t>(tensor->shape[0]);
+  c.tokens.resize(static_cast<size_t>(c.columns));
+  std::memcpy(c.tokens.data(), tensor->bytes.data(), c.tokens.size() * sizeof(int32_t));
+  for (size_t i = 0; i < c.tokens.size(); ++i) {
+    if (c.tokens[i] < 0 || c.tokens[i] >= c.target_vocab) {
+      fail("holds " + std::to_string(c.tokens[i]) + ", which is not a token of the target");
+    }
+    if (i > 0 && c.tokens[i] <= c.tokens[i - 1]) fail("does not ascend");
+  }
+}
+
+}  // namespace
+
+HeadConfig read_head_config(const Checkpoint& file) {
+  if (file.text("general.architecture", "") != "forerun-draft") {
+    throw Error(ErrorKind::kBadFile,
+                file.path() + ": general.architecture is '" +
+                    file.text("general.architecture", "") +
+                    "', expected 'forerun-draft'; `forerun convert-draft` makes such a file");
+  }
+  const Fields f(file, kPrefix);
+  if (const int64_t format = file.integer(std::string(kPrefix) + "format"); format != kFormat) {
+    throw Error(ErrorKind::kUnsupported, file.path() + ": draft format " + std::to_string(format) +
+                                             ", this build reads " + std::to_string(kFormat));
+  }
+  HeadConfig c;
+  c.family = family_of(file);
+  c.target_width = f.count("target.width", 1, kMaxWidth);
+  c.target_layers = f.count("target.layers", 1, kMaxLayers);
+  c.target_vocab = f.count("target.vocab", 1, 1 << 24);
+  c.target_tokenizer = f.text("target.tokenizer", "");
+  read_taps(f, file, c);
+  read_shape(f, c);
+  c.norm_before_residual = f.flag("norm_before_residual", false);
+  c.own_head = file.find_tensor("head.weight") != nullptr;
+  const bool reads_itself = c.family != HeadFamily::kEagle3;  // its output where a feature was
+  if ((reads_itself || !c.own_head) && c.shape.width != c.target_width) {
+    f.fail("width", "is " + std::to_string(c.shape.width) + ", expected the target's " +
+                        std::to_string(c.target_width) +
+                        (reads_itself ? ", which this family needs"
+                                      : ", since the target's own head is used"));
+  }
+  read_columns(file, c);
+  return c;
+}
+
+std::string head_misfit(const HeadConfig& head, const ModelConfig& target, uint64_t fingerprint) {
+  const auto differs = [](const char* what, int32_t found, int32_t wanted) {
+    return found == wanted ? std::string()
+                           : std::string("it was made for a target of ") + std::to_string(found) +
+                                 " " + what + ", this one has " + std::to_string(wanted);
+  };
+  for (const std::string& why : {differs("values a hidden state", head.target_width, target.width),
+                                 differs("layers", head.target_layers, target.layers),
+                                 differs("tokens", head.target_vocab, target.vocab)}) {
+    if (!why.empty()) return why;
+  }
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(fingerprint));
+  if (!head.target_tokenizer.empty() && head.target_tokenizer != text) {
+    return "it was made for a target with another tokenizer";
+  }
+  return "";
+}
+
+}  // namespace forerun

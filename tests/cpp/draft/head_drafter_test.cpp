@@ -1,0 +1,180 @@
+#include "draft/head_drafter.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "draft/contract.h"
+#include "model/tiny_head.h"
+
+namespace forerun {
+namespace {
+
+constexpr int32_t kVocab = 260;
+constexpr int32_t kContext = 4096;
+
+std::shared_ptr<const Model> target() {
+  static const std::shared_ptr<const Model> model = [] {
+    const test::TinyModelFile file({});
+    return Model::load(open_checkpoint(file.path()), make_cpu_backend(1));
+  }();
+  return model;
+}
+
+std::shared_ptr<Backend> same_backend() {
+  return {target(), &target()->backend()};  // owned by the target
+}
+
+std::shared_ptr<const DraftHead> head_of(const test::TinyHead& wanted) {
+  const test::TinyHeadFile file(wanted);
+  return DraftHead::load(open_checkpoint(file.path()), target(), 0, same_backend());
+}
+
+std::unique_ptr<HeadDrafter> drafter_with(const std::shared_ptr<const DraftHead>& head,
+                                          const std::string& policy = "eagle2") {
+  return std::make_unique<HeadDrafter>(head, make_policy(policy, 4), kContext);
+}
+
+const std::vector<test::TinyHead> kHeads = {
+    {},
+    {.dtype = DType::kQ8_0, .blocks = 2, .columns = 40},
+    {.family = "eagle", .columns = 100, .own_head = true},
+    {.family = "eagle3", .blocks = 2, .taps = {1, 0, -1}, .columns = 90, .own_head = true}};
+
+std::vector<int32_t> some_text(size_t length, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(length);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 250);
+  return tokens;
+}
+
+test::DrafterContract contract_of(const std::shared_ptr<const DraftHead>& head,
+                                  const std::string& policy) {
+  test::DrafterContract contract;
+  contract.vocab = kVocab;
+  contract.rounds = 20;
+  contract.hidden_width = head->config().features();
+  contract.make = [head, policy] { return drafter_with(head, policy); };
+  return contract;
+}
+
+// A fresh drafter makes all rows from scratch, so equal drafts show that what was kept is right.
+TEST(HeadDrafter, KeepsTheContractOfDraftersForEveryFamilyPolicyAndTemperature) {
+  for (const test::TinyHead& wanted : kHeads) {
+    const auto head = head_of(wanted);
+    for (const char* policy : {"chain", "eagle2", "opt-tree", "gumbel"}) {
+      for (const float temperature : {0.0F, 0.8F}) {
+        test::DrafterContract contract = contract_of(head, policy);
+        contract.noise = {17, temperature};
+        contract.check(5);
+      }
+    }
+  }
+}
+
+TEST(HeadDrafter, DrawsAsVerifiersThatTestRatiosNeedIt) {
+  const auto head = head_of({.columns = 40});
+  test::DrafterContract contract = contract_of(head, "rsd-s");
+  Sampling sampling;
+  sampling.temperature = 0.8F;
+  contract.noise = {17, 0.8F, {Proposal::kWithoutReplacement, false}, &sampling};
+  contract.check(6);
+  const auto drafter = contract.make();
+  const std::vector<int32_t> context = some_text(20, 3);
+  contract.begin(*drafter, context);
+  const DraftTree tree = contract.propose(*drafter, context, {8, 4});
+  const DrawLaw law = tree.law(DraftTree::kRoot);
+  EXPECT_EQ(law.proposal, Proposal::kWithoutReplacement);
+  const std::vector<int32_t>& allowed = head->config().tokens;
+  for (const int32_t token : law.tokens) {
+    EXPECT_TRUE(std::binary_search(allowed.begin(), allowed.end(), token));
+  }
+}
+
+TEST(HeadDrafter, ProposesOnlyTokensOfTheDraftsVocabulary) {
+  const auto head = head_of({.columns = 40});
+  const std::vector<int32_t>& allowed = head->config().tokens;
+  ASSERT_EQ(allowed.size(), 40U);
+  const test::DrafterContract contract = contract_of(head, "eagle2");
+  const auto drafter = contract.make();
+  const std::vector<int32_t> context = some_text(20, 3);
+  contract.begin(*drafter, context);
+  const DraftTree tree = contract.propose(*drafter, context, {16, 6});
+  EXPECT_EQ(tree.drafted(), 16);
+  for (int32_t node = 1; node < tree.size(); ++node) {
+    EXPECT_TRUE(std::binary_search(allowed.begin(), allowed.end(), tree.token()[node]));
+  }
+}
+
+// Rotations depend on distances only, so a head that starts later drafts as one that has read the
+// same rows at other positions.
+TEST(HeadDrafter, StartsAtTheFirstTokenWhoseStateItGets) {
+  const auto head = head_of({});
+  const test::DrafterContract contract = contract_of(head, "eagle2");
+  const std::vector<int32_t> context = some_text(100, 4);
+  const auto late = contract.make(), none = contract.make();
+  contract.begin(*late, context, 64);
+  none->begin(context);
+  EXPECT_EQ(contract.propose(*none, context, {8, 4}).drafted(), 0);
+  EXPECT_EQ(contract.propose(*late, context, {8, 4}).drafted(), 8);
+  EXPECT_EQ(static_cast<HeadDrafter&>(*late).cached(), 34);  // of tokens 65 to 98; the root's waits
+}
+
+TEST(HeadDrafter, ReadsABoundedPartOfALongPrompt) {
+  const auto head = head_of({.ffn = 32, .heads = 1, .kv_heads = 1});
+  const test::DrafterContract contract = contract_of(head, "chain");
+  const std::vector<int32_t> context = some_text(3500, 5);
+  const auto drafter = contract.make(), other = contract.make();
+  contract.begin(*drafter, context);
+  EXPECT_GT(contract.propose(*drafter, context, {4, 4}).drafted(), 0);
+  const int32_t cached = static_cast<HeadDrafter&>(*drafter).cached();
+  EXPECT_GE(cached, HeadDrafter::kKept - 1);
+  EXPECT_LE(cached, 2 * HeadDrafter::kKept);
+  // Reading it in one go or asked in between makes no difference to what a plain step costs then.
+  EXPECT_EQ(drafter->start_ms(static_cast<int32_t>(context.size())), 0.0);
+}
+
+TEST(HeadDrafter, GoesOnAfterARewindThatCutsAwayItsStates) {
+  const auto head = head_of({});
+  const test::DrafterContract contract = contract_of(head, "eagle2");
+  std::vector<int32_t> context = some_text(100, 6);
+  const auto drafter = contract.make();
+  contract.begin(*drafter, context, 64);
+  contract.propose(*drafter, context, {8, 4});
+  context.resize(50);
+  drafter->rewind(context);
+  DraftTree tree = contract.propose(*drafter, context, {8, 4});
+  EXPECT_EQ(tree.drafted(), 0);
+  const std::vector<float> state = contract.hidden_state(context);
+  context.push_back(7);
+  const std::vector<int32_t> path = {0};
+  const auto width = static_cast<int32_t>(state.size());
+  drafter->observe(context, {&tree, path, 7, {}, 0, {state.data(), width, 1, width}});
+  EXPECT_EQ(contract.propose(*drafter, context, {8, 4}).drafted(), 8);
+}
+
+TEST(HeadDrafter, ItsHeadIsTheTargetsOwnRowsWhereTheFileHasNone) {
+  const auto all = head_of({.seed = 3}), few = head_of({.columns = 100, .seed = 3});
+  HeadWorkspace a(all->backend(), all->config(), 4, 4), b(few->backend(), few->config(), 4, 4);
+  const std::vector<int32_t> tokens = {5, 6, 7};
+  std::vector<float> states(3 * 256, 0.25F);
+  const Tensor rows(states.data(), 3, 256);
+  const auto run = [&](const DraftHead& head, HeadWorkspace& w) {
+    KvCache cache(head.backend(), head.kv_layout(), 64);
+    Batch batch;
+    batch.add_causal(cache, tokens, 3);
+    return head.forward(batch, rows, false, w).logits;
+  };
+  const Tensor whole = run(*all, a), part = run(*few, b);
+  EXPECT_EQ(whole.cols, kVocab);
+  for (int32_t column = 0; column < 100; ++column) {
+    for (int32_t row = 0; row < 3; ++row) {
+      const int32_t token = few->config().tokens[static_cast<size_t>(column)];
+      ASSERT_EQ(part.row(row)[column], whole.row(row)[token]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace forerun

@@ -1,0 +1,173 @@
+// A draft head in the engine: the text stays, and what the head is handed does not depend on how
+// the text came about.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "model/tiny_head.h"
+
+namespace forerun {
+namespace {
+
+using Tokens = std::vector<int32_t>;
+
+class DraftHeads : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    target_ = new test::TinyModelFile({});
+    first_ = new test::TinyHeadFile({.blocks = 2, .columns = 120});
+    third_ = new test::TinyHeadFile(
+        {.family = "eagle3", .taps = {0, 1, -1}, .columns = 120, .own_head = true});
+  }
+  static void TearDownTestSuite() { delete target_, delete first_, delete third_; }
+
+  static std::unique_ptr<Engine> load(const std::string& draft, int32_t fixed = 8,
+                                      int64_t prefix_bytes = 0,
+                                      const std::string& verify = "match") {
+    EngineOptions options;
+    options.target = target_->path();
+    options.draft = draft;
+    options.threads = 1;
+    options.fixed_draft = fixed;
+    options.prefix_cache_bytes = prefix_bytes;
+    options.verify = verify;
+    return Engine::load(options);
+  }
+  static Tokens prompt(size_t length, uint32_t seed) {
+    std::mt19937 random(seed);
+    Tokens tokens(length);
+    for (int32_t& token : tokens) token = 97 + static_cast<int32_t>(random() % 6);
+    return tokens;
+  }
+  static std::vector<std::string> drafts() {
+    return {"head:" + first_->path(), "head:" + third_->path(), "suffix+head:" + first_->path(),
+            "head:" + third_->path() + "+trigram"};
+  }
+  static void expect_equal(const StepTree& a, const StepTree& b) {
+    ASSERT_EQ(a.nodes.size(), b.nodes.size());
+    for (size_t i = 0; i < a.nodes.size(); ++i) {
+      EXPECT_EQ(a.nodes[i].token, b.nodes[i].token) << i;
+      EXPECT_EQ(a.nodes[i].parent, b.nodes[i].parent) << i;
+      EXPECT_EQ(a.nodes[i].score, b.nodes[i].score) << i;
+    }
+  }
+  // The tree of a step after this text, in a session of its own.
+  static StepTree fresh_tree(Engine& engine, const Tokens& text) {
+    Session session = engine.session();
+    session.append(text);
+    session.step();
+    return session.last_tree();
+  }
+  static test::TinyModelFile* target_;
+  static test::TinyHeadFile *first_, *third_;
+};
+test::TinyModelFile* DraftHeads::target_ = nullptr;
+test::TinyHeadFile* DraftHeads::first_ = nullptr;
+test::TinyHeadFile* DraftHeads::third_ = nullptr;
+
+TEST_F(DraftHeads, LeaveTheTextAsItIsAtEveryBudgetAndTemperature) {
+  for (const float temperature : {0.0F, 0.9F}) {
+    GenerateOptions options;
+    options.max_tokens = 40;
+    options.sampling.temperature = temperature;
+    options.seed = 5;
+    const Tokens text = prompt(70, 2);
+    const Tokens wanted = load("none")->generate(text, options).tokens;
+    for (const std::string& draft : drafts()) {
+      for (const int32_t budget : {-1, 0, 1, 6, 20}) {
+        const auto engine = load(draft, budget, 1 << 20);
+        for (int round = 0; round < 2; ++round) {  // the second takes its prompt from the cache
+          const Completion got = engine->generate(text, options);
+          ASSERT_EQ(got.tokens, wanted) << draft << " budget " << budget << " round " << round;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(DraftHeads, DraftTheSameWhetherATextWasWrittenOrGiven) {
+  for (const std::string& path : {first_->path(), third_->path()}) {
+    const auto engine = load("head:" + path);
+    Session session = engine->session();
+    session.append(prompt(30, 3));
+    for (int step = 0; step < 6; ++step) {
+      const Tokens text = session.tokens();
+      session.step();
+      ASSERT_EQ(session.last_tree().nodes.size(), 9U);
+      expect_equal(session.last_tree(), fresh_tree(*engine, text));
+    }
+  }
+}
+
+TEST_F(DraftHeads, DraftTheSameAfterAForkARewindAndAnotherTurn) {
+  const auto engine = load("head:" + third_->path());
+  Session session = engine->session();
+  session.append(prompt(40, 4));
+  for (int step = 0; step < 3; ++step) session.step();
+  Session copy = session.fork();
+  const Tokens text = session.tokens();
+  session.step();
+  copy.step();
+  expect_equal(copy.last_tree(), session.last_tree());
+  expect_equal(copy.last_tree(), fresh_tree(*engine, text));
+
+  session.rewind(25);
+  const Tokens cut(text.begin(), text.begin() + 25);
+  session.step();
+  expect_equal(session.last_tree(), fresh_tree(*engine, cut));
+  session.append(prompt(20, 8));
+  const Tokens longer = session.tokens();
+  session.step();
+  expect_equal(session.last_tree(), fresh_tree(*engine, longer));
+}
+
+TEST_F(DraftHeads, DraftTheSameWithNeighboursInTheBatch) {
+  const auto engine = load("head:" + first_->path());
+  std::vector<Session> alone, together;
+  for (uint32_t i = 0; i < 3; ++i) {
+    for (auto* sessions : {&alone, &together}) {
+      sessions->push_back(engine->session());
+      sessions->back().append(prompt(20 + 9 * i, i));
+    }
+  }
+  for (int step = 0; step < 5; ++step) {
+    engine->step(std::vector<Session*>{&together[0], &together[1], &together[2]});
+    for (size_t i = 0; i < alone.size(); ++i) {
+      alone[i].step();
+      expect_equal(together[i].last_tree(), alone[i].last_tree());
+    }
+  }
+}
+
+TEST_F(DraftHeads, DrawForVerifiersThatTestRatios) {
+  GenerateOptions options;
+  options.max_tokens = 60;
+  options.sampling.temperature = 1.0F;
+  for (const char* verify : {"rejection", "swor"}) {
+    const auto engine = load("head:" + first_->path(), 6, 0, verify);
+    const Completion got = engine->generate(prompt(30, 5), options);
+    EXPECT_GT(got.stats.drafted, 60) << verify;
+    EXPECT_FALSE(got.stats.lossy);
+  }
+}
+
+TEST_F(DraftHeads, AreRefusedWhereTheyWereMadeForAnotherTarget) {
+  test::TinyHead other;
+  other.target.layers = 5;
+  const test::TinyHeadFile file(other);
+  try {
+    load("head:" + file.path());
+    FAIL() << "loaded";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kBadArgument);
+    EXPECT_NE(std::string(error.what()).find("5 layers, this one has 2"), std::string::npos)
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace forerun

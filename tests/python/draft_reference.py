@@ -1,0 +1,179 @@
+"""Draft files with random weights, and what such a draft says, in NumPy: the oracle for draft heads.
+
+The twin makes every row from scratch: the pairs of the text from the target's states, a node of a tree from what its
+parent handed down. Only keys and values are rounded, to half floats as the runtime keeps them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from reference import attention, rms_norm, rotate
+
+I32 = np.int32
+
+
+def draft_config(family: str, **changes) -> dict:
+    base = {
+        "family": family,
+        "width": 256,
+        "blocks": 1,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_dim": 32,
+        "ffn_width": 320,
+        "norm_epsilon": 1e-5,
+        "rope_base": 10000.0,
+        "taps": [2, 0, 1] if family == "eagle3" else [-1],
+        "target.width": 256,
+        "target.layers": 3,
+        "target.vocab": 260,
+    }
+    return base | changes
+
+
+def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool = False) -> dict[str, np.ndarray]:
+    """Tensors by name. tokens: the target's ids of the head's rows. What one row hands to the next stays of one size,
+    or rounding would grow with the depth of a tree."""
+    out: dict[str, np.ndarray] = {}
+    d, target, family = c["width"], c["target.width"], c["family"]
+
+    def matrix(name, rows, cols, gain=1.0):
+        out[name + ".weight"] = rng.normal(0, gain / np.sqrt(cols), (rows, cols)).astype(np.float32)
+
+    def norm(name, size=d):
+        out[name + ".weight"] = rng.normal(1, 0.2, size).astype(np.float32)
+
+    if family == "dgf":
+        norm("token_norm", target)
+        matrix("dgf.w1", d, target)
+        matrix("dgf.w2", d, target, 2.0)
+        matrix("dgf.gate", d, 2 * d, 2.0)
+    elif family == "eagle":
+        matrix("fc", d, target + d)
+        if c.get("bias"):
+            out["fc.bias"] = rng.normal(0, 0.3, d).astype(np.float32)
+    else:
+        matrix("fc", d, len(c["taps"]) * target)
+        norm("block.0.token_norm", target)
+        norm("block.0.hidden_norm")
+        norm("norm")
+    q, kv = c["heads"] * c["head_dim"], c["kv_heads"] * c["head_dim"]
+    for index in range(c["blocks"]):
+        b = f"block.{index}."
+        inputs = d + target if family == "eagle3" and index == 0 else d
+        if index:
+            norm(b + "attn_norm")
+        norm(b + "ffn_norm")
+        matrix(b + "q", q, inputs)
+        matrix(b + "k", kv, inputs)
+        matrix(b + "v", kv, inputs)
+        matrix(b + "o", d, q, 0.5)
+        matrix(b + "gate", c["ffn_width"], d)
+        matrix(b + "up", c["ffn_width"], d)
+        matrix(b + "down", d, c["ffn_width"], 0.5)
+    if tokens is not None:
+        out["draft_tokens"] = np.asarray(tokens, I32)
+    if own_head:
+        matrix("head", c["target.vocab"] if tokens is None else len(tokens), d, 2.0)
+    return out
+
+
+def write_draft(path: Path, c: dict, tensors: dict[str, np.ndarray], **changes) -> Path:
+    """changes: metadata that replaces or, None, drops what `c` says."""
+    w = gguf.GGUFWriter(path, "forerun-draft")
+    for key, value in ({"format": 1} | c | changes).items():
+        name = "forerun.draft." + key
+        if value is None or key == "bias":
+            continue
+        if isinstance(value, str):
+            w.add_string(name, value)
+        elif isinstance(value, bool):
+            w.add_bool(name, value)
+        elif isinstance(value, float):
+            w.add_float32(name, value)
+        elif isinstance(value, list):
+            w.add_array(name, value)
+        else:
+            w.add_uint32(name, value)
+    for name, values in tensors.items():
+        w.add_tensor(name, values)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+class Twin:
+    """embedding, head [V, d]: the target's."""
+
+    def __init__(self, c: dict, tensors: dict[str, np.ndarray], embedding: np.ndarray, head: np.ndarray):
+        self.c, self.t = c, {name: value.astype(np.float64) for name, value in tensors.items()}
+        self.embedding = embedding.astype(np.float64)
+        self.tokens = tensors.get("draft_tokens", np.arange(c["target.vocab"]))
+        self.head = self.t.get("head.weight", head.astype(np.float64)[self.tokens])
+
+    def linear(self, name: str, x: np.ndarray) -> np.ndarray:
+        return x @ self.t[name + ".weight"].T + self.t.get(name + ".bias", 0.0)
+
+    def norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        return rms_norm(x, self.t[name + ".weight"], self.c["norm_epsilon"])
+
+    def enter(self, tokens: list[int], states: np.ndarray, own: bool) -> tuple[np.ndarray, np.ndarray]:
+        """What enters the first block's attention, and what it is added to."""
+        e = self.embedding[tokens]
+        if self.c["family"] == "dgf":
+            h1 = self.linear("dgf.w1", states)
+            h2 = self.linear("dgf.w2", self.norm("token_norm", e))
+            h2 = h2 * sigmoid(h2)
+            z = sigmoid(self.linear("dgf.gate", np.concatenate([h1, h2], -1)))
+            x = z * h1 + (1 - z) * h2
+            return x, x
+        if self.c["family"] == "eagle":
+            x = self.linear("fc", np.concatenate([e, states], -1))
+            return x, x
+        g = states if own else self.linear("fc", states)
+        v = self.norm("block.0.hidden_norm", g)
+        u = self.norm("block.0.token_norm", e)
+        return np.concatenate([u, v], -1), v if self.c.get("norm_before_residual") else g
+
+    def outputs(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
+        """States of all rows [rows, d]: pairs (tokens[i], states[i]), then a chain of tokens made of own states."""
+        x = None
+        for done in range(len(chain) + 1):  # one more row at a time: slow, and obviously right
+            entered, residual = self.enter(tokens, states, own=False)
+            for step in range(done):
+                more, rest = self.enter([chain[step]], x[len(tokens) - 1 + step][None], own=True)
+                entered, residual = np.concatenate([entered, more]), np.concatenate([residual, rest])
+            x = self.run_blocks(entered, residual)
+        return x
+
+    def run_blocks(self, entered: np.ndarray, x: np.ndarray) -> np.ndarray:
+        c, n = self.c, len(x)
+        shape = {"rotary": c["head_dim"], "rope_base": c["rope_base"], "interleaved": False}
+        for index in range(c["blocks"]):
+            b = f"block.{index}."
+            h = self.norm(b + "attn_norm", x) if index else entered
+            q, k, v = (self.linear(b + part, h).reshape(n, -1, c["head_dim"]) for part in "qkv")
+            x = x + self.linear(b + "o", attention(rotate(q, shape), rotate(k, shape), v, np.float16))
+            h = self.norm(b + "ffn_norm", x)
+            gate = self.linear(b + "gate", h)
+            x = x + self.linear(b + "down", gate * sigmoid(gate) * self.linear(b + "up", h))
+        return x
+
+    def law(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
+        """q over the draft's tokens after the chain: softmax of the last row's logits."""
+        x = self.outputs(tokens, states, chain)[-1]
+        if self.c["family"] == "eagle3":
+            x = self.norm("norm", x)
+        logits = self.head @ x
+        e = np.exp(logits - logits.max())
+        return e / e.sum()

@@ -1,0 +1,102 @@
+"""What training writes is what the runtime reads: its drafts are those of the PyTorch model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+pytest.importorskip("safetensors", reason="needs safetensors")
+
+import forerun  # noqa: E402
+from forerun.train.config import DraftConfig  # noqa: E402
+from forerun.train.export import as_stored, export  # noqa: E402
+from forerun.train.models import make_draft  # noqa: E402
+from forerun.train.target import read_target  # noqa: E402
+from test_logits import config  # noqa: E402
+from tiny_files import make, write_gguf  # noqa: E402
+from train_twins import Chain  # noqa: E402
+
+DEPTH = 4
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    path = tmp_path_factory.mktemp("target") / "m.gguf"
+    shape = config("llama", layers=3)
+    files, _ = make(np.random.default_rng(1), shape, "F32", "F32")
+    write_gguf(path, shape, files)
+    return path
+
+
+def random_draft(parts, family, blocks, taps, own_head):
+    shape = DraftConfig(
+        family,
+        parts.width,
+        blocks,
+        heads=parts.heads,
+        kv_heads=parts.kv_heads,
+        head_dim=parts.head_dim,
+        ffn_width=96,
+        norm_epsilon=parts.norm_epsilon,
+        taps=taps,
+        own_head=own_head,
+    )
+    vocabulary = torch.arange(0, parts.vocab, 2)
+    draft = make_draft(shape, torch.from_numpy(parts.embedding), torch.from_numpy(parts.head), vocabulary, 7)
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in draft.named_parameters():
+        if "norm" in name:
+            parameter.data = 1 + 0.2 * torch.randn(parameter.shape, generator=generator)
+        elif parameter.requires_grad:
+            parameter.data *= 2
+    return draft
+
+
+def twin_of(draft, weights):
+    stored = as_stored(draft, weights)
+    stored.setdefault("head.weight", draft.head.weight.numpy())
+    return Chain(stored, draft.config.to_dict(), draft.embedding.numpy())
+
+
+@pytest.mark.parametrize(
+    ("family", "blocks", "taps", "own_head"),
+    [
+        ("dgf", 1, [-1], False),
+        ("dgf", 3, [-1], True),
+        ("eagle", 1, [-1], False),
+        ("eagle3", 1, [0, 1, 2], True),
+        ("eagle3", 2, [-1], False),
+    ],
+)
+def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, blocks, taps, own_head):
+    parts = read_target(target)
+    draft = random_draft(parts, family, blocks, taps, own_head)
+    file = tmp_path / "d.gguf"
+    export(draft, parts, file, "random", weights="f16")
+    tokens = [int(token) for token in np.random.default_rng(5).integers(0, 256, 40)]
+    compared = 0
+    options = {"threads": 1, "fixed_draft": DEPTH, "max_draft": DEPTH, "policy": "chain"}
+    with forerun.Engine(target, draft=f"head:{file}", **options) as engine:
+        session = engine.session()
+        session.append(tokens)
+        for _ in range(6):
+            before = session.tokens
+            emitted = session.step()
+            tree = session.last_tree()
+            features = engine.features(before, taps=taps)[0].astype(np.float64)
+            chain = twin_of(draft, "f16")
+            root = tree.nodes[0].token
+            assert root == (before[-1] if len(tree.nodes) > 1 else root)
+            for place in range(len(before) - 1):
+                state = chain.row(features[place], before[place + 1], own=False)
+            for node in tree.nodes[1:]:
+                logits = chain.logits(state)
+                first, second = np.sort(logits)[-1:-3:-1]
+                if first - second < 0.05 * np.abs(logits).max():
+                    break  # too close to call with half-precision keys and features
+                assert node.token == int(draft.draft_tokens[logits.argmax()])
+                compared += 1
+                state = chain.row(state, node.token, own=True)
+            assert emitted
+    assert compared >= 8
