@@ -45,15 +45,21 @@ class DraftingAhead {
       if (session->drafter) session->drafter->start_ahead(session->tree);
     }
   }
-  ~DraftingAhead() {
-    for (SessionState* session : sessions_) {
-      if (session->drafter) session->drafter->end_ahead();
-    }
+  ~DraftingAhead() { end(); }
+  // Of one sequence, what is at hand may be finished once it is known to be of use; the drafters of
+  // several share a device, which they now need one after another.
+  void verified() {
+    if (sessions_.size() > 1) end();
   }
   DraftingAhead(const DraftingAhead&) = delete;
   DraftingAhead& operator=(const DraftingAhead&) = delete;
 
  private:
+  void end() {
+    for (SessionState* session : sessions_) {
+      if (session->drafter) session->drafter->end_ahead();
+    }
+  }
   std::span<SessionState* const> sessions_;
 };
 
@@ -81,9 +87,10 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
   for (SessionState* session : sessions) engine.batch.add_tree(session->cache, session->tree);
   step.span.rows = engine.batch.rows();
 
-  const DraftingAhead ahead(sessions);
+  DraftingAhead ahead(sessions);
   const auto start = std::chrono::steady_clock::now();
   const Forward out = engine.forward();
+  ahead.verified();
   NodeLogits logits{engine.readable(out), out.logits.stride, out.logits.cols};
   Controller::Spent spent{plain, load, milliseconds_since(start)};
   engine.known.observe_forward(load, spent.verify_ms, load.rows == plain.rows);

@@ -160,7 +160,8 @@ void EngineState::separate() {
   if (!draft_shared.model || !placement.draft_is_apart()) return;
   target_queue_ = executor_.queue_of(backend);
   draft_shared.model_queue = executor_.queue_of(devices[placement.draft]);
-  draft_shared.ahead = options.overlap && !recorder;  // one recorder, one thread at a time
+  // One recorder, one thread at a time; a head would work on the draft's device meanwhile.
+  draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr;
 }
 
 Forward EngineState::run_target() {

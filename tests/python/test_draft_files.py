@@ -80,7 +80,7 @@ def test_a_model_is_no_draft_head_and_a_head_is_no_model(target, tmp_path):
         load(target, target)
     c = draft_config("dgf")
     draft = write_draft(tmp_path / "d.gguf", c, random_draft(np.random.default_rng(5), c, TOKENS))
-    with pytest.raises(forerun.ModelFileError, match="tokenizer"):
+    with pytest.raises(forerun.ModelFileError, match="head:"):
         forerun.Engine(draft, "none")
 
 
