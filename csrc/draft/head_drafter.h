@@ -25,7 +25,7 @@ namespace forerun {
 // reads at most 2 * kKept tokens.
 class HeadDrafter final : public LevelDrafter {
  public:
-  static constexpr int32_t kKept = 1024;
+  static constexpr int32_t kKept = 64;
 
   // context: positions of a sequence.
   HeadDrafter(std::shared_ptr<const DraftHead> head, std::unique_ptr<TreePolicy> policy,
