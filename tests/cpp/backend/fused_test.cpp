@@ -11,7 +11,7 @@ namespace forerun::test {
 namespace {
 
 // Enough panels for runs of several lengths on several threads; the last is not full.
-constexpr int32_t kOutputs = 4090, kInputs = 256;
+constexpr int32_t kOutputs = 1530, kInputs = 256;
 
 struct Product {
   std::unique_ptr<Weight> weight;
@@ -37,8 +37,8 @@ TEST(CpuFused, GatedLinearHasTheBitsOfTwoProductsAndSwiglu) {
       std::vector<float> x = random_floats(static_cast<size_t>(rows * kInputs), 3);
       const Tensor input(x.data(), rows, kInputs);
       for (const std::string& isa : matmul_sets()) {
-        if (isa == "scalar" && rows != 6) continue;
         for (int threads = 1; threads <= 3; ++threads) {
+          if (isa == "scalar" && (rows != 6 || threads != 2)) continue;
           const auto backend = cpu_backend(isa, threads);
           Product gate = product(*backend, gate_type, kOutputs, rows, 5);
           Product up = product(*backend, up_type, kOutputs, rows, 7);

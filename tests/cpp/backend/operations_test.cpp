@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cpu/memory.h"
 #include "backend/cpu_fixture.h"
 
 namespace forerun::test {
@@ -259,6 +260,18 @@ TEST(CpuMemory, PiecesAreApartAndZeroedWhenTheyAreGivenOutAgain) {
     for (int i = 0; i < 20; ++i) {
       ASSERT_TRUE(holds(buffers[static_cast<size_t>(i)], i + 1)) << bytes << ", " << i;
     }
+  }
+}
+
+TEST(CpuMemory, APieceLiesInItsBlockAndBehindTheOneBefore) {
+  PageArena arena;
+  PagePiece before = arena.take(100);
+  for (int i = 0; i < 200; ++i) {
+    const PagePiece piece = arena.take(1'000'000 + i);
+    const uint8_t* first = piece.block->data();
+    ASSERT_GE(piece.data, piece.block == before.block ? before.data + before.bytes : first) << i;
+    ASSERT_LE(piece.data + piece.bytes, first + piece.block->bytes()) << i;
+    before = piece;
   }
 }
 
