@@ -45,6 +45,7 @@ void HeadDrafter::keep_common_prefix(std::span<const int32_t> context) {
 void HeadDrafter::start_at(std::span<const int32_t> context, int32_t token) {
   tokens_.assign(context.begin(), context.begin() + token);
   states_.clear();
+  states_.reserve((2 * kKept + 1) * width_);  // touched as it fills
   cache_.rewind(0);
   first_ = token;
 }
