@@ -49,6 +49,7 @@ struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
   LevelDrafter::Costs model_costs;
   std::shared_ptr<const DraftHead> head;  // of "head"
+  std::shared_ptr<HeadScratch> head_scratch;
   LevelDrafter::Costs head_costs;
   std::shared_ptr<const Model> target;  // of "early-exit"
   ExitPlan exits;
