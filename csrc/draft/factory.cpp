@@ -143,14 +143,19 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
 }
 
 void prepare_head(DraftPart&, DraftResources& resources) {
+  if (!resources.head) miss("head", "head");
+  if (!resources.head_scratch) {
+    resources.head_scratch = std::make_shared<HeadScratch>(*resources.head);
+  }
   make_policy(resources.policy, resources.top_k, resources.policy_options);
 }
 
 std::unique_ptr<Drafter> make_head(const DraftResources& resources, const std::string&) {
-  if (!resources.head) miss("head", "head");
+  if (!resources.head || !resources.head_scratch) miss("head", "head");
   return std::make_unique<HeadDrafter>(
-      resources.head, make_policy(resources.policy, resources.top_k, resources.policy_options),
-      resources.context, resources.head_costs);
+      resources.head, resources.head_scratch,
+      make_policy(resources.policy, resources.top_k, resources.policy_options), resources.context,
+      resources.head_costs);
 }
 
 void prepare_early_exit(DraftPart& part, DraftResources& resources) {
