@@ -8,8 +8,7 @@ namespace {
 
 constexpr int32_t kRoom = 272;  // nodes of a branch that need no allocation
 constexpr double kMove = 0.1;
-constexpr double kLeastShare = 0.75;  // of a fresh tree
-constexpr double kLeastCost = 0.1;    // of drafting when all is ready: it still counts as work
+constexpr double kLeastCost = 0.1;  // of drafting when all is ready: it still counts as work
 
 bool extends(std::span<const int32_t> context, std::span<const int32_t> beginning) {
   return context.size() >= beginning.size() &&
@@ -23,8 +22,9 @@ void move_average(double& average, double value) {
 }  // namespace
 
 bool AheadTrial::next() {
-  if (seen_[0] < kFirst || seen_[1] < kFirst) return seen_[1] <= seen_[0];
-  const bool pays = ms_[1] < ms_[0];
+  if (seen_[0] < kBefore) return false;
+  if (seen_[1] < kFirst) return true;
+  const bool pays = ms_[1] < kMargin * ms_[0];
   if (++since_ < kAgain) return pays;
   since_ = 0;
   return !pays;
@@ -196,9 +196,9 @@ bool AheadDrafter::take_ready(std::span<const int32_t> context, const Budget& bu
           parent, branch.tree.token()[node], branch.tree.score()[node], branch.tree.source()[node]);
     }
     pruner_.keep_best(tree, std::max(budget.max_nodes, 0));
-    // Much less than a fresh tree would be is not worth a step.
+    // Less than a fresh tree is not worth a step.
     const double usual = std::min<double>(fresh_nodes_, budget.max_nodes);
-    if (tree.drafted() > 0 && tree.drafted() >= kLeastShare * usual) return true;
+    if (tree.drafted() > 0 && tree.drafted() >= usual) return true;
     tree.reset(context.back());
     return false;
   }

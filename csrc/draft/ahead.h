@@ -19,8 +19,10 @@ namespace forerun {
 // lock.
 class AheadTrial {
  public:
-  static constexpr int32_t kFirst = 4;   // steps of both kinds before either is believed
-  static constexpr int32_t kAgain = 64;  // steps after which the slower kind is tried again
+  static constexpr int32_t kBefore = 16;   // steps that draft in turn, before anything is tried
+  static constexpr int32_t kFirst = 4;     // steps that draft ahead, before they are believed
+  static constexpr int32_t kAgain = 64;    // steps after which what is not in use is tried again
+  static constexpr double kMargin = 0.98;  // of the time in turn, that drafting ahead may take
 
   bool next();                      // whether the step ahead should draft ahead
   void add(bool ahead, double ms);  // what a step took, from one proposal to the next

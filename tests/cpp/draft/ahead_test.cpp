@@ -203,7 +203,9 @@ TEST_F(Ahead, WorkThatTheTruthContradictsIsLeftAndWorkThatItConfirmsIsFinished) 
   for (const bool agrees : {true, false}) {
     const auto drafter = make();
     drafter->begin(context_);
+    const auto before = std::chrono::steady_clock::now();
     const DraftTree tree = propose(*drafter);
+    const auto fresh = std::chrono::steady_clock::now() - before;
     std::atomic<bool> inside{false}, go_on{false};
     std::atomic<int32_t> deepest{0};
     stage_->level = [&](int32_t level) {
@@ -213,6 +215,7 @@ TEST_F(Ahead, WorkThatTheTruthContradictsIsLeftAndWorkThatItConfirmsIsFinished) 
     };
     drafter->start_ahead(tree);
     while (!inside) std::this_thread::yield();
+    std::this_thread::sleep_for(fresh);  // come so far, it is worth finishing
     std::thread later([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
       go_on = true;
@@ -286,8 +289,17 @@ TEST(AheadTrials, ChooseWhatTakesLessAndAskAgainNowAndThen) {
     }
     const int32_t slower = ahead_ms > 10.0 ? ahead : others;
     EXPECT_GE(slower, AheadTrial::kFirst + 10);
-    EXPECT_LE(slower, AheadTrial::kFirst + 1000 / AheadTrial::kAgain + 1);
+    EXPECT_LE(slower, AheadTrial::kBefore + 1000 / AheadTrial::kAgain + 1);
   }
+}
+
+TEST(AheadTrials, BeginInTurnAndTryNothingWhereFewStepsDraft) {
+  AheadTrial trial;
+  for (int32_t step = 0; step < AheadTrial::kBefore; ++step) {
+    EXPECT_FALSE(trial.next());
+    trial.add(false, 10.0);
+  }
+  EXPECT_TRUE(trial.next());
 }
 
 TEST(AheadTrials, FollowAMachineThatChangesAndForgetAStumble) {
