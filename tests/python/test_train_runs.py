@@ -74,7 +74,7 @@ def go(target, shards, folder, epochs=12, seed=0, family="dgf", hours=0.0, patie
     )
     shape = Shape(family, ffn_width=32, draft_vocab=8, own_head=True)
     return train_draft(
-        target, shards, folder, shape, Objective(unroll=2), schedule, held_out=5, hours=hours, start=start
+        target, shards, folder, shape, Objective(unroll=2, thin=0.7), schedule, held_out=5, hours=hours, start=start
     )
 
 
@@ -140,8 +140,11 @@ def test_collecting_goes_on_where_it_was_stopped(tmp_path):
     engine = Counting(4)
     assert collect(engine, circles(22), tmp_path, [-1, 1], 3, budget) == 5
     assert engine.asked == 2
+    engine = Counting(4)  # the last shard was not full
+    assert collect(engine, circles(24), tmp_path, [-1, 1], 3, budget) == 5
+    assert engine.asked == 4
     found = load_sequences(tmp_path, [1])
-    assert [s.tokens.tolist() for s in found] == [tokens for tokens, _ in circles(22)]
+    assert [s.tokens.tolist() for s in found] == [tokens for tokens, _ in circles(24)]
     assert found[0].features.shape == (14, 4)
     assert collect(Counting(4), circles(60), tmp_path, [-1, 1], 3, Budget(60, most_bytes=9000)) < 12
 
