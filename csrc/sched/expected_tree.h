@@ -6,9 +6,9 @@
 namespace forerun {
 
 // How good a drafter's guesses are, before any are made: its best guess is right with probability
-// `best` given that its parent was; where it is wrong, the next best has `rest` of what is left, and
-// so on down (at most best / (1 - best), or it would be the best). Independent of depth and context,
-// which real drafts are not: good for comparing placements, not for predicting a text.
+// `best` given that its parent was; where it is wrong, the next best has `rest` of what is left,
+// and so on down (at most best / (1 - best), or it would be the best). Independent of depth and
+// context, which real drafts are not: good for comparing placements, not for predicting a text.
 struct Acceptance {
   double best = 0.7;
   double rest = 0.4;

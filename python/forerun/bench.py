@@ -50,6 +50,7 @@ class BenchOptions:
     verify: str = "match"
     method_options: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
+    placement: str | None = None
     threads: int | None = None
     context: int | None = None
     kv_type: str = "f16"
@@ -63,6 +64,7 @@ class BenchOptions:
         """Keywords of both sides' Engine."""
         return {
             "device": self.device,
+            "placement": self.placement,
             "threads": self.threads,
             "context": self.context,
             "kv_type": self.kv_type,
