@@ -45,7 +45,7 @@ test: $(VENV)/build-tools
 	@echo "building"
 	pip uninstall --quiet --yes forerun
 	FORERUN_BUILD_DIR=$(BUILD) CMAKE_ARGS="-DFORERUN_TESTS=ON -DFORERUN_WERROR=ON -DFORERUN_CUDA_ARCHS=90" \
-	  pip install --quiet --no-build-isolation ".[test]"
+	  pip install --quiet --no-build-isolation ".[test,train]"
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 	if [ -z "$$FORERUN_TEST_MODELS" ]; then forerun pull smollm2-135m; fi

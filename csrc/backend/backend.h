@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "backend/tensor.h"
 #include "base/dtype.h"
@@ -132,8 +133,19 @@ class Backend {
   // --- operations: x, out are [rows, cols]
   // ------------------------------------------------------------------
   virtual void linear(Tensor x, std::span<const LinearTask> tasks) = 0;
+  // gate.out = silu(x * gate) * (x * up); what is left in up.out is undefined.
+  virtual void gated_linear(Tensor x, const LinearTask& gate, const LinearTask& up) {
+    const LinearTask tasks[] = {gate, up};
+    linear(x, tasks);
+    swiglu(gate.out, up.out, gate.out);
+  }
   virtual void rms_norm(Tensor x, const float* weight, float epsilon,
                         Tensor out) = 0;  // out may be x
+  // x += y, then rms_norm into out, which is neither
+  virtual void add_rms_norm(Tensor x, Tensor y, const float* weight, float epsilon, Tensor out) {
+    add(x, y);
+    rms_norm(x, weight, epsilon, out);
+  }
   // The same over each head of [rows, heads * head_dim], in place (Qwen3's q and k norm); weight
   // [head_dim].
   virtual void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) = 0;
@@ -163,6 +175,15 @@ class Backend {
 // which its threads keep; "" leaves them to the system. Error(kUnsupported) when the CPU lacks
 // AVX2, FMA or F16C and FORERUN_ISA does not say scalar.
 std::unique_ptr<Backend> make_cpu_backend(int threads, const std::string& cores = "");
+
+// Which kernels multiply by weights of a type on this CPU, measured: up to `rows` rows (0: any
+// number above the entry before it). In the order of the types, then of the rows.
+struct KernelUse {
+  DType type = DType::kF32;
+  int32_t rows = 0;
+  std::string kernel;
+};
+FORERUN_API std::vector<KernelUse> cpu_kernel_uses(int threads);
 
 // GB/s of a read of `bytes` per thread with the widest loads, the best of a few passes (forerun
 // doctor, bench).

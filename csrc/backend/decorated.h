@@ -46,9 +46,18 @@ class DecoratedBackend : public Backend {
     timed({tasks.empty() ? "linear" : tasks[0].role, x.rows, bytes, 2 * values_of(x) * outputs},
           [&] { inner_->linear(x, tasks); });
   }
+  void gated_linear(Tensor x, const LinearTask& gate, const LinearTask& up) override {
+    const int64_t outputs = int64_t{gate.weight->rows} + up.weight->rows;
+    timed({gate.role, x.rows, gate.weight->bytes + up.weight->bytes, 2 * values_of(x) * outputs},
+          [&] { inner_->gated_linear(x, gate, up); });
+  }
   void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override {
     timed({"rms_norm", x.rows, 2 * bytes_of(x), 4 * values_of(x)},
           [&] { inner_->rms_norm(x, weight, epsilon, out); });
+  }
+  void add_rms_norm(Tensor x, Tensor y, const float* weight, float epsilon, Tensor out) override {
+    timed({"add_rms_norm", x.rows, 4 * bytes_of(x), 5 * values_of(x)},
+          [&] { inner_->add_rms_norm(x, y, weight, epsilon, out); });
   }
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override {
     timed({"head_norm", x.rows, 2 * bytes_of(x), 4 * values_of(x)},

@@ -5,11 +5,10 @@
 namespace forerun {
 
 // Counter-based noise: a pure function of (seed, position, token), so a token's noise is the same
-// whatever the batch, tree, thread or drafter (verification.md 2.4; Daliri, Musco, Suresh, arXiv
-// 2408.07978). Philox4x32-10 (Salmon et al., SC 2011): key = seed, counter = (position, token,
-// stream, 0).
+// whatever the batch, tree, thread or drafter (Daliri, Musco, Suresh, arXiv 2408.07978).
+// Philox4x32-10 (Salmon et al., SC 2011): key = seed, counter = (position, token, stream, 0).
 // Streams are independent of each other: target samples, draws of a drafter, acceptance coins, and
-// draws from residuals must not share noise (verification.md 0.2-4).
+// draws from residuals must not share noise (docs/methods.md).
 enum class NoiseStream : uint32_t { kTarget = 0, kDraft = 1, kCoin = 2, kResidual = 3 };
 
 uint32_t random_bits(uint64_t seed, int64_t position, int32_t token,

@@ -124,6 +124,16 @@ void bind_tools(py::module_& module) {
       "read_bandwidth",
       [](int threads, int mib) { return measure_read_bandwidth(threads, int64_t{mib} << 20); },
       "threads"_a, "mib"_a = 256, py::call_guard<py::gil_scoped_release>());
+  module.def(
+      "kernel_uses",
+      [](int threads) {
+        std::vector<std::tuple<std::string, int32_t, std::string>> uses;
+        for (const KernelUse& use : cpu_kernel_uses(threads)) {
+          uses.emplace_back(dtype_info(use.type).name, use.rows, use.kernel);
+        }
+        return uses;
+      },
+      "threads"_a, py::call_guard<py::gil_scoped_release>());
   module.def("cuda_info", [] {
     const CudaStatus status = cuda_status();
     return py::dict("available"_a = status.available, "reason"_a = status.text);

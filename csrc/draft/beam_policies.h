@@ -18,7 +18,7 @@ namespace forerun {
 // `delta`
 //   expected tokens is the last.
 // - "gumbel": eagle2 with children ranked by log q / T + G, G the target's own noise, at
-//   temperatures above 0 (verification.md 2.4; arXiv 2408.07978).
+//   temperatures above 0 (arXiv 2408.07978).
 class BeamPolicy final : public TreePolicy {
  public:
   struct Shape {

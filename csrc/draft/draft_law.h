@@ -10,9 +10,9 @@
 namespace forerun {
 
 // q from the most likely tokens of a draft model's row: truncated to them and normalised, which is
-// then the law that draws are made from, so that it needs no tail to be exact (verification.md 0.3,
-// "sparse q"). Temperature, logit bias, top-k, top-p and min-p are the request's, so that q looks
-// like p; penalties are not applied, which costs acceptance only.
+// then the law that draws are made from, so that it needs no tail to be exact ("sparse q").
+// Temperature, logit bias, top-k, top-p and min-p are the request's, so that q looks like p;
+// penalties are not applied, which costs acceptance only.
 class DraftLaw {
  public:
   // ids, logits: most likely first. temperature above 0; `sampling` may be null. q is sparse.

@@ -38,7 +38,7 @@ struct DrawNeed {
 };
 
 // Seed and sampling of the request, so that a drafter may guess with the target's own noise
-// (verification.md 2.4), or draw as the verifier needs it.
+// (docs/exactness.md), or draw as the verifier needs it.
 struct DraftNoise {
   uint64_t seed = 0;
   float temperature = 0.0F;            // 0: greedy

@@ -143,14 +143,19 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
 }
 
 void prepare_head(DraftPart&, DraftResources& resources) {
+  if (!resources.head) miss("head", "head");
+  if (!resources.head_scratch) {
+    resources.head_scratch = std::make_shared<HeadScratch>(*resources.head);
+  }
   make_policy(resources.policy, resources.top_k, resources.policy_options);
 }
 
 std::unique_ptr<Drafter> make_head(const DraftResources& resources, const std::string&) {
-  if (!resources.head) miss("head", "head");
+  if (!resources.head || !resources.head_scratch) miss("head", "head");
   return std::make_unique<HeadDrafter>(
-      resources.head, make_policy(resources.policy, resources.top_k, resources.policy_options),
-      resources.context, resources.head_costs);
+      resources.head, resources.head_scratch,
+      make_policy(resources.policy, resources.top_k, resources.policy_options), resources.context,
+      resources.head_costs);
 }
 
 void prepare_early_exit(DraftPart& part, DraftResources& resources) {
@@ -205,8 +210,9 @@ constexpr Entry kEntries[] = {
      true,
      prepare_model,
      make_model},
-    {{"head", "a trained head on the target's hidden states: head:PATH (Dovetail, EAGLE-1/2/3)",
-      "arXiv 2412.18934, 2401.15077, 2503.01840", true, true},
+    {{"head",
+      "a trained head on the target's hidden states: head:PATH (Dovetail, EAGLE, Medusa, Hydra)",
+      "arXiv 2412.18934, 2503.01840, 2401.10774, 2402.05109", true, true},
      true,
      prepare_head,
      make_head},

@@ -54,6 +54,7 @@ struct DraftResources {
   bool ahead = true;                       // "model" drafts while the target verifies
   std::shared_ptr<AheadTrial> ahead_trial = std::make_shared<AheadTrial>();
   std::shared_ptr<const DraftHead> head;  // of "head"
+  std::shared_ptr<HeadScratch> head_scratch;
   LevelDrafter::Costs head_costs;
   std::shared_ptr<const Model> target;  // of "early-exit"
   ExitPlan exits;

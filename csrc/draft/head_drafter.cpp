@@ -8,16 +8,29 @@ constexpr int32_t kChunkRows = 128;  // of the text at a time
 constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
 }  // namespace
 
-HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head, std::unique_ptr<TreePolicy> policy,
+HeadScratch::HeadScratch(const DraftHead& head)
+    : workspace(head.backend(), head.config(), kChunkRows, LevelDrafter::kMaxBeam) {
+  TensorArena arena;
+  const int32_t width = head.config().state_width();
+  arena.add(true_states, kChunkRows, head.config().features());
+  arena.add(own_states, LevelDrafter::kMaxNodes, width);
+  arena.add(above, LevelDrafter::kMaxBeam, width);
+  memory = arena.allocate(head.backend());
+}
+
+HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head,
+                         std::shared_ptr<HeadScratch> scratch, std::unique_ptr<TreePolicy> policy,
                          int32_t context, Costs costs)
     : LevelDrafter(DraftSource::kHead, std::move(policy), costs),
       head_(std::move(head)),
+      scratch_(std::move(scratch)),
       width_(static_cast<size_t>(head_->config().features())),
       cache_(head_->backend(), head_->kv_layout(), context) {}
 
 HeadDrafter::HeadDrafter(const HeadDrafter& other)
     : LevelDrafter(other),
       head_(other.head_),
+      scratch_(other.scratch_),
       width_(other.width_),
       cache_(other.cache_.fork()),
       first_(other.first_),
@@ -45,6 +58,7 @@ void HeadDrafter::keep_common_prefix(std::span<const int32_t> context) {
 void HeadDrafter::start_at(std::span<const int32_t> context, int32_t token) {
   tokens_.assign(context.begin(), context.begin() + token);
   states_.clear();
+  states_.reserve((2 * kKept + 1) * width_);  // touched as it fills
   cache_.rewind(0);
   first_ = token;
 }
@@ -90,26 +104,22 @@ void HeadDrafter::observe(std::span<const int32_t> context, const Observation& t
 // The root's row needs the state before it.
 int32_t HeadDrafter::room(std::span<const int32_t> context) const {
   const auto length = static_cast<int32_t>(context.size());
-  return end() != length || states_.empty() ? 0 : cache_.capacity() - length;
+  if (end() != length || states_.empty()) return 0;
+  const int32_t left = cache_.capacity() - length;
+  return head_->config().by_depth() ? std::min(left, head_->config().stacks) : left;
 }
 
-int32_t HeadDrafter::unread(int32_t context) const { return context - next_row(); }
-
-void HeadDrafter::make_workspace() {
-  Backend& backend = head_->backend();
-  workspace_ = std::make_unique<HeadWorkspace>(backend, head_->config(), kChunkRows, kMaxBeam);
-  TensorArena arena;
-  const int32_t width = head_->config().shape.width;
-  arena.add(true_states_, kChunkRows, static_cast<int32_t>(width_));
-  arena.add(own_states_, kMaxNodes, width);
-  arena.add(above_, kMaxBeam, width);
-  memory_ = arena.allocate(backend);
+int32_t HeadDrafter::unread(int32_t context) const {
+  return head_->config().blocks == 0 ? 1 : context - next_row();
 }
 
 void HeadDrafter::open_root(std::span<const int32_t> context) {
-  if (!workspace_) make_workspace();
   const auto root = static_cast<int32_t>(context.size()) - 1;
   cache_.rewind(std::min(cache_.length(), root - first_));
+  if (head_->config().blocks == 0) {  // the root's row sees no other
+    cache_.rewind(0);
+    first_ = root;
+  }
   while (next_row() <= root) {
     const auto at = static_cast<size_t>(next_row());
     forward_rows(context.subspan(at, std::min(context.size() - at, size_t{kChunkRows})));
@@ -124,31 +134,47 @@ void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
   const auto rows = static_cast<int32_t>(tokens.size());
   const bool last = next_row() + rows == end();
   const size_t begin = static_cast<size_t>(next_row() - states_begin()) * width_;
-  backend.upload(true_states_.data, states_.data() + begin,
+  backend.upload(scratch_->true_states.data, states_.data() + begin,
                  static_cast<int64_t>(tokens.size() * width_ * sizeof(float)));
-  batch_.clear();
-  batch_.add_causal(cache_, tokens, last ? 1 : 0);
-  const HeadForward out = head_->forward(batch_, true_states_.first_rows(rows), false, *workspace_);
+  scratch_->batch.clear();
+  scratch_->batch.add_causal(cache_, tokens, last ? 1 : 0);
+  const HeadForward out = head_->forward(scratch_->batch, scratch_->true_states.first_rows(rows), 0,
+                                         scratch_->workspace);
   cache_.commit_rows(last ? rows - 1 : rows);
   if (!last) return;
   const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
-  backend.copy(own_states_.data, out.states.row(rows - 1), bytes);
+  backend.copy(scratch_->own_states.data, out.states.row(rows - 1), bytes);
   keep_laws(backend, out.logits, kRootOnly, head_->config().tokens);
   root_in_scratch_ = true;
 }
 
 void HeadDrafter::open_level(std::span<const int32_t> nodes) {
+  if (!head_->config().by_depth()) return forward_nodes(nodes, 1);
+  const std::span<const int32_t> depths = grown().depth();
+  for (int32_t depth = 1; depth <= grown().max_depth(); ++depth) {
+    scratch_->same_depth.clear();
+    for (const int32_t node : nodes) {
+      if (depths[static_cast<size_t>(node)] == depth) scratch_->same_depth.push_back(node);
+    }
+    if (!scratch_->same_depth.empty()) forward_nodes(scratch_->same_depth, depth);
+  }
+}
+
+void HeadDrafter::forward_nodes(std::span<const int32_t> nodes, int32_t depth) {
   Backend& backend = head_->backend();
   const auto rows = static_cast<int32_t>(nodes.size());
-  parents_.clear();
-  for (const int32_t node : nodes) parents_.push_back(grown().parent()[static_cast<size_t>(node)]);
-  const Tensor above = above_.first_rows(rows);
-  backend.gather_rows(own_states_, parents_, above);
-  batch_.clear();
-  batch_.add_tree(cache_, grown(), nodes.front());
-  const HeadForward out = head_->forward(batch_, above, true, *workspace_);
-  const auto bytes = static_cast<int64_t>(sizeof(float)) * rows * out.states.cols;
-  backend.copy(own_states_.row(nodes.front()), out.states.data, bytes);
+  scratch_->parents.clear();
+  for (const int32_t node : nodes)
+    scratch_->parents.push_back(grown().parent()[static_cast<size_t>(node)]);
+  const Tensor above = scratch_->above.first_rows(rows);
+  backend.gather_rows(scratch_->own_states, scratch_->parents, above);
+  scratch_->batch.clear();
+  scratch_->batch.add_nodes(cache_, grown(), nodes, rows);
+  const HeadForward out = head_->forward(scratch_->batch, above, depth, scratch_->workspace);
+  const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
+  for (int32_t i = 0; i < rows; ++i) {
+    backend.copy(scratch_->own_states.row(nodes[static_cast<size_t>(i)]), out.states.row(i), bytes);
+  }
   keep_laws(backend, out.logits, nodes, head_->config().tokens);
 }
 

@@ -13,10 +13,23 @@
 
 namespace forerun {
 
-// A draft head guesses from the target's hidden states (Dovetail, EAGLE). Its rows are pairs: token
-// p of the text with the target's hidden state of token p - 1. The rows of the text are made of
-// true states only and keep their keys and values; the rows of a tree are made of the head's own
-// states, and are forgotten with the tree.
+// What a proposal works with; nothing of it is kept after it. Drafters that never propose at the
+// same time share one, as those of an engine do.
+struct HeadScratch {
+  explicit HeadScratch(const DraftHead& head);
+  HeadWorkspace workspace;
+  Buffer memory;
+  Tensor true_states;  // [chunk, features], on the head's back end
+  Tensor own_states;   // [nodes of a tree, state width]: what each hands to its children
+  Tensor above;        // [beam, state width]: of the parents of a level
+  Batch batch;
+  std::vector<int32_t> parents, same_depth;
+};
+
+// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra). Its rows
+// are pairs: token p of the text with the target's hidden state of token p - 1. The rows of the
+// text are made of true states only and keep their keys and values; the rows of a tree are made of
+// the head's own states, and are forgotten with the tree.
 //
 // States come from prompts (read) and from verified trees (observe); those of tokens that a prompt
 // took from the prefix cache are missing. The head's cache therefore starts at some token of the
@@ -25,11 +38,11 @@ namespace forerun {
 // reads at most 2 * kKept tokens.
 class HeadDrafter final : public LevelDrafter {
  public:
-  static constexpr int32_t kKept = 1024;
+  static constexpr int32_t kKept = 64;
 
   // context: positions of a sequence.
-  HeadDrafter(std::shared_ptr<const DraftHead> head, std::unique_ptr<TreePolicy> policy,
-              int32_t context, Costs costs = {0.0, 0.0});
+  HeadDrafter(std::shared_ptr<const DraftHead> head, std::shared_ptr<HeadScratch> scratch,
+              std::unique_ptr<TreePolicy> policy, int32_t context, Costs costs = {0.0, 0.0});
 
   std::string name() const override { return "head"; }
   std::span<const int32_t> wanted_taps() const override { return head_->config().taps; }
@@ -55,24 +68,17 @@ class HeadDrafter final : public LevelDrafter {
   void start_at(std::span<const int32_t> context, int32_t token);
   void add(int32_t token, std::span<const float> state);
   void forget_what_cannot_follow();
-  void make_workspace();
   void forward_rows(std::span<const int32_t> tokens);
+  void forward_nodes(std::span<const int32_t> nodes, int32_t depth);
 
   std::shared_ptr<const DraftHead> head_;
+  std::shared_ptr<HeadScratch> scratch_;
   size_t width_;  // of a row of the target's states
   KvCache cache_;
   int32_t first_ = 0;  // token of the cache's first row
   bool root_in_scratch_ = false;
   std::vector<int32_t> tokens_;  // of the text; the last of them have their state
   std::vector<float> states_;    // [tokens, width_]: the target's state before each
-
-  std::unique_ptr<HeadWorkspace> workspace_;  // made by the first proposal, with what follows
-  Buffer memory_;
-  Tensor true_states_;  // [chunk, width_], on the head's back end
-  Tensor own_states_;   // [nodes of grown(), head width]: what each hands to its children
-  Tensor above_;        // [beam, head width]: of the parents of a level
-  Batch batch_;
-  std::vector<int32_t> parents_;
 };
 
 }  // namespace forerun

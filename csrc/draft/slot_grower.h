@@ -13,7 +13,7 @@
 namespace forerun {
 
 // The next draw below a node. Whether and when it is made is decided by its value, which is known
-// before its token is: that makes draws legal under ratio verifiers (verification.md 0.2-2).
+// before its token is: that makes draws legal under ratio verifiers (docs/methods.md).
 struct Slot {
   static constexpr double kNever = -std::numeric_limits<double>::infinity();
 

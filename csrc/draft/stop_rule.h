@@ -23,7 +23,7 @@ struct Guess {
 
 // Says where a branch ends. A rule sees only what is known before the next token is drawn: the
 // guesses so far (a guess that was made is kept, the branch stops after it) and the law of the
-// next. So it is legal under every verifier (verification.md 9-3).
+// next. So it is legal under every verifier (docs/methods.md).
 class StopRule {
  public:
   virtual ~StopRule() = default;

@@ -164,15 +164,15 @@ void EngineState::separate() {
   draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr;
 }
 
-Forward EngineState::forward() {
-  const TraceScope scope = stage("forward");
-  if (!target_queue_) return forward_here();
-  target_queue_->run(forward_task_);
-  return forwarded_;
+Forward EngineState::run_target() {
+  return target->forward(batch, *workspace, {target->all_layers(), nullptr, taps});
 }
 
-Forward EngineState::forward_here() {
-  return target->forward(batch, *workspace, {target->all_layers(), nullptr, taps});
+Forward EngineState::forward() {
+  const TraceScope scope = stage("forward");
+  if (!target_queue_) return run_target();
+  target_queue_->run(forward_task_);
+  return forwarded_;
 }
 
 HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32_t rows) {

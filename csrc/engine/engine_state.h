@@ -81,6 +81,7 @@ struct EngineState {
 
  private:
   void load_draft();
+  Forward run_target();
   void separate();  // gives target and draft a thread each, where they have a device each
   void measure_costs();
   void measure_draft_model();
@@ -89,9 +90,8 @@ struct EngineState {
 
   Executor executor_;
   std::shared_ptr<WorkQueue> target_queue_;  // null: the caller's thread
-  Forward forward_here();
   Forward forwarded_;
-  WorkQueue::Task forward_task_{[this] { forwarded_ = forward_here(); }};
+  WorkQueue::Task forward_task_{[this] { forwarded_ = run_target(); }};
 };
 
 }  // namespace forerun

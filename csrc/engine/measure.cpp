@@ -144,7 +144,7 @@ void EngineState::measure_draft_head() {
       const double ms = time_ms([&] {
         batch.clear();
         batch.add_causal(cache, std::span(prompt).first(static_cast<size_t>(count)), 1);
-        head.forward(batch, {memory.floats(), count, head.config().features()}, false, rows);
+        head.forward(batch, {memory.floats(), count, head.config().features()}, 0, rows);
         head.backend().synchronize();
       });
       least = round == 0 ? ms : std::min(least, ms);

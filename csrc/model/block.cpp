@@ -59,15 +59,14 @@ void BlockRun::attend(const Block& block, int32_t index, Tensor input) const {
   backend.attention(batch, index, rows.q, scale, rows.attended);
   const LinearTask output[] = {block.output.task(rows.update, "linear.output")};
   backend.linear(rows.attended, output);
-  backend.add(rows.x, rows.update);
 }
 
+// The residual of the attention is added on the way to the norm.
 void BlockRun::feed_forward(const Block& block) const {
-  backend.rms_norm(rows.x, block.ffn_norm.floats(), shape.norm_epsilon, rows.normed);
-  const LinearTask gate_up[] = {block.gate.task(rows.gate, "linear.gate_up"),
-                                block.up.task(rows.up)};
-  backend.linear(rows.normed, gate_up);
-  backend.swiglu(rows.gate, rows.up, rows.gate);
+  backend.add_rms_norm(rows.x, rows.update, block.ffn_norm.floats(), shape.norm_epsilon,
+                       rows.normed);
+  backend.gated_linear(rows.normed, block.gate.task(rows.gate, "linear.gate_up"),
+                       block.up.task(rows.up));
   const LinearTask down[] = {block.down.task(rows.update, "linear.down")};
   backend.linear(rows.gate, down);
   backend.add(rows.x, rows.update);

@@ -59,11 +59,12 @@ struct BlockRun {
   const AttentionBatch& batch;
   BlockRows rows;
 
-  // rows.x += attention of `input`, whose keys and values go to layer `index` of the cache.
+  // rows.update = attention of `input`, whose keys and values go to layer `index` of the cache.
   void attend(const Block& block, int32_t index, Tensor input) const;
+  // rows.x += rows.update, then += SwiGLU of the normalised x.
+  void feed_forward(const Block& block) const;
   // Both halves of a block: attention of the normalised x, then SwiGLU.
   void run(const Block& block, int32_t index) const;
-  void feed_forward(const Block& block) const;
 };
 
 }  // namespace forerun

@@ -31,6 +31,11 @@ void set_scaling(const Checkpoint& file, const std::string& name, RopeConfig& ro
 ModelConfig read_gguf(const Checkpoint& file) {
   ModelConfig c;
   c.architecture = file.text("general.architecture");
+  if (c.architecture == "forerun-draft") {
+    throw Error(
+        ErrorKind::kBadFile,
+        file.path() + ": a draft for another model, not a model; use it as draft='head:PATH'");
+  }
   if (c.architecture != "llama" && c.architecture != "qwen2" && c.architecture != "qwen3") {
     unsupported(
         file, "unsupported architecture '" + c.architecture + "' (supported: llama, qwen2, qwen3)");

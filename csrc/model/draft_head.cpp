@@ -20,6 +20,7 @@ Tensor columns(const Tensor& tensor, int32_t begin, int32_t cols) {
 
 // Width of the two inputs that the family puts side by side.
 int32_t joined_width(const HeadConfig& c) {
+  if (c.by_depth()) return 0;
   return c.shape.width + (c.family == HeadFamily::kDgf ? c.shape.width : c.target_width);
 }
 
@@ -28,11 +29,13 @@ int32_t joined_width(const HeadConfig& c) {
 HeadWorkspace::HeadWorkspace(Backend& backend, const HeadConfig& c, int32_t max_rows,
                              int32_t max_logit_rows)
     : all_rows_(static_cast<size_t>(max_rows)),
+      same_row_(static_cast<size_t>(max_rows)),
       max_rows_(max_rows),
       max_logit_rows_(max_logit_rows) {
   TensorArena arena;
   rows_.add_to(arena, c.shape, max_rows);
   arena.add(token_, max_rows, c.target_width);
+  arena.add(path_, c.by_depth() ? max_rows : 0, c.state_width());
   arena.add(joined_, max_rows, joined_width(c));
   for (Tensor* tensor : {&fused_, &ones_}) arena.add(*tensor, max_rows, c.shape.width);
   arena.add(hidden_, max_logit_rows, c.shape.width);
@@ -42,8 +45,8 @@ HeadWorkspace::HeadWorkspace(Backend& backend, const HeadConfig& c, int32_t max_
   host_.assign(static_cast<size_t>(max_rows) * static_cast<size_t>(widest), 1.0F);
   backend.upload(ones_.data, host_.data(), int64_t{4} * max_rows * c.shape.width);
   std::iota(all_rows_.begin(), all_rows_.end(), 0);
-  backend.reserve(max_rows, std::max({c.features(), joined_width(c), c.shape.ffn_width,
-                                      c.shape.heads * c.shape.head_dim}));
+  backend.reserve(max_rows, std::max({c.features(), c.state_width(), joined_width(c),
+                                      c.shape.ffn_width, c.shape.heads * c.shape.head_dim}));
 }
 
 // out = sigmoid(z) a + (1 - sigmoid(z)) b
@@ -122,12 +125,30 @@ void DraftHead::enter(const Batch& batch, const Tensor& states, bool own, HeadWo
       return enter_eagle(states, w);
     case HeadFamily::kEagle3:
       return enter_eagle3(states, own, w);
+    case HeadFamily::kMedusa:
+    case HeadFamily::kHydra:
+      return;
   }
 }
 
-HeadForward DraftHead::forward(const Batch& batch, const Tensor& states, bool own,
+void DraftHead::run_blocks(const Batch& batch, const HeadWorkspace& w) const {
+  const AttentionBatch attention = batch.attention();
+  const BlockRun run{*backend_, config_.shape, attention, w.rows_.first_rows(batch.rows())};
+  for (int32_t i = 0; i < config_.blocks; ++i) {
+    const Block& block = blocks_[static_cast<size_t>(i)];
+    if (i == 0 && config_.family == HeadFamily::kEagle3) {
+      run.attend(block, i, w.joined_.first_rows(batch.rows()));
+      run.feed_forward(block);
+    } else {
+      run.run(block, i);
+    }
+  }
+}
+
+HeadForward DraftHead::forward(const Batch& batch, const Tensor& states, int32_t depth,
                                HeadWorkspace& w) const {
-  const int32_t rows = batch.rows(), wanted = own ? config_.shape.width : config_.features();
+  const int32_t rows = batch.rows();
+  const int32_t wanted = depth > 0 ? config_.state_width() : config_.features();
   const auto logit_rows = static_cast<int32_t>(batch.logit_row().size());
   if (rows > w.max_rows_ || logit_rows > w.max_logit_rows_ || states.rows != rows ||
       states.cols != wanted) {
@@ -139,28 +160,20 @@ HeadForward DraftHead::forward(const Batch& batch, const Tensor& states, bool ow
                     std::to_string(w.max_rows_) + " and " + std::to_string(w.max_logit_rows_) +
                     " rows");
   }
-  enter(batch, states, own, w);
-  const AttentionBatch attention = batch.attention();
-  const BlockRun run{*backend_, config_.shape, attention, w.rows_.first_rows(rows)};
-  for (int32_t i = 0; i < config_.blocks; ++i) {
-    const Block& block = blocks_[static_cast<size_t>(i)];
-    if (i == 0 && config_.family == HeadFamily::kEagle3) {
-      run.attend(block, i, w.joined_.first_rows(rows));
-      run.feed_forward(block);
-    } else {
-      run.run(block, i);
-    }
-  }
+  enter(batch, states, depth > 0, w);
+  if (config_.by_depth()) return forward_stack(batch, states, depth, w);
+  run_blocks(batch, w);
+  const Tensor x = w.rows_.x.first_rows(rows);
   const Tensor hidden = w.hidden_.first_rows(logit_rows), logits = w.logits_.first_rows(logit_rows);
   if (logit_rows > 0) {
-    backend_->gather_rows(run.rows.x, batch.logit_row(), hidden);
+    backend_->gather_rows(x, batch.logit_row(), hidden);
     if (final_norm_.bytes() > 0) {
       backend_->rms_norm(hidden, final_norm_.floats(), config_.shape.norm_epsilon, hidden);
     }
     const LinearTask head[] = {head_->task(logits, "linear.head")};
     backend_->linear(hidden, head);
   }
-  return {logits, run.rows.x};
+  return {logits, x};
 }
 
 }  // namespace forerun

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <vector>
@@ -23,13 +24,15 @@ class HeadWorkspace {
   friend class DraftHead;
   Buffer memory_;
   BlockRows rows_;
+  Tensor path_;             // [rows, state width]: Hydra's state and tokens
   Tensor token_;            // [rows, target width]: embeddings
   Tensor joined_;           // [rows, what is joined]: two inputs side by side
   Tensor fused_;            // [rows, width]: made of them
   Tensor ones_;             // [rows, width]
   Tensor hidden_, logits_;  // [logit rows, width], [logit rows, columns]
   std::vector<float> host_;
-  std::vector<int32_t> all_rows_;
+  std::vector<int32_t> all_rows_;  // 0, 1, ...
+  std::vector<int32_t> same_row_;  // 0, 0, ...
   int32_t max_rows_, max_logit_rows_;
 };
 
@@ -37,14 +40,21 @@ class HeadWorkspace {
 // until the next forward.
 struct HeadForward {
   Tensor logits;  // [logit rows, columns]
-  Tensor states;  // [rows, width]
+  Tensor states;  // [rows, HeadConfig::state_width()]
+};
+
+// What guesses at one depth in Medusa and Hydra.
+struct HeadStack {
+  Linear skip, in;             // of Hydra: x = skip y + silu(in y) over the state and the tokens y
+  std::vector<Linear> blocks;  // x += silu(block x)
+  Linear head;                 // none: the head that all share
 };
 
 // A small network that drafts from the target's hidden states. A row is a token and the state
-// before it: either the target's own (`features`, of HeadConfig::taps), or, where the target has
-// not been yet, the state that this head made of the row before. Rows see the rows of their own
-// sequence that a batch lets them see, through keys and values of the head's own cache. Immutable
-// after load and shared by all sequences.
+// before it: either the target's own (HeadConfig::taps), or, below the root of a tree, where the
+// target has not been yet, the state that this head made of the row above. Rows of the text see the
+// rows that a batch lets them see, through keys and values of the head's own cache; so do rows of a
+// tree, except in Medusa and Hydra. Immutable after load and shared by all sequences.
 class DraftHead {
  public:
   // The embedding is the target's; so are the rows of the output head where the file has none.
@@ -58,12 +68,15 @@ class DraftHead {
   const HeadConfig& config() const { return config_; }
   Backend& backend() const { return *backend_; }
   KvLayout kv_layout() const {
-    return {config_.blocks, config_.shape.kv_heads, config_.shape.head_dim, DType::kF16};
+    return {std::max(config_.blocks, 1), config_.shape.kv_heads, config_.shape.head_dim,
+            DType::kF16};
   }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a forward of one row
 
-  // states: [rows, config().features()] of the target, or with `own` [rows, width] of this head.
-  HeadForward forward(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const;
+  // depth 0: states [rows, config().features()] of the target. Below a root: states of this head,
+  // [rows, config().state_width()]; by_depth() heads want rows of one depth, below their stacks.
+  HeadForward forward(const Batch& batch, const Tensor& states, int32_t depth,
+                      HeadWorkspace& w) const;
 
  private:
   DraftHead() = default;
@@ -71,6 +84,12 @@ class DraftHead {
   void enter_dgf(const Tensor& states, HeadWorkspace& w) const;
   void enter_eagle(const Tensor& states, HeadWorkspace& w) const;
   void enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) const;
+  void run_blocks(const Batch& batch, const HeadWorkspace& w) const;
+  Tensor enter_path(const Tensor& states, int32_t depth, HeadWorkspace& w) const;
+  Tensor run_stack(const HeadStack& stack, const Tensor& path, HeadWorkspace& w) const;
+  HeadForward forward_stack(const Batch& batch, const Tensor& states, int32_t depth,
+                            HeadWorkspace& w) const;
+  void add_silu(const Linear& linear, const Tensor& in, const Tensor& x, HeadWorkspace& w) const;
   void fuse_gated(const Tensor& z, const Tensor& a, const Tensor& b, const Tensor& out,
                   HeadWorkspace& w) const;
 
@@ -80,6 +99,7 @@ class DraftHead {
   std::shared_ptr<Backend> backend_;
   std::vector<double> rope_frequencies_;
   std::vector<Block> blocks_;
+  std::vector<HeadStack> stacks_;
   Buffer token_norm_, hidden_norm_, final_norm_;
   Linear w1_, w2_, gate_;  // dgf
   Linear fuse_;            // eagle, eagle3

@@ -11,7 +11,8 @@ class HeadLoader {
  public:
   HeadLoader(std::shared_ptr<const Checkpoint> file, std::shared_ptr<const Model> target,
              std::shared_ptr<Backend> backend)
-      : head_(new DraftHead), file_(std::move(file)), bind_(*file_, *backend) {
+      : head_(new DraftHead), file_(std::move(file)), bind_(*file_) {
+    bind_.go_to(*backend);
     head_->config_ = read_head_config(*file_);
     head_->target_ = std::move(target);
     head_->backend_ = std::move(backend);
@@ -55,7 +56,33 @@ class HeadLoader {
         head_->hidden_norm_ = bind_.vector("block.0.hidden_norm.weight", width);
         head_->final_norm_ = bind_.vector("norm.weight", width);
         break;
+      case HeadFamily::kMedusa:
+      case HeadFamily::kHydra:
+        if (c.blocks > 0) head_->final_norm_ = bind_.vector("norm.weight", width);
+        head_->stacks_.resize(static_cast<size_t>(c.stacks));
+        for (int32_t i = 0; i < c.stacks; ++i) {
+          bind_stack(head_->stacks_[static_cast<size_t>(i)], i);
+        }
+        break;
     }
+  }
+
+  void bind_stack(HeadStack& stack, int32_t index) {
+    const HeadConfig& c = head_->config_;
+    const int64_t width = c.shape.width;
+    const bool hydra = c.family == HeadFamily::kHydra;
+    const std::string name = (hydra ? "hydra." : "medusa.") + std::to_string(index) + ".";
+    if (hydra) {
+      stack.skip = bind_.linear(name + "skip", width, (index + 2) * width);
+      stack.in = bind_.linear(name + "in", width, (index + 2) * width);
+    }
+    const auto has = [this](const std::string& role) {
+      return file_->find_tensor(role + ".weight") != nullptr;
+    };
+    for (int32_t i = 0; has(name + "block." + std::to_string(i)); ++i) {
+      stack.blocks.push_back(bind_.linear(name + "block." + std::to_string(i), width, width));
+    }
+    if (has(name + "head")) stack.head = bind_.linear(name + "head", c.columns, width);
   }
 
   void bind_block(Block& block, int32_t index) {
@@ -65,7 +92,9 @@ class HeadLoader {
     const bool joined = index == 0 && c.family == HeadFamily::kEagle3;
     const int64_t in = s.width + (joined ? c.target_width : 0);
     const int64_t q = int64_t{s.heads} * s.head_dim, kv = int64_t{s.kv_heads} * s.head_dim;
-    if (index > 0) block.attention_norm = bind_.vector(name + "attn_norm.weight", s.width);
+    if (index > 0 || c.by_depth()) {
+      block.attention_norm = bind_.vector(name + "attn_norm.weight", s.width);
+    }
     block.ffn_norm = bind_.vector(name + "ffn_norm.weight", s.width);
     block.q = bind_.linear(name + "q", q, in);
     block.k = bind_.linear(name + "k", kv, in);

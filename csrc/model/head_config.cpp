@@ -14,9 +14,13 @@ constexpr const char* kPrefix = "forerun.draft.";
 constexpr int32_t kFormat = 1;
 constexpr int32_t kMaxBlocks = 6;
 constexpr size_t kMaxTaps = 8;
+constexpr int32_t kMaxStacks = 8;
 
-constexpr std::pair<const char*, HeadFamily> kFamilies[] = {
-    {"dgf", HeadFamily::kDgf}, {"eagle", HeadFamily::kEagle}, {"eagle3", HeadFamily::kEagle3}};
+constexpr std::pair<const char*, HeadFamily> kFamilies[] = {{"dgf", HeadFamily::kDgf},
+                                                            {"eagle", HeadFamily::kEagle},
+                                                            {"eagle3", HeadFamily::kEagle3},
+                                                            {"medusa", HeadFamily::kMedusa},
+                                                            {"hydra", HeadFamily::kHydra}};
 
 HeadFamily family_of(const Checkpoint& file) {
   const std::string& name = file.text(std::string(kPrefix) + "family");
@@ -61,10 +65,28 @@ void read_taps(const Fields& f, const Checkpoint& file, HeadConfig& c) {
   }
 }
 
+// Medusa and Hydra: as many stacks as there are tensors of them, and a block over the text or none.
+void read_stacks(const Checkpoint& file, HeadConfig& c) {
+  const std::string name = c.family == HeadFamily::kMedusa ? "medusa." : "hydra.";
+  const std::string first = c.family == HeadFamily::kMedusa ? ".block.0.weight" : ".in.weight";
+  while (file.find_tensor(name + std::to_string(c.stacks) + first) != nullptr) ++c.stacks;
+  if (c.stacks < 1 || c.stacks > kMaxStacks) {
+    throw Error(ErrorKind::kBadFile, file.path() + ": has " + std::to_string(c.stacks) +
+                                         " stacks '" + name + "k" + first + "', expected 1 to " +
+                                         std::to_string(kMaxStacks));
+  }
+}
+
 void read_shape(const Fields& f, HeadConfig& c) {
   BlockShape& s = c.shape;
-  c.blocks = f.count("blocks", 1, kMaxBlocks);
   s.width = f.count("width", 1, kMaxWidth);
+  const int32_t most = !c.by_depth() ? kMaxBlocks : c.family == HeadFamily::kHydra ? 1 : 0;
+  c.blocks = f.count("blocks", c.by_depth() ? 0 : 1, most, 0);
+  if (c.blocks == 0) {
+    s.heads = s.kv_heads = 1;  // of a cache that stays empty
+    s.head_dim = s.rotary = c.rope.rotary = 2;
+    return;
+  }
   s.ffn_width = f.count("ffn_width", 1, kMaxWidth);
   s.heads = f.count("heads", 1, kMaxWidth);
   s.kv_heads = f.count("kv_heads", 1, s.heads);
@@ -122,6 +144,7 @@ HeadConfig read_head_config(const Checkpoint& file) {
   c.target_vocab = f.count("target.vocab", 1, 1 << 24);
   c.target_tokenizer = f.text("target.tokenizer", "");
   read_taps(f, file, c);
+  if (c.family == HeadFamily::kMedusa || c.family == HeadFamily::kHydra) read_stacks(file, c);
   read_shape(f, c);
   c.norm_before_residual = f.flag("norm_before_residual", false);
   c.own_head = file.find_tensor("head.weight") != nullptr;

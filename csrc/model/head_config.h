@@ -17,6 +17,9 @@ enum class HeadFamily {
   kDgf,     // dynamic gating fusion of Dovetail, arXiv 2412.18934
   kEagle,   // EAGLE and EAGLE-2, arXiv 2401.15077 and 2406.16858
   kEagle3,  // arXiv 2503.01840
+  // A stack of its own for every depth, all on one state of the target:
+  kMedusa,  // arXiv 2401.10774
+  kHydra,   // and the tokens between, arXiv 2402.05109; Hydra++ with a block over the text
 };
 
 // What a draft file says of the draft and of the target that it was made for.
@@ -32,10 +35,16 @@ struct HeadConfig {
   std::vector<int32_t> tokens;   // [columns] of the target, ascending; empty: all
   int32_t columns = 0;           // of the logits
   bool own_head = false;
+  int32_t stacks = 0;  // of Medusa and Hydra: depths that they can guess at
 
   int32_t features() const {  // values of a row of the target's hidden states
     return static_cast<int32_t>(taps.size()) * target_width;
   }
+  // Values that a row hands to the rows below it: Hydra adds the embedding of every token.
+  int32_t state_width() const {
+    return family == HeadFamily::kHydra ? (stacks + 1) * shape.width : shape.width;
+  }
+  bool by_depth() const { return stacks > 0; }
 };
 
 // Reads and checks a draft file. Error(kBadFile) naming the field or tensor that is missing or out

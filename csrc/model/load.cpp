@@ -15,7 +15,7 @@ class ModelLoader {
  public:
   ModelLoader(std::shared_ptr<const Checkpoint> checkpoint, const ModelBackends& backends,
               const std::function<void(double)>& progress)
-      : model_(new Model), bind_(*checkpoint, *backends.head, progress), progress_(progress) {
+      : model_(new Model), bind_(*checkpoint, progress), progress_(progress) {
     model_->config_ = read_model_config(*checkpoint);
     model_->checkpoint_ = std::move(checkpoint);
     place(backends);
@@ -26,10 +26,13 @@ class ModelLoader {
     check_layers();
     const ModelConfig& c = model_->config_;
     // the largest matrix first: while it is packed, its pages of the file are in memory too
-    at(model_->head_at_);
+    bind_.go_to(model_->backend());
     model_->head_ = bind_.linear(head_role(), c.vocab, c.width);
     model_->final_norm_ = bind_.vector("output_norm.weight", c.width);
-    for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
+    for (int32_t i = 0; i < c.layers; ++i) {
+      bind_.go_to(model_->backend_of(i));
+      bind_layer(model_->layers_[static_cast<size_t>(i)].block, i);
+    }
     model_->weights_bytes_ = bind_.bytes();
     const int64_t embedding = c.tied_head ? 0 : int64_t{c.vocab} * c.width;
     model_->parameters_ = bind_.parameters() + embedding;
@@ -40,7 +43,6 @@ class ModelLoader {
  private:
   const WeightSource& source() const { return bind_.source(); }
   std::string head_role() const { return model_->config_.tied_head ? "token_embd" : "output"; }
-  void at(size_t index) { bind_.at(*model_->backends_[index]); }
 
   // Lists every back end once, in the order of the layers, and says which layer lies where.
   void place(const ModelBackends& backends) {
@@ -60,14 +62,13 @@ class ModelLoader {
       return all.size() - 1;
     };
     model_->layers_.resize(static_cast<size_t>(c.layers));
-    model_->places_.resize(model_->layers_.size());
     model_->all_layers_.resize(model_->layers_.size());
     std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
-    std::vector<int32_t> held(model_->layers_.size() + 1);
+    std::vector<int32_t> held(model_->layers_.size());
     for (size_t i = 0; i < model_->layers_.size(); ++i) {
-      Model::Place& place = model_->places_[i];
-      place.at = index_of(given > 0 ? backends.layers[i] : backends.head);
-      place.kv_index = held[place.at]++;
+      Model::Layer& layer = model_->layers_[i];
+      layer.at = index_of(given > 0 ? backends.layers[i] : backends.head);
+      layer.kv_index = held[layer.at]++;
     }
     model_->head_at_ = index_of(backends.head);
   }
@@ -122,7 +123,6 @@ class ModelLoader {
   void bind_layer(Block& layer, int32_t index) {
     const ModelConfig& c = model_->config_;
     const std::string block = "blk." + std::to_string(index) + ".";
-    at(model_->places_[static_cast<size_t>(index)].at);
     layer.attention_norm = bind_.vector(block + "attn_norm.weight", c.width);
     layer.ffn_norm = bind_.vector(block + "ffn_norm.weight", c.width);
     if (c.architecture == "qwen3") {

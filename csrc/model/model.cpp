@@ -9,6 +9,7 @@
 #include "base/trace.h"
 
 namespace forerun {
+
 namespace {
 
 BlockShape shape_of(const ModelConfig& c) {
@@ -56,11 +57,13 @@ Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_row
 
 std::vector<KvPlace> Model::kv_places(DType type) const {
   std::vector<KvPlace> places;
-  for (size_t at = 0; at < backends_.size(); ++at) {
+  for (const auto& backend : backends_) {
     KvLayout layout = kv_layout(type);
-    layout.layers = static_cast<int32_t>(
-        std::count_if(places_.begin(), places_.end(), [at](const Place& p) { return p.at == at; }));
-    if (layout.layers > 0) places.push_back({backends_[at].get(), layout});
+    layout.layers =
+        static_cast<int32_t>(std::count_if(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+          return backends_[layer.at] == backend;
+        }));
+    if (layout.layers > 0) places.push_back({backend.get(), layout});
   }
   return places;
 }
@@ -82,7 +85,7 @@ size_t Model::start(const Batch& batch, const LayerRun& run, Workspace& w) const
   const int32_t rows = batch.rows();
   const size_t first = run.layers.empty() ? 0 : static_cast<size_t>(run.layers[0]);
   const bool goes_on = run.start != nullptr && first > 0;
-  const size_t at = run.layers.empty() ? head_at_ : places_[goes_on ? first - 1 : first].at;
+  const size_t at = run.layers.empty() ? head_at_ : layers_[goes_on ? first - 1 : first].at;
   const Tensor x = w.on_[at].rows.x.first_rows(rows);
   const size_t width = static_cast<size_t>(config_.width);
   TraceRecorder* const recorder = backend().recorder();
@@ -140,7 +143,7 @@ void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) c
       fail("layer " + std::to_string(layer) + " of a model of " + std::to_string(config_.layers) +
            " layers");
     }
-    const Place& found = places_[static_cast<size_t>(layer)];
+    const Layer& found = layers_[static_cast<size_t>(layer)];
     if (found.kv_index >= batch.attention(found.at).layout.layers) {
       fail("the caches of a batch have no place for layer " + std::to_string(layer) +
            "; make them with the model's kv_places");
@@ -184,15 +187,15 @@ Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) co
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   size_t at = start(batch, run, w);
-
   const BlockShape shape = shape_of(config_);
+
   for (const int32_t i : run.layers) {
-    const Place& place = places_[static_cast<size_t>(i)];
-    at = enter(at, place.at, rows, w);
+    const Layer& layer = layers_[static_cast<size_t>(i)];
+    at = enter(at, layer.at, rows, w);
     tap(i, at, run, rows, w);
     const AttentionBatch attention = batch.attention(at);
     const BlockRun blocks{*backends_[at], shape, attention, w.on_[at].rows.first_rows(rows)};
-    blocks.run(layers_[static_cast<size_t>(i)], place.kv_index);
+    blocks.run(layer.block, layer.kv_index);
   }
   tap(kFinalTap, at, run, rows, w);
 

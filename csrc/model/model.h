@@ -60,7 +60,7 @@ struct Forward {
   Tensor taps;    // [rows, taps * width]: side by side in the order asked for; all rows
 };
 
-// A part of the model, for drafts that the target makes of itself (drafting.md C.5, C.6, D.1): some
+// A part of the model, for drafts that the target makes of itself (Kangaroo, S2D, SWIFT): some
 // layers, with the final norm and the head after them. Layers that are left out keep the keys and
 // values they had.
 struct LayerRun {
@@ -97,7 +97,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   Backend& backend() const { return *backends_[head_at_]; }  // of the head
   Backend& backend_of(int32_t layer) const {
-    return *backends_[places_[static_cast<size_t>(layer)].at];
+    return *backends_[layers_[static_cast<size_t>(layer)].at];
   }
   std::span<const std::shared_ptr<Backend>> backends() const { return backends_; }  // each once
   std::vector<KvPlace> kv_places(DType type = DType::kF16) const;
@@ -118,20 +118,21 @@ class Model {
   }
   Forward forward(const Batch& batch, Workspace& workspace, const LayerRun& run) const;
 
+  // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
+  void embedding(int32_t token, std::span<float> out) const;
+
   const Linear& head() const { return head_; }  // [vocab, width] over the final hidden state
   // Some of its rows, or all where `tokens` is empty, packed for any back end.
   Linear head_rows(std::span<const int32_t> tokens, Backend& backend) const;
 
-  // out: [width]. Error(kBadArgument) for a token outside the vocabulary.
-  void embedding(int32_t token, std::span<float> out) const;
-
  private:
-  Model() = default;
-
-  struct Place {
+  struct Layer {
+    Block block;
     size_t at = 0;         // index into backends_
     int32_t kv_index = 0;  // among the layers there
   };
+  Model() = default;
+
   void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
   size_t start(const Batch& batch, const LayerRun& run, Workspace& w) const;
   void carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const;
@@ -146,8 +147,7 @@ class Model {
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;
   const TensorSource* head_source_ = nullptr;
-  std::vector<Block> layers_;
-  std::vector<Place> places_;  // [layers]
+  std::vector<Layer> layers_;
   std::vector<int32_t> all_layers_;
   Buffer final_norm_;
   Linear head_;

@@ -18,12 +18,8 @@ std::unique_ptr<Weight> pack_tensor(const Checkpoint& checkpoint, Backend& backe
   }
 }
 
-WeightBinder::WeightBinder(const Checkpoint& checkpoint, Backend& backend,
-                           std::function<void(double)> progress)
-    : checkpoint_(checkpoint),
-      backend_(&backend),
-      source_(checkpoint),
-      progress_(std::move(progress)) {
+WeightBinder::WeightBinder(const Checkpoint& checkpoint, std::function<void(double)> progress)
+    : checkpoint_(checkpoint), source_(checkpoint), progress_(std::move(progress)) {
   for (const TensorSource& tensor : checkpoint.tensors()) {
     total_bytes_ += static_cast<int64_t>(tensor.bytes.size());
   }

@@ -15,10 +15,9 @@ namespace forerun {
 class WeightBinder {
  public:
   // progress: called with the fraction of the file's bytes that are bound; may be empty.
-  WeightBinder(const Checkpoint& checkpoint, Backend& backend,
-               std::function<void(double)> progress = {});
+  explicit WeightBinder(const Checkpoint& checkpoint, std::function<void(double)> progress = {});
 
-  void at(Backend& backend) { backend_ = &backend; }  // where what follows goes
+  void go_to(Backend& backend) { backend_ = &backend; }  // with what is bound from now on
 
   // ROLE.weight [rows, cols] and, where the file has it, ROLE.bias [rows].
   Linear linear(const std::string& role, int64_t rows, int64_t cols);
@@ -33,7 +32,7 @@ class WeightBinder {
   void report(const TensorSource& tensor);
 
   const Checkpoint& checkpoint_;
-  Backend* backend_;
+  Backend* backend_ = nullptr;
   WeightSource source_;
   std::function<void(double)> progress_;
   std::vector<const TensorSource*> bound_;

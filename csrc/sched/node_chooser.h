@@ -8,8 +8,8 @@
 
 namespace forerun {
 
-// Goodput (SmartSpec, verification.md section 10) for the trees of one or several sequences in one
-// forward: of all candidate nodes those are kept that maximise
+// Goodput (SmartSpec, arXiv 2406.14066) for the trees of one or several sequences in one forward:
+// of all candidate nodes those are kept that maximise
 //     (tokens of a plain step + sum of kept values) / (T_v[all rows] + T_draft).
 // A sequence's values descend, so any count of them is closed under parents. A node of a long
 // context costs more than one of a short: for a rate r, the best nodes are those of largest value -

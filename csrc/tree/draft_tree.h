@@ -32,8 +32,8 @@ const char* source_name(DraftSource source);  // "ngram", ...
 // Children that were drawn carry the law they were drawn from and the order of the draws, for the
 // verifiers that test p / q; a tree without draws stores nothing of it. Such a tree must stay as it
 // was drawn: to drop or to move a node because of its own token changes the law of what is left
-// (verification.md 0.2-2, error up to 0.5), so keep_only and add refuse it. How many draws there
-// are is decided before they are made, by the policy that grows the tree.
+// (error up to 0.5, docs/methods.md), so keep_only and add refuse it. How many draws there are is
+// decided before they are made, by the policy that grows the tree.
 class DraftTree {
  public:
   static constexpr int32_t kRoot = 0;

@@ -6,7 +6,7 @@
 namespace forerun {
 
 // How the children of a node came to be; a verifier is legal for some of these only
-// (verification.md 0.2).
+// (docs/methods.md).
 enum class Proposal : uint8_t {
   kDeterministic,       // chosen: top-k, look-ups, or draws whose law nobody needs
   kIndependent,         // n draws from q, duplicates are one node with several draws

@@ -7,10 +7,10 @@
 
 namespace forerun {
 
-// For n - 1 chosen children and one draw X from q without them (Hu et al., arXiv 2502.18779;
-// verification.md 5): X is accepted with probability min(1, p / q); otherwise y ~ norm((p - q)+),
-// and y is accepted where a chosen child carries it. Accepts p(chosen) + sum of min(p, q), the most
-// that any verifier can with such children. A node without a draw is matched.
+// For n - 1 chosen children and one draw X from q without them (Hu et al., arXiv 2502.18779): X is
+// accepted with probability min(1, p / q); otherwise y ~ norm((p - q)+), and y is accepted where a
+// chosen child carries it. Accepts p(chosen) + sum of min(p, q), the most that any verifier can
+// with such children. A node without a draw is matched.
 class GreedyDraftVerifier final : public TopDownVerifier {
  public:
   std::string name() const override { return "greedy-draft"; }

@@ -18,10 +18,10 @@ class JudgeHead {
   virtual double correct(std::span<const float> hidden) = 0;  // in [0, 1]
 };
 
-// LOSSY. Judge decoding (Bachmann et al., arXiv 2501.19309; verification.md 11): a guess is kept
-// where the target would have written it, or where the head finds it correct; the first that is
-// neither is replaced by the target's own sample. At most `most_in_a_row` guesses are kept on the
-// head's word alone, and none of them is the last of its branch. At temperature 0 too. Any tree.
+// LOSSY. Judge decoding (Bachmann et al., arXiv 2501.19309): a guess is kept where the target would
+// have written it, or where the head finds it correct; the first that is neither is replaced by the
+// target's own sample. At most `most_in_a_row` guesses are kept on the head's word alone, and none
+// of them is the last of its branch. At temperature 0 too. Any tree.
 class JudgeVerifier final : public Verifier {
  public:
   // Options: threshold (0.5), most_in_a_row (8). Error(kBadArgument) without a head.

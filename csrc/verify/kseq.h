@@ -7,11 +7,11 @@
 
 namespace forerun {
 
-// SpecTr (Sun et al., arXiv 2310.15141; verification.md 3). The k draws of a node are tested with
-// one threshold, min(1, p / (rho q)), with the smallest rho for which the residual is not negative.
-// A node drawn m times carries m draws below it when whole chains were drawn: descending to it
-// keeps every chain with that token, which is SpecTr's chain batch. Independent draws only, their
-// number fixed before the first of them.
+// SpecTr (Sun et al., arXiv 2310.15141). The k draws of a node are tested with one threshold,
+// min(1, p / (rho q)), with the smallest rho for which the residual is not negative. A node drawn m
+// times carries m draws below it when whole chains were drawn: descending to it keeps every chain
+// with that token, which is SpecTr's chain batch. Independent draws only, their number fixed before
+// the first of them.
 class KseqVerifier final : public TopDownVerifier {
  public:
   std::string name() const override { return "kseq"; }

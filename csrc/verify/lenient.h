@@ -11,7 +11,7 @@ namespace forerun {
 // LOSSY. Rejection with a target that is more easily pleased, f(p) in place of p: f = p / epsilon
 // ("linear": a token is emitted with at most 1 / epsilon times its probability), p / epsilon^2
 // ("square") or p^epsilon ("power"); epsilon = 1 is rejection (Leviathan et al., arXiv 2211.17192,
-// appendix; DistillSpec, arXiv 2310.08461; verification.md 11). Chains of draws.
+// appendix; DistillSpec, arXiv 2310.08461). Chains of draws.
 class LenientVerifier final : public TopDownVerifier {
  public:
   enum class Form { kLinear, kSquare, kPower };

@@ -9,7 +9,7 @@ namespace forerun {
 
 // One draw after another is accepted with probability min(1, r / s); a rejection takes it out of
 // what the target still asks for, r = norm((r - s)+); when none is left the bonus comes from r
-// (verification.md 1, 2.1, 4). The three differ in what the draws are:
+// (docs/methods.md). The three differ in what the draws are:
 // - "rejection": one per node (Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318).
 // - "specinfer": independent, s stays q, a repeated draw is tested again (Miao et al., arXiv
 //   2305.09781).

@@ -13,8 +13,8 @@ namespace forerun {
 
 // What the target still asks for at a node while its children are tested, r, and the law of the
 // next draw, s. Both begin as p and q. Since q has few tokens, r differs from a multiple of p on
-// them only: a test costs O(tokens of q), whatever the vocabulary (verification.md 0.3, "sparse
-// q"). Weights in double; p may be scaled (lenience), r is normalised by the first cut.
+// them only: a test costs O(tokens of q), whatever the vocabulary ("sparse q"). Weights in double;
+// p may be scaled (lenience), r is normalised by the first cut.
 class Residual {
  public:
   void begin(const TokenLaw& p, const DrawLaw& q);

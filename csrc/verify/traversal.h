@@ -9,11 +9,11 @@
 
 namespace forerun {
 
-// Traversal verification (Weng et al., arXiv 2505.12398; verification.md 12): block verification
-// for trees of draws without replacement, from the leaves to the root. A node enters with the
-// clipped ratio w of its path; its subtree is tried first, and each child that fails turns w into
-// Z / (Z + 1 - w) with Z the mass of (w p - q)+; then the node itself is kept with probability w.
-// On a chain it is block verification. Reads every node that has children.
+// Traversal verification (Weng et al., arXiv 2505.12398): block verification for trees of draws
+// without replacement, from the leaves to the root. A node enters with the clipped ratio w of its
+// path; its subtree is tried first, and each child that fails turns w into Z / (Z + 1 - w) with Z
+// the mass of (w p - q)+; then the node itself is kept with probability w. On a chain it is block
+// verification. Reads every node that has children.
 class TraversalVerifier final : public RatioVerifier {
  public:
   std::string name() const override { return "traversal"; }

@@ -9,10 +9,10 @@
 
 namespace forerun {
 
-// LOSSY. Typical acceptance (Medusa, arXiv 2401.10774; verification.md 11): a guess is good enough
-// where p(x) > min(epsilon, delta exp(-H(p))). The longest good path is kept, ties by its summed
-// log p; after it the target's own sample decides, and where a child carries it the same goes on
-// from there. At temperature 0: match. Any tree.
+// LOSSY. Typical acceptance (Medusa, arXiv 2401.10774): a guess is good enough where p(x) >
+// min(epsilon, delta exp(-H(p))). The longest good path is kept, ties by its summed log p; after it
+// the target's own sample decides, and where a child carries it the same goes on from there. At
+// temperature 0: match. Any tree.
 class TypicalVerifier final : public Verifier {
  public:
   // Options: epsilon (0.09), delta (0.3).

@@ -43,7 +43,7 @@ class Verifier {
 
 // Walks from the root to the child that carries the target's own token; where there is none, that
 // token is the bonus. Every emitted token is the target's sample, so any tree gives the text of
-// plain decoding (verification.md 2.3, 2.4). Only visited rows are read.
+// plain decoding (docs/exactness.md). Only visited rows are read.
 class MatchVerifier final : public Verifier {
  public:
   std::string name() const override { return "match"; }

@@ -31,7 +31,8 @@ class Engine:
     target: a .gguf file, a Hugging Face folder (config.json, safetensors, tokenizer.json) or the name of a
         pulled model.
     draft: "none", "auto" (what the measured costs favour), or names of `forerun.drafters()` joined by "+",
-        such as "ngram+recycle" or "model:PATH-or-name" (a small model with the same vocabulary).
+        such as "ngram+recycle", "model:PATH-or-name" (a small model with the same vocabulary) or "head:PATH" (a
+        draft file, trained on the target's hidden states).
         With verify "match" it changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
     context: longest sequence in tokens; None takes what the model was trained for.

@@ -1,6 +1,5 @@
-// What a step does beside matrix products and attention: the cost of an empty parallel region, and
-// of choosing tokens from a vocabulary of 152k. Microseconds: median, and the 90th percentile of
-// regions. Prints one JSON line.
+// What a step does to choose tokens from a vocabulary of 152k: median microseconds. Prints one JSON
+// line.
 //   step_bench [threads]
 #include <algorithm>
 #include <chrono>
@@ -13,7 +12,6 @@
 
 #include "backend/backend.h"
 #include "base/cpu_features.h"
-#include "base/thread_pool.h"
 #include "verify/sampler.h"
 
 namespace forerun {
@@ -38,19 +36,6 @@ void print_median(const char* name, const std::vector<double>& times) {
   std::printf(", \"%s\": %.2f", name, times[times.size() / 2]);
 }
 
-// Back to back, as in a forward.
-void regions(int threads) {
-  ThreadPool pool(threads);
-  const auto nothing = [](int) {};
-  times_us(1000, [&] { pool.run(nothing); });
-  const auto everyone = times_us(20000, [&] { pool.run(nothing); });
-  print_median("region_everyone", everyone);
-  print_median("region_everyone_p90", {everyone[everyone.size() * 9 / 10]});
-  const auto shared = times_us(20000, [&] { pool.share(nothing); });
-  print_median("region_shared", shared);
-  print_median("region_shared_p90", {shared[shared.size() * 9 / 10]});
-}
-
 // A few likely tokens over a normal bulk, as language models give; or hardly any difference.
 std::vector<float> logits(bool flat) {
   std::mt19937_64 generator(1);
@@ -73,7 +58,6 @@ int run(int argc, char** argv) {
   const auto backend = make_cpu_backend(argc > 1 ? std::atoi(argv[1]) : 0);
   std::printf("{\"cpu\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"vocab\": %d",
               cpu_features().model.c_str(), isa_name(selected_isa()), backend->threads(), kVocab);
-  regions(backend->threads());
   std::vector<float> peaked = logits(false), flat = logits(true);
   sampling("greedy", {}, peaked);
   for (auto& [suffix, row] : {std::pair<const char*, std::vector<float>&>{"", peaked},

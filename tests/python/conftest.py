@@ -67,7 +67,7 @@ def fake(monkeypatch):
     """Replaces the native engine and probes by those of fake_native; returns its Engine class."""
     engine = type("Engine", (fake_native.Engine,), {})
     monkeypatch.setattr(_core, "Engine", engine)
-    for name in ("cpu_info", "read_bandwidth", "cuda_info", "inspect"):
+    for name in ("cpu_info", "kernel_uses", "read_bandwidth", "cuda_info", "inspect"):
         monkeypatch.setattr(_core, name, getattr(fake_native, name))
     return engine
 

@@ -52,6 +52,20 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
         matrix("dgf.w1", d, target)
         matrix("dgf.w2", d, target, 2.0)
         matrix("dgf.gate", d, 2 * d, 2.0)
+    elif family in ("medusa", "hydra"):
+        for k in range(c["stacks"]):
+            if family == "hydra":
+                for part in ("skip", "in"):
+                    matrix(f"hydra.{k}.{part}", d, (k + 2) * d)
+                    out[f"hydra.{k}.{part}.bias"] = rng.normal(0, 0.3, d).astype(np.float32)
+            for j in range(2 if family == "medusa" else 1):
+                matrix(f"{family}.{k}.block.{j}", d, d)
+                out[f"{family}.{k}.block.{j}.bias"] = rng.normal(0, 0.3, d).astype(np.float32)
+            if own_head:
+                matrix(f"{family}.{k}.head", c["target.vocab"] if tokens is None else len(tokens), d, 2.0)
+        own_head = False
+        if c["blocks"]:
+            norm("norm")
     elif family == "eagle":
         matrix("fc", d, target + d)
         if c.get("bias"):
@@ -65,7 +79,7 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
     for index in range(c["blocks"]):
         b = f"block.{index}."
         inputs = d + target if family == "eagle3" and index == 0 else d
-        if index:
+        if index or family == "hydra":
             norm(b + "attn_norm")
         norm(b + "ffn_norm")
         matrix(b + "q", q, inputs)
@@ -87,7 +101,7 @@ def write_draft(path: Path, c: dict, tensors: dict[str, np.ndarray], **changes) 
     w = gguf.GGUFWriter(path, "forerun-draft")
     for key, value in ({"format": 1} | c | changes).items():
         name = "forerun.draft." + key
-        if value is None or key == "bias":
+        if value is None or key in ("bias", "stacks"):
             continue
         if isinstance(value, str):
             w.add_string(name, value)
@@ -161,7 +175,7 @@ class Twin:
         shape = {"rotary": c["head_dim"], "rope_base": c["rope_base"], "interleaved": False}
         for index in range(c["blocks"]):
             b = f"block.{index}."
-            h = self.norm(b + "attn_norm", x) if index else entered
+            h = self.norm(b + "attn_norm", x) if b + "attn_norm.weight" in self.t else entered
             q, k, v = (self.linear(b + part, h).reshape(n, -1, c["head_dim"]) for part in "qkv")
             x = x + self.linear(b + "o", attention(rotate(q, shape), rotate(k, shape), v, np.float16))
             h = self.norm(b + "ffn_norm", x)
@@ -171,9 +185,31 @@ class Twin:
 
     def law(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
         """q over the draft's tokens after the chain: softmax of the last row's logits."""
+        if "stacks" in self.c:
+            return self.stacked_law(tokens, states, chain)
         x = self.outputs(tokens, states, chain)[-1]
         if self.c["family"] == "eagle3":
             x = self.norm("norm", x)
-        logits = self.head @ x
+        return self.softmax(self.head @ x)
+
+    def stacked_law(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
+        """Medusa and Hydra: stack k guesses what follows a chain of k tokens."""
+        name = f"{self.c['family']}.{len(chain)}."
+        x = states[-1]
+        if self.c["blocks"]:
+            x = self.norm("norm", self.run_blocks(None, states)[-1])
+        if self.c["family"] == "hydra":
+            x = np.concatenate([x, *self.embedding[[tokens[-1], *chain]]])
+            x = self.linear(name + "skip", x) + self.silu(self.linear(name + "in", x))
+        for j in range(2 if self.c["family"] == "medusa" else 1):
+            x = x + self.silu(self.linear(f"{name}block.{j}", x))
+        return self.softmax(self.t.get(name + "head.weight", self.head) @ x)
+
+    @staticmethod
+    def silu(x: np.ndarray) -> np.ndarray:
+        return x * sigmoid(x)
+
+    @staticmethod
+    def softmax(logits: np.ndarray) -> np.ndarray:
         e = np.exp(logits - logits.max())
         return e / e.sum()

@@ -50,7 +50,9 @@ class Engine:
             progress(1.0)
 
     def generate(self, prompt, max_tokens, sampling, stop, seed, logprobs, on_text, tenant=""):
-        self.calls.append({"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens})
+        self.calls.append(
+            {"prompt": prompt, "sampling": sampling, "stop": stop, "seed": seed, "max": max_tokens, "tenant": tenant}
+        )
         with self.lock:
             self.running += 1
         try:
@@ -120,6 +122,10 @@ def cpu_info():
 
 def read_bandwidth(threads, mib):
     return 1.0 * threads
+
+
+def kernel_uses(threads):
+    return [("Q4_K", 4, "beads"), ("Q4_K", 0, "rods"), ("Q8_0", 4, "beads"), ("Q8_0", 0, "rods"), ("F32", 0, "beads")]
 
 
 def cuda_info():

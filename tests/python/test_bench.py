@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+import forerun
 from forerun import bench
 from forerun.cli import run
 
@@ -83,6 +84,25 @@ def test_texts_that_differ_are_reported(fake, model_file, prompts, monkeypatch):
     result = bench.bench(model_file, bench.BenchOptions(tokens=3), bench.read_prompts(prompts))
     assert [row["identical"] for row in result["prompts"]] == [False] * 3
     assert result["summary"]["overall"]["identical"] is False
+
+
+def test_short_answers_are_repeated_as_other_tenants(fake, model_file, prompts):
+    result = bench.bench(model_file, bench.BenchOptions(tokens=26), bench.read_prompts(prompts))
+    assert [row["repeats"] for row in result["prompts"]] == [4] * 3  # 1 s of plain decoding, 0.5 s of the other
+    for engine in fake.made:
+        tenants = [call["tenant"] for call in engine.calls if call["max"] == 26]
+        assert tenants == ["", "repeat 1", "repeat 2", "repeat 3"] * 3
+
+
+def test_the_answer_of_median_speed_counts():
+    def one(tokens_per_second, text="same"):
+        stats = forerun.Stats(tokens=10, steps=5, decode_seconds=10 / tokens_per_second)
+        return forerun.Completion(text=text, tokens=[1], finish_reason="length", logprobs=None, stats=stats)
+
+    kept = bench.typical([one(10), one(30), one(20)])
+    assert (kept["tps"], kept["repeats"]) == (pytest.approx(20), 3)
+    assert kept["digest"] == bench.typical([one(5)])["digest"] != ""
+    assert bench.typical([one(10), one(30, "other"), one(20)])["digest"] == ""
 
 
 def test_summaries_are_geometric_means_by_category():

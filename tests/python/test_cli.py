@@ -215,9 +215,16 @@ def test_printable_is_one_short_line():
 
 
 def test_doctor_reports_the_machine(cli, cache):
-    assert "Abacus" in cli("doctor")[1]
+    shown = cli("doctor")[1]
+    assert "Abacus" in shown
+    assert "Q4_K, Q8_0: beads up to 4 rows, then rods" in shown
+    assert "F32: beads" in shown
     report = json.loads(cli("doctor", "--json")[1])
     assert report["cuda"] == {"available": False, "reason": "no driver"}
+    assert report["products"][:2] == [
+        {"type": "Q4_K", "up_to_rows": 4, "kernel": "beads"},
+        {"type": "Q4_K", "up_to_rows": None, "kernel": "rods"},
+    ]
     assert report["bandwidth_gbs"] == {"1": 1.0, "2": 2.0}
 
 

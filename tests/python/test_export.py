@@ -55,7 +55,7 @@ def random_draft(parts, family, blocks, taps, own_head):
 
 def twin_of(draft, weights):
     stored = as_stored(draft, weights)
-    stored.setdefault("head.weight", draft.head.weight.numpy())
+    stored.setdefault("head.weight", draft.head.weight.detach().numpy())
     return Chain(stored, draft.config.to_dict(), draft.embedding.numpy())
 
 
@@ -80,7 +80,7 @@ def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, block
     with forerun.Engine(target, draft=f"head:{file}", **options) as engine:
         session = engine.session()
         session.append(tokens)
-        for _ in range(6):
+        for _ in range(12):
             before = session.tokens
             emitted = session.step()
             tree = session.last_tree()

@@ -24,6 +24,10 @@ CASES = {
     "eagle3": (draft_config("eagle3"), True),
     "eagle3 with the target's head": (draft_config("eagle3", taps=[0, 2]), False),
     "eagle3 of 2 blocks": (draft_config("eagle3", blocks=2, norm_before_residual=True), True),
+    "medusa": (draft_config("medusa", blocks=0, stacks=3), True),
+    "medusa with the target's head": (draft_config("medusa", blocks=0, stacks=4), False),
+    "hydra": (draft_config("hydra", blocks=0, stacks=3), True),
+    "hydra with a block over the text": (draft_config("hydra", stacks=3), False),
     "eagle3 narrower than the target": (draft_config("eagle3", width=128, taps=[1, -1]), True),
 }
 

@@ -140,6 +140,17 @@ void CpuBackend::rms_norm(Tensor x, const float* weight, float epsilon, Tensor o
   });
 }
 
+void CpuBackend::add_rms_norm(Tensor x, Tensor y, const float* weight, float epsilon, Tensor out) {
+  const FloatMode mode;
+  check_same_shape("add_rms_norm", x, y);
+  check_same_shape("add_rms_norm", x, out);
+  each_row(x.rows, x.cols, [&](int64_t row) {
+    const auto r = static_cast<int32_t>(row);
+    kernels_.add(x.row(r), y.row(r), x.cols);
+    kernels_.rms_norm(x.row(r), weight, x.cols, epsilon, out.row(r));
+  });
+}
+
 void CpuBackend::head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) {
   const FloatMode mode;
   check_heads("head_norm", x, heads);
@@ -263,6 +274,21 @@ void CpuBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<fl
       values[static_cast<size_t>(row * k + i)] = heap[i].value;
     }
   });
+}
+
+std::vector<KernelUse> cpu_kernel_uses(int threads) {
+  const CpuKernels kernels = kernels_of(selected_isa());
+  ThreadPool pool(threads);
+  KernelChoice choice(kernels.table, tiles_of(kernels), pool);
+  std::vector<KernelUse> all;
+  for (int i = 0; i < kDTypeCount; ++i) {
+    const auto dtype = static_cast<DType>(i);
+    choice.measure(dtype, pool);
+    for (const auto& [rows, table] : choice.uses(dtype)) {
+      all.push_back({dtype, rows, std::string(table)});
+    }
+  }
+  return all;
 }
 
 const VocabularyKernels& vocabulary_kernels() {

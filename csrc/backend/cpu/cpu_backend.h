@@ -50,7 +50,9 @@ class CpuBackend final : public Backend {
   void reserve(int32_t max_rows, int32_t max_cols) override;
 
   void linear(Tensor x, std::span<const LinearTask> tasks) override;
+  void gated_linear(Tensor x, const LinearTask& gate, const LinearTask& up) override;
   void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override;
+  void add_rms_norm(Tensor x, Tensor y, const float* weight, float epsilon, Tensor out) override;
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override;
   void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved) override;
   void check_kv(const KvLayout& layout) const override;
@@ -73,7 +75,7 @@ class CpuBackend final : public Backend {
   // Grows to at least `bytes`, contents lost.
   static void ensure(PageBlock& block, int64_t bytes);
   static bool before(const Candidate& a, const Candidate& b);
-  void quantize(Tensor x, bool k_types, bool legacy_types);
+  void quantize_for(Tensor x, std::span<const LinearTask> tasks);
   void multiply(Tensor x, const LinearTask& task, int32_t first, int32_t panels);
 
   // Rows in parallel where there is enough work for it.

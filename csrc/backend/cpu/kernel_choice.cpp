@@ -88,7 +88,7 @@ MatmulKernel KernelChoice::kernel(DType dtype, int32_t rows) const {
 }
 
 void KernelChoice::measure(DType dtype, ThreadPool& pool) {
-  if (of(dtype).decided) return;
+  if (of(dtype).decided || of(dtype).candidates.empty()) return;
   const int64_t panels = kSampleBytes * pool.size() / MatmulSample::panel_bytes(dtype) + 1;
   MatmulSample sample(kernels_, dtype, static_cast<int32_t>(panels), kRows.back(), pool);
   decide(dtype, [&](MatmulKernel kernel, int32_t rows) {
@@ -129,6 +129,17 @@ void KernelChoice::prefer(std::string_view table) {
   }
 }
 
+std::vector<KernelChoice::Use> KernelChoice::uses(DType dtype) const {
+  const Type& type = of(dtype);
+  std::vector<Use> uses;
+  for (size_t at = 0; at < kRows.size() && !type.candidates.empty(); ++at) {
+    const bool last = at + 1 == kRows.size();
+    if (!last && type.winner[at + 1] == type.winner[at]) continue;
+    uses.push_back({last ? 0 : kRows[at], type.candidates[type.winner[at]].table});
+  }
+  return uses;
+}
+
 std::string KernelChoice::description() const {
   std::string text;
   for (int i = 0; i < kDTypeCount; ++i) {
@@ -138,11 +149,9 @@ std::string KernelChoice::description() const {
     if (!type.refused.empty()) add(name + ": other bits with " + type.refused + ", not used");
     if (type.candidates.size() < 2 || !type.decided) continue;
     std::string runs;
-    for (size_t at = 0; at < kRows.size(); ++at) {
-      const bool last = at + 1 == kRows.size();
-      if (!last && type.winner[at + 1] == type.winner[at]) continue;
-      runs += (runs.empty() ? "" : ", ") + std::string(type.candidates[type.winner[at]].table);
-      if (!last) runs += " up to " + std::to_string(kRows[at]) + " rows";
+    for (const Use& use : uses(static_cast<DType>(i))) {
+      runs += (runs.empty() ? "" : ", ") + std::string(use.table);
+      if (use.rows != 0) runs += " up to " + std::to_string(use.rows) + " rows";
     }
     add(name + ": " + runs);
   }

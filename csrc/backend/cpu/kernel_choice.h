@@ -34,6 +34,13 @@ class KernelChoice {
   // The kernels of this table where it has them, for all rows; nothing is measured any more.
   void prefer(std::string_view table);
 
+  // The tables whose kernels multiply by a type: each up to `rows` rows, the last whatever their
+  // number (0). Empty for a type without a kernel.
+  struct Use {
+    int32_t rows = 0;
+    std::string_view table;
+  };
+  std::vector<Use> uses(DType dtype) const;
   // "Q4_K: avx512 up to 4 rows, amx above", and kernels that gave other bits; often nothing
   std::string description() const;
 

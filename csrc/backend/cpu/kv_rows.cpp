@@ -49,6 +49,18 @@ void move_scales(const KvLayout& layout, const std::byte* from, int32_t from_col
                         to_column, layout.scales());
 }
 
+// A column of a key lies in the same line of all its rows of cells.
+int32_t cell_bytes(const KvLayout& layout) { return layout.type == DType::kF16 ? 2 : 4; }
+int64_t line_of(const KvLayout& layout, int32_t column) {
+  return int64_t{column} * cell_bytes(layout) / 64 * 64;
+}
+void prefetch_key(const KvLayout& layout, const std::byte* first) {
+  const int64_t row_bytes = int64_t{kSlots} * cell_bytes(layout);
+  for (int64_t at = 0; at < layout.scale_offset(); at += row_bytes) {
+    __builtin_prefetch(first + at, 1, 3);
+  }
+}
+
 }  // namespace
 
 void check_rows(const AttentionBatch& batch) {
@@ -133,20 +145,39 @@ void KvRows::store(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor 
   check_rows(batch);
   check_shape("store_kv, keys", batch, k, layout.kv_heads * layout.head_dim);
   check_shape("store_kv, values", batch, v, layout.kv_heads * layout.head_dim);
+  const auto page_of = [&](int32_t i) {
+    const AttentionRow& row = batch.rows[static_cast<size_t>(i)];
+    return batch.pages[static_cast<size_t>(row.sequence)][static_cast<size_t>(row.slot / kSlots)];
+  };
+  // A key goes to a cache line for each value, last written a step ago: without this one by one.
+  const auto ask_for = [&](int32_t head) {
+    const std::byte* asked = nullptr;
+    for (int32_t i = 0; i < k.rows; ++i) {
+      const std::byte* page = page_of(i);
+      const int32_t column = batch.rows[static_cast<size_t>(i)].slot % kSlots;
+      const std::byte* key = page + layout.k_offset(layer, head) + line_of(layout, column);
+      if (key == asked) continue;
+      asked = key;
+      prefetch_key(layout, key);
+    }
+  };
   const auto store_head = [&](int64_t item) {
     const auto head = static_cast<int32_t>(item);
     for (int32_t i = 0; i < k.rows; ++i) {
-      const AttentionRow& row = batch.rows[static_cast<size_t>(i)];
-      std::byte* page =
-          batch.pages[static_cast<size_t>(row.sequence)][static_cast<size_t>(row.slot / kSlots)];
-      const int32_t column = row.slot % kSlots;
+      std::byte* page = page_of(i);
+      const int32_t column = batch.rows[static_cast<size_t>(i)].slot % kSlots;
       store_key(layout, k.row(i) + head * layout.head_dim, page + layout.k_offset(layer, head),
                 column);
       store_value(layout, v.row(i) + head * layout.head_dim, page + layout.v_offset(layer, head),
                   column);
     }
   };
-  pool_.parallel_for(layout.kv_heads, k.rows < 32 ? layout.kv_heads : 1, store_head);
+  if (k.rows < 32) {
+    for (int32_t head = 0; head < layout.kv_heads; ++head) ask_for(head);
+    for (int32_t head = 0; head < layout.kv_heads; ++head) store_head(head);
+    return;
+  }
+  pool_.parallel_for(layout.kv_heads, 1, store_head);
 }
 
 void KvRows::move(const KvLayout& layout, std::span<std::byte* const> pages,

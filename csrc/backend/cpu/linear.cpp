@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "backend/cpu/cpu_backend.h"
@@ -30,9 +31,38 @@ void check(const Tensor& x, std::span<const LinearTask> tasks) {
   }
 }
 
+// Calls body(first, count) for runs of neighbouring panels, shorter towards the end so that threads
+// end together, but not so short that the reading starts over all the time.
+template <typename Body>
+void each_run(ThreadPool& pool, int64_t panels, int64_t panel_bytes, Body&& body) {
+  constexpr int64_t kMost = 64, kLeastBytes = 32768;
+  const int64_t least = std::clamp<int64_t>(kLeastBytes / panel_bytes, 1, kMost);
+  std::atomic<int64_t> next{0};
+  const auto work = [&](int) {
+    for (int64_t first = next.load(std::memory_order_relaxed); first < panels;) {
+      const int64_t fair = (panels - first) / (int64_t{2} * pool.size());
+      const int64_t count = std::min(std::clamp(fair, least, kMost), panels - first);
+      if (!next.compare_exchange_weak(first, first + count, std::memory_order_relaxed)) continue;
+      body(first, count);
+      first = next.load(std::memory_order_relaxed);
+    }
+  };
+  if (panels <= least) {
+    work(0);
+  } else {
+    pool.share(work);
+  }
+}
+
 }  // namespace
 
-void CpuBackend::quantize(Tensor x, bool k_types, bool legacy_types) {
+void CpuBackend::quantize_for(Tensor x, std::span<const LinearTask> tasks) {
+  bool k_types = false;
+  bool legacy_types = false;
+  for (const LinearTask& task : tasks) {
+    k_types |= is_k_type(task.weight->dtype);
+    legacy_types |= is_quantized(task.weight->dtype) && !is_k_type(task.weight->dtype);
+  }
   const int64_t rows = x.rows;
   if (k_types) {
     const int32_t blocks = x.cols / 256;
@@ -52,32 +82,51 @@ void CpuBackend::quantize(Tensor x, bool k_types, bool legacy_types) {
   }
 }
 
-// One region over the panels of all tasks, in runs of neighbours of one task. A panel goes through
-// all rows while it is in the cache.
+// One region over the panels of all tasks. A panel goes through all rows while it is in the cache.
 void CpuBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
   const FloatMode mode;
   check(x, tasks);
-  if (x.rows == 0) return;
-  bool k_types = false;
-  bool legacy_types = false;
+  if (x.rows == 0 || tasks.empty()) return;
+  quantize_for(x, tasks);
   int64_t panels = 0;
-  for (const LinearTask& task : tasks) {
-    k_types |= is_k_type(task.weight->dtype);
-    legacy_types |= is_quantized(task.weight->dtype) && !is_k_type(task.weight->dtype);
-    panels += weight_of(task).panels;
+  for (const LinearTask& task : tasks) panels += weight_of(task).panels;
+  each_run(pool_, panels, weight_of(tasks[0]).panel_bytes, [&](int64_t first, int64_t count) {
+    for (const LinearTask& task : tasks) {
+      const int64_t here = std::min(count, weight_of(task).panels - first);
+      if (here > 0) {
+        multiply(x, task, static_cast<int32_t>(first), static_cast<int32_t>(here));
+        first += here;
+        count -= here;
+      }
+      if (count == 0) return;
+      first -= weight_of(task).panels;
+    }
+  });
+}
+
+// The product of both while the runs are in the cache.
+void CpuBackend::gated_linear(Tensor x, const LinearTask& gate, const LinearTask& up) {
+  const FloatMode mode;
+  const LinearTask tasks[] = {gate, up};
+  check(x, tasks);
+  if (gate.weight->rows != up.weight->rows) {
+    throw Error(ErrorKind::kBadArgument, "gated_linear: a gate of " +
+                                             std::to_string(gate.weight->rows) +
+                                             " outputs beside " + std::to_string(up.weight->rows));
   }
-  quantize(x, k_types, legacy_types);
-  const auto length =
-      static_cast<int32_t>(std::clamp<int64_t>(panels / (int64_t{pool_.size()} * 8), 1, 64));
-  const auto runs_of = [&](const LinearTask& task) {
-    return (weight_of(task).panels + length - 1) / length;
-  };
-  int64_t runs = 0;
-  for (const LinearTask& task : tasks) runs += runs_of(task);
-  pool_.parallel_for(runs, 1, [&](int64_t index) {
-    const LinearTask* task = tasks.data();
-    while (index >= runs_of(*task)) index -= runs_of(*task++);
-    multiply(x, *task, static_cast<int32_t>(index) * length, length);
+  if (x.rows == 0) return;
+  quantize_for(x, tasks);
+  const int64_t bytes = weight_of(gate).panel_bytes + weight_of(up).panel_bytes;
+  each_run(pool_, weight_of(gate).panels, bytes, [&](int64_t first, int64_t count) {
+    for (const LinearTask& task : tasks) {
+      multiply(x, task, static_cast<int32_t>(first), static_cast<int32_t>(count));
+    }
+    const int64_t output = first * kPanelRows;
+    const int64_t outputs = std::min(count * kPanelRows, gate.weight->rows - output);
+    for (int32_t row = 0; row < x.rows; ++row) {
+      float* out = gate.out.row(row) + output;
+      kernels_.swiglu(out, up.out.row(row) + output, outputs, out);
+    }
   });
 }
 

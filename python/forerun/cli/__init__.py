@@ -14,6 +14,7 @@ from forerun.cli import (
     bench,
     chat,
     compare,
+    convert_draft,
     datastore,
     doctor,
     generate,
@@ -50,6 +51,7 @@ for command in (
     compare.compare,
     plan.plan,
     tree.tree,
+    convert_draft.convert_draft,
     layers.layers,
     doctor.doctor,
 ):

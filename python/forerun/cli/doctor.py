@@ -24,6 +24,8 @@ def doctor(as_json: common.AsJson = False) -> None:
     table.add_row("cpu", f"{cpu['model']}, {cpu['cores']} usable cores")
     table.add_row("features", ", ".join(cpu["features"]) or "none that matter")
     table.add_row("kernels", f"{cpu['isa']} (available: {', '.join(cpu['isas_available'])})")
+    for types, kernels in _products(report["products"]).items():
+        table.add_row("products", f"{', '.join(types)}: {kernels}")
     for threads, speed in report["bandwidth_gbs"].items():
         table.add_row("read bandwidth", f"{speed:.1f} GB/s, {threads} thread(s)")
     table.add_row("cuda", "available" if cuda["available"] else f"not used: {cuda['reason']}")
@@ -41,7 +43,23 @@ def examine() -> dict[str, Any]:
         "bandwidth_gbs": {
             str(threads): _core.read_bandwidth(threads, PROBE_MIB) for threads in sorted({1, cpu["cores"]})
         },
+        "products": [
+            {"type": name, "up_to_rows": rows or None, "kernel": kernel}
+            for name, rows, kernel in _core.kernel_uses(cpu["cores"])
+        ],
         "cuda": _core.cuda_info(),
         "cache": str(models.cache_dir()),
         "pulled": [model.name for model in models.catalogue().values() if model.pulled],
     }
+
+
+def _products(uses: list[dict[str, Any]]) -> dict[tuple[str, ...], str]:
+    """Types whose products go through the same kernels, with these by number of rows."""
+    by_type: dict[str, str] = {}
+    for use in uses:
+        part = f"{use['kernel']} up to {use['up_to_rows']} rows" if use["up_to_rows"] else str(use["kernel"])
+        by_type[use["type"]] = f"{by_type[use['type']]}, then {part}" if use["type"] in by_type else part
+    together: dict[str, list[str]] = {}
+    for name, kernels in by_type.items():
+        together.setdefault(kernels, []).append(name)
+    return {tuple(names): kernels for kernels, names in together.items()}

@@ -175,6 +175,62 @@ def draft(
 
 
 @app.command()
+def student(
+    target: Target,
+    data: Annotated[Path, typer.Argument(help="A folder that `collect` made.")],
+    file: Annotated[Path, typer.Argument(help="The GGUF model to write, for --draft model:FILE.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="FILE.run")] = None,
+    width: Annotated[int, typer.Option(help="Hidden width, a multiple of 64.", rich_help_panel=_SHAPE)] = 256,
+    layers: Annotated[int, typer.Option(help="Decoder layers.", rich_help_panel=_SHAPE)] = 4,
+    weights: Annotated[str, typer.Option(help="q8_0 or f16.", rich_help_panel=_SHAPE)] = "q8_0",
+    loss: Annotated[
+        str, typer.Option(help="text (pre-training), forward, reverse, jsd or tvd.", rich_help_panel=_LEARN)
+    ] = "forward",
+    own: Annotated[
+        float, typer.Option(help="Share of batches that the draft writes itself (on-policy).", rich_help_panel=_LEARN)
+    ] = 0.0,
+    steps: Annotated[int, typer.Option(help="Batches.", rich_help_panel=_LEARN)] = 1000,
+    rows: Annotated[int, typer.Option(help="Tokens to learn from in a batch.", rich_help_panel=_LEARN)] = 2048,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_LEARN)] = 1e-3,
+    start: Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")] = None,
+    held_out: Annotated[int, typer.Option(help="Every so many-th text is for validation.")] = 25,
+    seed: Annotated[int, typer.Option(help="One seed, one file.")] = 0,
+    f32: Annotated[bool, typer.Option("--f32", help="Full precision instead of bf16.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Distil a small stand-alone draft (DistillSpec; with --loss text first, FastDraft)."""
+    _require()
+    import torch
+
+    from forerun.train.data import split
+    from forerun.train.distill import Distillation, distill, scorer
+    from forerun.train.runs import load_sequences
+    from forerun.train.students import Student, StudentConfig, export_student
+    from forerun.train.target import read_target
+
+    if threads:
+        torch.set_num_threads(threads)
+    path = Path(models.resolve(target))
+    folder = run or file.with_suffix(".run")
+    config = StudentConfig(read_target(path).vocab, width, layers, width // 64, width // 64, 64, 3 * width)
+    made = Student(config, seed)
+    if start is not None:
+        made.load_state_dict(torch.load(start / "state.pt", weights_only=True)["student"])
+    plan = Distillation(loss=loss, steps=steps, rows=rows, rate=rate, own=own, seed=seed, bf16=not f32)
+    learn, validation = split(load_sequences(data, []), held_out)
+    if own:
+        with common.load(target, draft="none", threads=threads, prefix_cache_bytes=0) as engine:
+            top_k = learn[0].top_tokens.shape[1]
+            log = distill(made, learn, validation, plan, folder, scorer(engine, top_k), set(engine.end_tokens))
+    else:
+        log = distill(made, learn, validation, plan, folder)
+    size = export_student(made, path, file, file.stem, weights)
+    common.out.print(
+        f"{file}: {size / 1e6:.1f} MB, accepts {log[-1]['sampled']:.2f} sampled, {log[-1]['greedy']:.2f} greedy"
+    )
+
+
+@app.command()
 def curves(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     picture: Annotated[Path, typer.Argument(help="The PNG to write.")],

@@ -48,7 +48,7 @@ class Shape:
         )
 
 
-def load_sequences(folder: Path, taps: list[int], most: int = 0) -> list[Sequence]:
+def load_sequences(folder: Path, taps: list[int] | None, most: int = 0) -> list[Sequence]:
     """The sequences of all shards of a folder, the first `most` (0: all).
 
     Raises ValueError when there is none.

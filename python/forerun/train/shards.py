@@ -77,8 +77,8 @@ def read_shard(path: Path, taps: list[int] | None = None) -> Iterator[Sequence]:
     features = arrays["features"]
     if taps is not None and taps != held:
         width = features.shape[1] // len(held)
-        columns = [np.arange(held.index(tap) * width, (held.index(tap) + 1) * width) for tap in taps]
-        features = np.ascontiguousarray(features[:, np.concatenate(columns)])
+        parts = [features[:, held.index(tap) * width : (held.index(tap) + 1) * width] for tap in taps]
+        features = np.concatenate([features[:, :0], *parts], 1)
     for index, (start, end) in enumerate(zip(arrays["starts"][:-1], arrays["starts"][1:], strict=True)):
         part = slice(int(start), int(end))
         yield Sequence(

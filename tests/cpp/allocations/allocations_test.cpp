@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "model/tiny_model.h"
+#include "model/tiny_head.h"
 
 namespace {
 std::atomic<int64_t> allocations{0};
@@ -51,9 +51,12 @@ TEST_P(DecodeStep, AllocatesOnlyItsResult) {
   const Setting& setting = GetParam();
   const test::TinyModelFile target(test::TinyModel{});
   const test::TinyModelFile small(test::TinyModel{.layers = 1});
+  const test::TinyHeadFile head(test::TinyHead{.blocks = 2, .columns = 100});
   EngineOptions options;
   options.target = target.path();
-  options.draft = setting.draft == "model" ? "model:" + small.path() : setting.draft;
+  options.draft = setting.draft == "model"  ? "model:" + small.path()
+                  : setting.draft == "head" ? "head:" + head.path()
+                                            : setting.draft;
   options.fixed_draft = setting.fixed_draft;
   options.threads = 2;
   const auto engine = Engine::load(options);
@@ -83,7 +86,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"Suffix", "suffix", 9, {}}, Setting{"Trigram", "trigram", 12, {}},
         Setting{"Auto", "auto", 16, {}},
         Setting{"Both", "ngram+recycle", 16, {.temperature = 0.7F}},
-        Setting{"Controlled", "ngram+recycle", -1, {}}, Setting{"Model", "model", 8, {}}),
+        Setting{"Controlled", "ngram+recycle", -1, {}}, Setting{"Model", "model", 8, {}},
+        Setting{"Head", "head", 8, {}}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -166,6 +166,30 @@ TEST(CpuAttention, GivesTheSameBitsForEveryChunkingThreadCountAndInstructionSet)
   }
 }
 
+// More blocks than the scratch of split works holds, so that they come in waves.
+TEST(CpuAttention, GivesTheSameBitsWhenTheBlocksComeInWaves) {
+  const Model model{192, 1, 256};
+  constexpr int32_t kTokens = 2700;
+  Text text(Model{1, 1, 256}, kTokens, 17);
+  std::vector<float> q = random_floats(static_cast<size_t>(model.q_cols()), 19), expected;
+  for (int threads = 1; threads <= 2; ++threads) {
+    const auto backend = make_cpu_backend(threads);
+    Cache cache(*backend, model.layout(), kTokens / 64 + 1);
+    std::vector<AttentionRow> rows;
+    for (int32_t i = 0; i < kTokens; ++i) rows.push_back(causal_row(i));
+    const std::span<std::byte* const> pages(cache.pages);
+    backend->store_kv(batch_of(cache, rows, {}, {&pages, 1}), 0,
+                      Tensor(text.k.data(), kTokens, model.kv_cols()),
+                      Tensor(text.v.data(), kTokens, model.kv_cols()));
+    std::vector<float> out(q.size());
+    backend->attention(batch_of(cache, {&rows.back(), 1}, {}, {&pages, 1}), 0,
+                       Tensor(q.data(), 1, model.q_cols()), kScale,
+                       Tensor(out.data(), 1, model.q_cols()));
+    if (expected.empty()) expected = out;
+    EXPECT_TRUE(same_bits(out.data(), expected.data(), out.size())) << threads;
+  }
+}
+
 // A random tree behind a prefix: every node's row must equal that of its own branch run causally.
 void check_tree(const Model& model, std::initializer_list<int32_t> prefixes) {
   for (int32_t prefix : prefixes) {

@@ -50,6 +50,11 @@ TEST(KernelChoice, TakesForEachNumberOfRowsTheKernelThatWasFaster) {
   }
   EXPECT_EQ(asked[1], 2);
   EXPECT_EQ(choice.description(), "Q4_K: scalar up to 6 rows, same");
+  const std::vector<KernelChoice::Use> uses = choice.uses(DType::kQ4_K);
+  ASSERT_EQ(uses.size(), 2U);
+  EXPECT_EQ(uses[0].rows, 6);
+  EXPECT_EQ(uses[1].rows, 0);
+  EXPECT_EQ(uses[1].table, "same");
 }
 
 TEST(KernelChoice, LeavesMoreRowsToAKernelThatIsTwiceAsFast) {
@@ -92,6 +97,16 @@ TEST(KernelChoice, MeasuresWhenAWeightOfATypeIsPackedFirst) {
   backend.pack(matrix.host);
   EXPECT_EQ(backend.choice().description(), chosen) << "measured once";
   EXPECT_NE(backend.description().find("(" + chosen + ")"), std::string::npos);
+}
+
+TEST(KernelChoice, NamesAKernelForEveryTypeOfThisMachine) {
+  std::map<DType, int> last;
+  for (const KernelUse& use : cpu_kernel_uses(1)) {
+    EXPECT_FALSE(use.kernel.empty());
+    if (use.rows == 0) ++last[use.type];
+  }
+  EXPECT_EQ(last.size(), weight_types().size());
+  for (const DType type : weight_types()) EXPECT_EQ(last[type], 1);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cpu/memory.h"
 #include "backend/cpu_fixture.h"
 
 namespace forerun::test {
@@ -230,6 +231,47 @@ TEST(CpuMemory, IsAlignedZeroedAndFreedByItsBuffer) {
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kOutOfMemory);
     EXPECT_NE(std::string(error.what()).find(std::to_string(int64_t{1} << 60)), std::string::npos);
+  }
+}
+
+TEST(CpuMemory, PiecesAreApartAndZeroedWhenTheyAreGivenOutAgain) {
+  const auto backend = make_cpu_backend(1);
+  const auto fill = [](const Buffer& buffer, int value) {
+    std::fill_n(static_cast<uint8_t*>(buffer.data()), buffer.bytes(), static_cast<uint8_t>(value));
+  };
+  const auto holds = [](const Buffer& buffer, int value) {
+    const auto* first = static_cast<const uint8_t*>(buffer.data());
+    return std::all_of(first, first + buffer.bytes(), [=](uint8_t byte) { return byte == value; });
+  };
+  for (const int64_t bytes : {int64_t{1}, int64_t{100'001}, int64_t{1'835'008}, int64_t{5} << 20}) {
+    std::vector<Buffer> buffers;  // more than a block of the smaller ones holds
+    for (int i = 0; i < 20; ++i) {
+      buffers.push_back(backend->allocate(bytes));
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(buffers.back().data()) % 64, 0U);
+      ASSERT_TRUE(holds(buffers.back(), 0)) << bytes << ", " << i;
+      fill(buffers.back(), i + 1);
+    }
+    for (int i = 0; i < 20; i += 2) buffers[static_cast<size_t>(i)] = Buffer();
+    for (int i = 0; i < 20; i += 2) {
+      Buffer& again = buffers[static_cast<size_t>(i)] = backend->allocate(bytes);
+      ASSERT_TRUE(holds(again, 0)) << bytes << ", " << i;
+      fill(again, i + 1);
+    }
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_TRUE(holds(buffers[static_cast<size_t>(i)], i + 1)) << bytes << ", " << i;
+    }
+  }
+}
+
+TEST(CpuMemory, APieceLiesInItsBlockAndBehindTheOneBefore) {
+  PageArena arena;
+  PagePiece before = arena.take(100);
+  for (int i = 0; i < 200; ++i) {
+    const PagePiece piece = arena.take(1'000'000 + i);
+    const uint8_t* first = piece.block->data();
+    ASSERT_GE(piece.data, piece.block == before.block ? before.data + before.bytes : first) << i;
+    ASSERT_LE(piece.data + piece.bytes, first + piece.block->bytes()) << i;
+    before = piece;
   }
 }
 

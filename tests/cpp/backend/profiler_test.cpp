@@ -52,6 +52,19 @@ TEST_F(Profiler, AProductHasItsRoleTheBytesOfItsWeightsAndTwoOperationsPerWeight
   EXPECT_TRUE(test::same_bits(one.data(), want.data(), one.size()));
 }
 
+TEST_F(Profiler, AGatedProductIsOneProductOfBothWeights) {
+  const RandomMatrix first(DType::kF32, 32, 48, 1), second(DType::kF32, 32, 48, 2);
+  std::vector<float> x = random_floats(3 * 48, 3), gate(3 * 32), up(3 * 32), same(3 * 32);
+  const auto a = profiled_->pack(first.host), b = profiled_->pack(second.host);
+  const Tensor input = tensor(x, 3);
+  profiled_->gated_linear(input, {a.get(), nullptr, tensor(gate, 3), "linear.gate_up"},
+                          {b.get(), nullptr, tensor(up, 3)});
+  expect_span(only_span(), "linear.gate_up", 3, 4 * 48 * 64, 2 * 3 * 48 * 64);
+  plain_->gated_linear(input, {a.get(), nullptr, tensor(same, 3)},
+                       {b.get(), nullptr, tensor(up, 3)});
+  EXPECT_TRUE(test::same_bits(gate.data(), same.data(), gate.size()));
+}
+
 TEST_F(Profiler, RowOperationsCountTheirOperands) {
   std::vector<float> x = random_floats(2 * 64, 1), y = random_floats(2 * 64, 2), out(2 * 64);
   const Tensor a = tensor(x, 2), b = tensor(y, 2), c = tensor(out, 2);
@@ -63,6 +76,8 @@ TEST_F(Profiler, RowOperationsCountTheirOperands) {
   expect_span(only_span(), "swiglu", 2, 3 * 2 * 64 * 4, 4 * 2 * 64);
   profiled_->add(a, b);
   expect_span(only_span(), "add", 2, 3 * 2 * 64 * 4, 2 * 64);
+  profiled_->add_rms_norm(a, b, y.data(), 1e-5F, c);
+  expect_span(only_span(), "add_rms_norm", 2, 4 * 2 * 64 * 4, 5 * 2 * 64);
   profiled_->rope(a, 2, tensor(out, 4).first_rows(2), false);
   expect_span(only_span(), "rope", 2, 2 * 2 * 64 * 4, 3 * 2 * 64);
   const int32_t rows[] = {1};

@@ -33,14 +33,17 @@ std::shared_ptr<const DraftHead> head_of(const test::TinyHead& wanted) {
 
 std::unique_ptr<HeadDrafter> drafter_with(const std::shared_ptr<const DraftHead>& head,
                                           const std::string& policy = "eagle2") {
-  return std::make_unique<HeadDrafter>(head, make_policy(policy, 4), kContext);
+  return std::make_unique<HeadDrafter>(head, std::make_shared<HeadScratch>(*head),
+                                       make_policy(policy, 4), kContext);
 }
 
 const std::vector<test::TinyHead> kHeads = {
     {},
     {.dtype = DType::kQ8_0, .blocks = 2, .columns = 40},
     {.family = "eagle", .columns = 100, .own_head = true},
-    {.family = "eagle3", .blocks = 2, .taps = {1, 0, -1}, .columns = 90, .own_head = true}};
+    {.family = "eagle3", .blocks = 2, .taps = {1, 0, -1}, .columns = 90, .own_head = true},
+    {.family = "medusa", .blocks = 0, .columns = 90, .stacks = 4},
+    {.family = "hydra", .columns = 90, .stacks = 4}};
 
 std::vector<int32_t> some_text(size_t length, uint32_t seed) {
   std::mt19937 random(seed);
@@ -135,6 +138,30 @@ TEST(HeadDrafter, ReadsABoundedPartOfALongPrompt) {
   EXPECT_EQ(drafter->start_ms(static_cast<int32_t>(context.size())), 0.0);
 }
 
+// Rows whose states are forgotten before they were made cannot be made: the cache starts anew.
+TEST(HeadDrafter, StartsAnewWhenItWasNotAskedForLong) {
+  const auto head = head_of({.ffn = 32, .heads = 1, .kv_heads = 1});
+  const test::DrafterContract contract = contract_of(head, "eagle2");
+  std::vector<int32_t> context = some_text(40, 7);
+  const auto drafter = contract.make(), fresh = contract.make();
+  contract.begin(*drafter, context);
+  contract.propose(*drafter, context, {4, 2});
+  const std::vector<int32_t> path = {0};
+  for (int32_t token : some_text(2 * HeadDrafter::kKept + 50, 8)) {
+    const std::vector<float> state = contract.hidden_state(context);
+    const auto width = static_cast<int32_t>(state.size());
+    context.push_back(token);
+    drafter->observe(context, {nullptr, path, token, {}, 0, {state.data(), width, 1, width}});
+  }
+  const DraftTree drafted = contract.propose(*drafter, context, {8, 4});
+  EXPECT_EQ(drafted.drafted(), 8);
+  const int32_t rows = static_cast<HeadDrafter&>(*drafter).cached() + 1;
+  EXPECT_GE(rows, HeadDrafter::kKept);
+  EXPECT_LE(rows, 2 * HeadDrafter::kKept);
+  contract.begin(*fresh, context, static_cast<int32_t>(context.size()) - 1 - rows);
+  contract.expect_equal(drafted, contract.propose(*fresh, context, {8, 4}));
+}
+
 TEST(HeadDrafter, GoesOnAfterARewindThatCutsAwayItsStates) {
   const auto head = head_of({});
   const test::DrafterContract contract = contract_of(head, "eagle2");
@@ -164,7 +191,7 @@ TEST(HeadDrafter, ItsHeadIsTheTargetsOwnRowsWhereTheFileHasNone) {
     KvCache cache(head.backend(), head.kv_layout(), 64);
     Batch batch;
     batch.add_causal(cache, tokens, 3);
-    return head.forward(batch, rows, false, w).logits;
+    return head.forward(batch, rows, 0, w).logits;
   };
   const Tensor whole = run(*all, a), part = run(*few, b);
   EXPECT_EQ(whole.cols, kVocab);

@@ -19,6 +19,7 @@ struct TinyHead {
   int32_t columns = 0;  // tokens that it may propose; 0: all, and none listed
   bool own_head = false;
   uint32_t seed = 1;
+  int32_t stacks = 0;  // of medusa and hydra
 };
 
 inline void write_tiny_head(const TinyHead& h, const std::string& path) {
@@ -51,10 +52,17 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   };
   const int64_t d = h.width, dt = h.target.width, taps = static_cast<int64_t>(h.taps.size());
   const bool third = h.family == "eagle3";
+  const bool stacked = h.stacks > 0;
+  for (int32_t k = 0; k < h.stacks; ++k) {
+    const std::string s = h.family + "." + std::to_string(k) + ".";
+    if (h.family == "hydra") matrix(s + "skip", d, (k + 2) * d), matrix(s + "in", d, (k + 2) * d);
+    matrix(s + "block.0", d, d);
+  }
+  if (stacked && h.blocks > 0) norm("norm", d);
   if (h.family == "dgf") {
     norm("token_norm", dt);
     matrix("dgf.w1", d, dt), matrix("dgf.w2", d, dt), matrix("dgf.gate", d, 2 * d);
-  } else {
+  } else if (!stacked) {
     matrix("fc", d, third ? taps * dt : dt + d);
   }
   if (third) norm("block.0.token_norm", dt), norm("block.0.hidden_norm", d), norm("norm", d);
@@ -62,7 +70,7 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   for (int32_t i = 0; i < h.blocks; ++i) {
     const std::string b = "block." + std::to_string(i) + ".";
     const int64_t in = third && i == 0 ? d + dt : d;
-    if (i > 0) norm(b + "attn_norm", d);
+    if (i > 0 || stacked) norm(b + "attn_norm", d);
     norm(b + "ffn_norm", d);
     matrix(b + "q", q, in), matrix(b + "k", kv, in), matrix(b + "v", kv, in);
     matrix(b + "o", d, q), matrix(b + "gate", h.ffn, d), matrix(b + "up", h.ffn, d);

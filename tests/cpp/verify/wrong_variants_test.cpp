@@ -1,4 +1,4 @@
-// Rules that look right and are not (verification.md 0.2, 1 to 4, 12): the enumeration that finds
+// Rules that look right and are not (docs/methods.md): the enumeration that finds
 // the verifiers exact must see each of them.
 
 #include <gtest/gtest.h>

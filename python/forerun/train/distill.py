@@ -1,0 +1,212 @@
+"""Distillation of stand-alone drafts: DistillSpec (Zhou et al., arXiv 2310.08461), after FastDraft's pre-training
+(Zafrir et al., arXiv 2411.11055) where that is wanted: the loss `text` on plain text, then a divergence on answers.
+
+The target tells its k likeliest tokens at each position; all others count as one more outcome, on both sides. So
+every divergence here is at most the one over the whole vocabulary, and equals it where k covers the law.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from forerun.train.data import Batch, make_batch
+from forerun.train.progress import Progress
+from forerun.train.shards import Sequence
+from forerun.train.students import Student
+
+if TYPE_CHECKING:
+    from forerun.engine import Engine
+
+DIVERGENCES = ("forward", "reverse", "jsd", "tvd")
+LOSSES = ("text", *DIVERGENCES)
+_TINY = 1e-8
+
+
+def divergence(kind: str, logits: Tensor, top_tokens: Tensor, top_logprobs: Tensor) -> Tensor:
+    """Of the target's law p from the draft's q, by row [R]: "forward" KL(p | q), "reverse" KL(q | p), "jsd" (half and
+    half), "tvd" (1 minus the probability that a sampled guess is accepted). logits [R, V], the others [R, k].
+    """
+    p = _with_rest(top_logprobs.float().exp())
+    q = _with_rest(logits.float().log_softmax(-1).gather(-1, top_tokens).exp())
+    if kind == "forward":
+        return _kl(p, q)
+    if kind == "reverse":
+        return _kl(q, p)
+    if kind == "jsd":
+        middle = (p + q) / 2
+        return (_kl(p, middle) + _kl(q, middle)) / 2
+    if kind == "tvd":
+        return (p - q).abs().sum(-1) / 2
+    raise ValueError(f"divergence: expected one of {', '.join(DIVERGENCES)}, found {kind!r}")
+
+
+def _with_rest(p: Tensor) -> Tensor:
+    return torch.cat([p, (1 - p.sum(-1, keepdim=True)).clamp_min(0)], -1)
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    return (p * (p.clamp_min(_TINY).log() - q.clamp_min(_TINY).log())).sum(-1)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """loss: one of LOSSES. own: share of the batches whose answers the draft itself writes, which the target then
+    scores (on-policy), at `temperature`, `most_own` tokens long. rows: about so many tokens to learn from in a batch.
+    """
+
+    loss: str = "forward"
+    steps: int = 1000
+    rows: int = 2048
+    rate: float = 1e-3
+    own: float = 0.0
+    temperature: float = 1.0
+    most_own: int = 64
+    validate_every: int = 100
+    seed: int = 0
+    bf16: bool = True
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, found {self.loss!r}")
+        if not 0 <= self.own <= 1 or (self.own and self.loss == "text"):
+            raise ValueError(f"own: expected a share from 0 to 1, and 0 with the loss 'text', found {self.own}")
+        if self.steps < 1 or self.rows < 1 or self.validate_every < 1:
+            raise ValueError("steps, rows and validate_every: expected 1 or more")
+
+
+Score = Callable[[list[int], int], Sequence]  # the target's look at tokens, the first `int` of them a prompt
+
+
+def scorer(engine: Engine, top_k: int) -> Score:
+    """The target's look, by the runtime."""
+
+    def score(tokens: list[int], learn_from: int) -> Sequence:
+        states, top_tokens, top_logprobs = engine.features(tokens, taps=[], top_k=top_k)
+        return Sequence(np.array(tokens, np.int32), learn_from, states, top_tokens, top_logprobs.astype(np.float16))
+
+    return score
+
+
+def distill(
+    student: Student,
+    train: list[Sequence],
+    held_out: list[Sequence],
+    plan: Distillation,
+    folder: Path,
+    score: Score | None = None,
+    ends: set[int] | None = None,
+) -> list[dict]:
+    """Trains `student`, or goes on with the run in `folder`; returns its validations, also in log.jsonl.
+
+    score: needed when plan.own is above 0. ends: tokens that end what the draft writes.
+    Raises ValueError when `folder` holds a run of other settings.
+    """
+    if plan.own and score is None:
+        raise ValueError("own: what the draft writes has to be scored by the target")
+    folder.mkdir(parents=True, exist_ok=True)
+    optimiser = torch.optim.AdamW(student.parameters(), lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.01)
+    settings = {"student": asdict(student.config), "plan": asdict(plan), "texts": len(train)}
+    begin, log = _resume(student, optimiser, settings, folder)
+    progress = Progress("steps", plan.steps - begin, "rows")
+    for step in range(begin, plan.steps):
+        torch.manual_seed(plan.seed * 1_000_003 + step)
+        batch = _batch(student, train, plan, step, score, ends or set())
+        for group in optimiser.param_groups:
+            group["lr"] = plan.rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
+            loss, rows = _loss(student, batch, plan.loss)
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimiser.step()
+        progress.step(rows, f"loss {loss.item():.3f}")
+        if (step + 1) % plan.validate_every == 0 or step + 1 == plan.steps:
+            log.append({"step": step + 1, "train": loss.item(), **acceptance(student, held_out)})
+            _save(student, optimiser, settings, step + 1, log, folder)
+    return log
+
+
+@torch.no_grad()
+def acceptance(student: Student, held_out: list[Sequence]) -> dict[str, float]:
+    """`sampled`: the mean probability that a sampled guess is accepted, 1 - TVD; `greedy`: the share of likeliest
+    tokens that agree.
+    """
+    kept, agreed, count = 0.0, 0, 0
+    for sequence in held_out:
+        tokens, top, logprobs, counts = _rows(make_batch([sequence]))
+        logits = student(tokens)[counts].float()
+        kept += float((1 - divergence("tvd", logits, top[counts], logprobs[counts])).sum())
+        agreed += int((logits.argmax(-1) == top[counts][:, 0]).sum())
+        count += int(counts.sum())
+    return {"sampled": kept / max(1, count), "greedy": agreed / max(1, count)}
+
+
+def _rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens [B, T], the target's laws at each of them, and where a row counts: from the last token of the prompt."""
+    columns = batch.columns
+    counts = batch.present[:, :columns].clone()
+    counts[:, : batch.start] = False
+    return batch.tokens[:, :columns], batch.top_tokens[:, :columns], batch.top_logprobs[:, :columns], counts
+
+
+def _loss(student: Student, batch: Batch, kind: str) -> tuple[Tensor, int]:
+    tokens, top, logprobs, counts = _rows(batch)
+    logits = student(tokens)
+    if kind == "text":
+        follows = batch.present[:, 1 : batch.columns + 1] & counts
+        wanted = batch.tokens[:, 1 : batch.columns + 1][follows]
+        return functional.cross_entropy(logits[follows].float(), wanted), len(wanted)
+    return divergence(kind, logits[counts], top[counts], logprobs[counts]).mean(), int(counts.sum())
+
+
+def _batch(
+    student: Student, train: list[Sequence], plan: Distillation, step: int, score: Score | None, ends: set[int]
+) -> Batch:
+    """Texts whose prompts are equally long, since padding stands on the left of a batch and a decoder would see it."""
+    pick = random.Random(f"{plan.seed}/{step}")
+    first = pick.choice(train)
+    near = sorted(pick.sample(train, min(64, len(train))), key=lambda s: abs(len(s.tokens) - len(first.tokens)))
+    chosen, learnt = [], 0
+    for sequence in [first, *near]:
+        if learnt >= plan.rows:
+            break
+        if sequence.learn_from == first.learn_from:
+            chosen.append(sequence)
+            learnt += len(sequence.tokens) - sequence.learn_from
+    if score is None or pick.random() >= plan.own:
+        return make_batch(chosen)
+    prompts = [sequence.tokens[: sequence.learn_from].tolist() for sequence in chosen]
+    written = student.write(prompts, plan.most_own, plan.temperature, ends)
+    return make_batch([score(tokens, len(prompt)) for tokens, prompt in zip(written, prompts, strict=True)])
+
+
+def _save(student: Student, optimiser, settings: dict, step: int, log: list[dict], folder: Path) -> None:
+    state = {"settings": settings, "step": step, "student": student.state_dict(), "optimiser": optimiser.state_dict()}
+    partial = folder / "state.partial"
+    torch.save(state, partial)
+    partial.replace(folder / "state.pt")
+    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
+
+
+def _resume(student: Student, optimiser, settings: dict, folder: Path) -> tuple[int, list[dict]]:
+    path = folder / "state.pt"
+    if not path.exists():
+        return 0, []
+    state = torch.load(path, weights_only=True)
+    if state["settings"] != settings:
+        raise ValueError(f"{path}: made with other settings or data; take them, or another folder")
+    student.load_state_dict(state["student"])
+    optimiser.load_state_dict(state["optimiser"])
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return state["step"], [entry for entry in log if entry["step"] <= state["step"]]

@@ -1,0 +1,153 @@
+"""Small stand-alone drafts: decoders of their own with the target's vocabulary, for `draft="model:FILE"`.
+
+They are qwen3-shaped (norms on queries and keys, tied head), since every runtime that reads GGUF can run those.
+Parameters carry GGUF's tensor names with dots as they are in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import torch
+from gguf.quants import quantize
+from torch import Tensor, nn
+from torch.nn import functional
+
+from forerun.train.export import WEIGHTS
+from forerun.train.models import RmsNorm
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Shapes of a student; `vocab` is the target's."""
+
+    vocab: int
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 64
+    ffn_width: int = 768
+    norm_epsilon: float = 1e-6
+    rope_base: float = 10000.0
+    context: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads: expected a divisor of heads ({self.heads}), found {self.kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim: expected an even number, found {self.head_dim}")
+
+
+class StudentBlock(nn.Module):
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, dim = config.width, config.head_dim
+        self.attn_norm = RmsNorm(width, config.norm_epsilon)
+        self.attn_q = nn.Linear(width, config.heads * dim, bias=False)
+        self.attn_k = nn.Linear(width, config.kv_heads * dim, bias=False)
+        self.attn_v = nn.Linear(width, config.kv_heads * dim, bias=False)
+        self.attn_q_norm = RmsNorm(dim, config.norm_epsilon)
+        self.attn_k_norm = RmsNorm(dim, config.norm_epsilon)
+        self.attn_output = nn.Linear(config.heads * dim, width, bias=False)
+        self.ffn_norm = RmsNorm(width, config.norm_epsilon)
+        self.ffn_gate = nn.Linear(width, config.ffn_width, bias=False)
+        self.ffn_up = nn.Linear(width, config.ffn_width, bias=False)
+        self.ffn_down = nn.Linear(config.ffn_width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dim = self.config.head_dim
+        y = self.attn_norm(x)
+        q = self._rotate(self.attn_q_norm(self.attn_q(y).unflatten(-1, (-1, dim)))).transpose(1, 2)
+        k = self._rotate(self.attn_k_norm(self.attn_k(y).unflatten(-1, (-1, dim)))).transpose(1, 2)
+        v = self.attn_v(y).unflatten(-1, (-1, dim)).transpose(1, 2).to(q.dtype)
+        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        x = x + self.attn_output(seen.transpose(1, 2).flatten(2))
+        y = self.ffn_norm(x)
+        return x + self.ffn_down(functional.silu(self.ffn_gate(y)) * self.ffn_up(y))
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        half = self.config.head_dim // 2
+        speed = self.config.rope_base ** -(torch.arange(half, dtype=torch.float32) / half)
+        angles = torch.arange(x.shape[1], dtype=torch.float32)[:, None] * speed
+        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+        low, high = x.float().split(half, -1)
+        return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
+
+
+class Student(nn.Module):
+    def __init__(self, config: StudentConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.token_embd = nn.Embedding(config.vocab, config.width)
+            self.blk = nn.ModuleList(StudentBlock(config) for _ in range(config.layers))
+            self.output_norm = RmsNorm(config.width, config.norm_epsilon)
+            for name, parameter in self.named_parameters():
+                if parameter.ndim == 2:
+                    scale = (
+                        (2 * config.layers) ** -0.5 if name.endswith(("attn_output.weight", "ffn_down.weight")) else 1
+                    )
+                    nn.init.normal_(parameter, std=0.02 * scale)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits [B, T, vocab] of tokens [B, T]; padding goes to the right."""
+        x = self.token_embd(tokens)
+        for block in self.blk:
+            x = block(x)
+        return functional.linear(self.output_norm(x), self.token_embd.weight)
+
+    @torch.no_grad()
+    def write(self, prompts: list[list[int]], count: int, temperature: float, ends: set[int]) -> list[list[int]]:
+        """Continues each prompt by at most `count` tokens of its own, up to an end token."""
+        written = []
+        for prompt in prompts:
+            tokens = list(prompt)
+            for _ in range(count):
+                logits = self(torch.tensor([tokens[-self.config.context :]]))[0, -1].float()
+                law = (logits / temperature).softmax(-1) if temperature else None
+                tokens.append(int(logits.argmax() if law is None else torch.multinomial(law, 1)))
+                if tokens[-1] in ends:
+                    break
+            written.append(tokens)
+        return written
+
+
+def export_student(student: Student, target: Path, path: Path, name: str, weights: str = "q8_0") -> int:
+    """Writes a GGUF model with the tokenizer of the target's file; returns its size in bytes."""
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights: expected {' or '.join(WEIGHTS)}, found {weights!r}")
+    config, kind = student.config, WEIGHTS[weights]
+    partial = path.with_suffix(".partial")
+    writer = gguf.GGUFWriter(partial, "qwen3")
+    writer.add_name(name)
+    writer.add_block_count(config.layers)
+    writer.add_embedding_length(config.width)
+    writer.add_feed_forward_length(config.ffn_width)
+    writer.add_head_count(config.heads)
+    writer.add_head_count_kv(config.kv_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_freq_base(config.rope_base)
+    writer.add_context_length(config.context)
+    writer.add_layer_norm_rms_eps(config.norm_epsilon)
+    for field in gguf.GGUFReader(target).fields.values():
+        if field.name.startswith("tokenizer."):
+            sub = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub)
+    for key, value in student.state_dict().items():
+        array = value.float().numpy()
+        if array.ndim == 1:
+            writer.add_tensor(key, array)
+        else:
+            writer.add_tensor(key, quantize(array, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    partial.replace(path)
+    return path.stat().st_size

@@ -1,0 +1,31 @@
+"""The drafts that come with the project: small enough, made for their target, and of use."""
+
+from __future__ import annotations
+
+import pytest
+
+import forerun
+
+PROMPTS = [
+    "Explain in two paragraphs why the sky looks blue during the day and red in the evening.",
+    "Write a short story about a gardener who finds a map under an old tree.",
+    "Give me five tips for a good night's sleep.",
+]
+
+
+@pytest.mark.real_model
+def test_the_draft_of_smollm2_guesses_its_answers(smollm2_path, repository):
+    file = repository / "drafts" / "smollm2-135m.gguf"
+    assert file.stat().st_size <= 8_000_000
+    options = {"context": 512, "prefix_cache_bytes": 0}
+    taus = []
+    with (
+        forerun.Engine(smollm2_path, draft="none", **options) as plain,
+        forerun.Engine(smollm2_path, draft=f"head:{file}", fixed_draft=6, **options) as drafted,
+    ):
+        for prompt in PROMPTS:
+            messages = [{"role": "user", "content": prompt}]
+            found = drafted.generate(messages, max_tokens=96)
+            assert found.tokens == plain.generate(messages, max_tokens=96).tokens
+            taus.append(found.stats.tau)
+    assert sum(taus) / len(taus) > 1.5, taus
