@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BUILD ?= build/test
 JOBS ?= $(shell nproc)
+# With `train`, PyTorch comes too, and the tests of training run.
+TEST_EXTRAS ?= test
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
@@ -45,7 +47,7 @@ test: $(VENV)/build-tools
 	@echo "building"
 	pip uninstall --quiet --yes forerun
 	FORERUN_BUILD_DIR=$(BUILD) CMAKE_ARGS="-DFORERUN_TESTS=ON -DFORERUN_WERROR=ON -DFORERUN_CUDA_ARCHS=90" \
-	  pip install --quiet --no-build-isolation ".[test,train]"
+	  pip install --quiet --no-build-isolation ".[$(TEST_EXTRAS)]"
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 	if [ -z "$$FORERUN_TEST_MODELS" ]; then forerun pull smollm2-135m; fi
