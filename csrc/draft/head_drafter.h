@@ -38,7 +38,7 @@ struct HeadScratch {
 // reads at most 2 * kKept tokens.
 class HeadDrafter final : public LevelDrafter {
  public:
-  static constexpr int32_t kKept = 64;
+  static constexpr int32_t kKept = 1024;
 
   // context: positions of a sequence.
   HeadDrafter(std::shared_ptr<const DraftHead> head, std::shared_ptr<HeadScratch> scratch,
