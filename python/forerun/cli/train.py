@@ -47,6 +47,9 @@ def collect(
     target: Target,
     folder: Annotated[Path, typer.Argument(help="Where answers and shards go; a run that was stopped goes on.")],
     answers: Annotated[int, typer.Option(help="Composed prompts to answer.", rich_help_panel=_DATA)] = 4000,
+    own_prompts: Annotated[
+        int, typer.Option(help="Prompts that the target makes up itself, as well (Magpie).", rich_help_panel=_DATA)
+    ] = 0,
     excerpts: Annotated[
         int, typer.Option(help="Excerpts of the standard library and of Debian's documents.", rich_help_panel=_DATA)
     ] = 0,
@@ -66,6 +69,7 @@ def collect(
     from forerun.train.answers import read_answers, write_answers
     from forerun.train.collect import Budget
     from forerun.train.collect import collect as collect_features
+    from forerun.train.own_prompts import own_prompts as invented
     from forerun.train.prompts import compose
     from forerun.train.texts import documentation, standard_library
     from forerun.train.texts import excerpts as cut
@@ -76,7 +80,11 @@ def collect(
     with common.load(target, **settings) as engine:
         if answers:
             write_answers(engine, compose(answers, seed), folder / "answers.jsonl", max_tokens, batch)
-        texts = [(answer.tokens, answer.prompt_length) for answer in read_answers(folder / "answers.jsonl")]
+        if own_prompts:
+            made = invented(engine, folder / "own-prompts.jsonl", own_prompts, seed, batch)
+            write_answers(engine, made, folder / "own-answers.jsonl", max_tokens, batch)
+        held = [*read_answers(folder / "answers.jsonl"), *read_answers(folder / "own-answers.jsonl")]
+        texts = [(answer.tokens, answer.prompt_length) for answer in held]
         plain = [path.read_text(encoding="utf-8", errors="replace") for path in text or []]
         if excerpts:
             plain += cut(standard_library(), (excerpts + 1) // 2, 2000, seed)

@@ -6,19 +6,22 @@ state: a run that was stopped goes on where it ended.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from forerun.train.progress import Progress
+from forerun.train.records import appended_records, read_records
 
 if TYPE_CHECKING:
     from forerun.engine import Engine
     from forerun.request import Request
     from forerun.train.prompts import Prompt
+    from forerun.types import Completion
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -36,49 +39,44 @@ class Answer:
 
 def read_answers(path: Path) -> Iterator[Answer]:
     """The answers of a file; a last line that was cut off is left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                yield Answer(**json.loads(line))
+    return (Answer(**record) for record in read_records(path))
 
 
 def write_answers(engine: Engine, prompts: Iterable[Prompt], path: Path, max_tokens: int, batch: int) -> int:
     """Answers the prompts that `path` does not hold yet, `batch` at a time; returns the number of new tokens."""
     done = {answer.index for answer in read_answers(path)}
     todo = [prompt for prompt in prompts if prompt.index not in done]
-    _drop_cut_line(path)
     progress = Progress("answers", len(todo), "tokens")
-    waiting: deque[tuple[Prompt, list[int], Request]] = deque()
-    with path.open("a", encoding="utf-8") as out:
 
-        def finish_first() -> None:
-            prompt, tokens, request = waiting.popleft()
-            answer = request.result().tokens
-            record = Answer(prompt.index, prompt.kind, prompt.temperature, len(tokens), [*tokens, *answer])
-            out.write(json.dumps(record.__dict__, separators=(",", ":")) + "\n")
-            out.flush()
-            progress.step(len(answer))
-
+    def asked() -> Iterator[Asked[tuple[Prompt, int]]]:
         for prompt in todo:
-            while len(waiting) >= 2 * batch:
-                finish_first()
             tokens = engine.encode(engine.render([{"role": "user", "content": prompt.text}]), add_special=False)
-            waiting.append((prompt, tokens, engine.submit(tokens, **_request(prompt, max_tokens), wait=True)))
-        while waiting:
-            finish_first()
+            yield (prompt, len(tokens)), tokens, _request(prompt, max_tokens)
+
+    with appended_records(path) as write:
+        for (prompt, length), tokens, completion in completions(engine, asked(), 2 * batch):
+            write(Answer(prompt.index, prompt.kind, prompt.temperature, length, [*tokens, *completion.tokens]))
+            progress.step(len(completion.tokens))
     return progress.units
+
+
+Asked = tuple[Item, list[int], dict[str, Any]]  # whatever it is for, a prompt's tokens, keywords of Engine.submit
+
+
+def completions(
+    engine: Engine, asked: Iterable[Asked[Item]], waiting: int
+) -> Iterator[tuple[Item, list[int], Completion]]:
+    """Has `engine` complete prompts, `waiting` of them at hand at any time, and gives the results in their order."""
+    pending: deque[tuple[Item, list[int], Request]] = deque()
+    for item, tokens, options in asked:
+        if len(pending) >= waiting:
+            first, ids, request = pending.popleft()
+            yield first, ids, request.result()
+        pending.append((item, tokens, engine.submit(tokens, **options, wait=True)))
+    for item, tokens, request in pending:
+        yield item, tokens, request.result()
 
 
 def _request(prompt: Prompt, max_tokens: int) -> dict[str, Any]:
     sampling = {"temperature": prompt.temperature} if prompt.temperature else None
     return {"max_tokens": max_tokens, "sampling": sampling, "seed": prompt.seed}
-
-
-def _drop_cut_line(path: Path) -> None:
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])

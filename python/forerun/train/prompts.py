@@ -33,6 +33,7 @@ from forerun.train.topics import (
 )
 
 Pick = random.Random
+GREEDY = 0.6  # share of answers
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Prompt:
     seed: int
 
 
-def compose(count: int, seed: int = 0, greedy: float = 0.6, passages: list[str] | None = None) -> Iterator[Prompt]:
+def compose(count: int, seed: int = 0, greedy: float = GREEDY, passages: list[str] | None = None) -> Iterator[Prompt]:
     """`count` prompts; those of one seed are the same in every run, and a larger count begins with the smaller's.
 
     greedy: the share to be answered at temperature 0; the rest at 0.7 to 1.0.
@@ -66,8 +67,13 @@ def compose(count: int, seed: int = 0, greedy: float = 0.6, passages: list[str] 
             if text not in seen:
                 break
         seen.add(text)
-        temperature = 0.0 if pick.random() < greedy else round(pick.uniform(0.7, 1.0), 2)
+        temperature = answered_at(pick, greedy)
         yield Prompt(index, kind, text, temperature, pick.randrange(2**31))
+
+
+def answered_at(pick: Pick, greedy: float = GREEDY) -> float:
+    """A temperature for an answer: 0 with probability `greedy`, else 0.7 to 1.0."""
+    return 0.0 if pick.random() < greedy else round(pick.uniform(0.7, 1.0), 2)
 
 
 def _writing(pick: Pick, _: list[str]) -> str:
