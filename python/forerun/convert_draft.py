@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from forerun import _core
-from forerun.draft_file import write_draft
+from forerun.draft_file import Target, write_draft
 from forerun.tensor_files import read_tensors
 
 _BLOCK = {
@@ -33,50 +32,6 @@ _BLOCK = {
 _STEMS = ("model", "pytorch_model", "medusa_lm_head", "hydra_lm_head")
 _FILES = tuple(stem + ending for stem in _STEMS for ending in (".safetensors", ".bin", ".pt"))
 _PREFIXES = ("model.", "medusa_head.", "hydra_head.")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a draft must fit."""
-
-    name: str
-    width: int
-    layers: int
-    vocab: int
-    tokenizer: str
-    heads: int = 0
-    epsilon: float = 1e-6
-    rope_base: float = 10000.0
-
-    @classmethod
-    def of(cls, path: str) -> Target:
-        report = _core.inspect(path)
-        if not report["supported"]:
-            raise NotImplementedError(f"{path}: {report['reason']}")
-        data, gguf = report["metadata"], report["format"] == "gguf"
-        prefix = f"{report['architecture']}." if gguf else ""
-        width, layers = ("embedding_length", "block_count") if gguf else ("hidden_size", "num_hidden_layers")
-        embedding = "token_embd.weight" if gguf else "model.embed_tokens.weight"
-        shape = next(tensor["shape"] for tensor in report["tensors"] if tensor["name"] == embedding)
-        return cls(
-            name=str(data.get("general.name", "")) or Path(path).name,
-            width=data[prefix + width],
-            layers=data[prefix + layers],
-            vocab=shape[0],
-            tokenizer=_core.Tokenizer(path).fingerprint,
-            heads=data[prefix + ("attention.head_count" if gguf else "num_attention_heads")],
-            epsilon=data[prefix + ("attention.layer_norm_rms_epsilon" if gguf else "rms_norm_eps")],
-            rope_base=data.get(prefix + ("rope.freq_base" if gguf else "rope_theta"), 10000.0),
-        )
-
-    def metadata(self) -> dict[str, Any]:
-        return {
-            "target.width": self.width,
-            "target.layers": self.layers,
-            "target.vocab": self.vocab,
-            "target.tokenizer": self.tokenizer,
-            "target.name": self.name,
-        }
 
 
 def convert_draft(
@@ -175,7 +130,7 @@ def _convert_stacks(
     if "block.0.q.weight" in found:
         metadata |= {
             **_block_shape({"num_attention_heads": config.get("num_attention_heads") or target.heads}, found),
-            "norm_epsilon": float(config.get("rms_norm_eps") or target.epsilon),
+            "norm_epsilon": float(config.get("rms_norm_eps") or target.norm_epsilon),
             "rope_base": float(config.get("rope_theta") or target.rope_base),
         }
     return metadata, found

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gguf
 import numpy as np
 
+from forerun import draft_file
 from reference import attention, rms_norm, rotate
 
 I32 = np.int32
@@ -98,27 +98,8 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
 
 def write_draft(path: Path, c: dict, tensors: dict[str, np.ndarray], **changes) -> Path:
     """changes: metadata that replaces or, None, drops what `c` says."""
-    w = gguf.GGUFWriter(path, "forerun-draft")
-    for key, value in ({"format": 1} | c | changes).items():
-        name = "forerun.draft." + key
-        if value is None or key in ("bias", "stacks"):
-            continue
-        if isinstance(value, str):
-            w.add_string(name, value)
-        elif isinstance(value, bool):
-            w.add_bool(name, value)
-        elif isinstance(value, float):
-            w.add_float32(name, value)
-        elif isinstance(value, list):
-            w.add_array(name, value)
-        else:
-            w.add_uint32(name, value)
-    for name, values in tensors.items():
-        w.add_tensor(name, values)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    metadata = {key: value for key, value in (c | changes).items() if key not in ("bias", "stacks")}
+    draft_file.write_draft(path, metadata, tensors, weights="f32")
     return path
 
 
@@ -195,6 +176,11 @@ class Twin:
     def stacked_law(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
         """Medusa and Hydra: stack k guesses what follows a chain of k tokens."""
         name = f"{self.c['family']}.{len(chain)}."
+        head = self.t.get(name + "head.weight", self.head)
+        return self.softmax(head @ self.stack_state(tokens, states, chain))
+
+    def stack_state(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
+        name = f"{self.c['family']}.{len(chain)}."
         x = states[-1]
         if self.c["blocks"]:
             x = self.norm("norm", self.run_blocks(None, states)[-1])
@@ -203,7 +189,7 @@ class Twin:
             x = self.linear(name + "skip", x) + self.silu(self.linear(name + "in", x))
         for j in range(2 if self.c["family"] == "medusa" else 1):
             x = x + self.silu(self.linear(f"{name}block.{j}", x))
-        return self.softmax(self.t.get(name + "head.weight", self.head) @ x)
+        return x
 
     @staticmethod
     def silu(x: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,8 @@ pytest.importorskip("safetensors", reason="needs safetensors")
 
 import forerun  # noqa: E402
 from forerun.train.config import DraftConfig  # noqa: E402
+from forerun.train.drafts import make_draft  # noqa: E402
 from forerun.train.export import as_stored, export  # noqa: E402
-from forerun.train.models import make_draft  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
 from test_logits import config  # noqa: E402
 from tiny_files import make, write_gguf  # noqa: E402
@@ -29,7 +31,7 @@ def target(tmp_path_factory):
     return path
 
 
-def random_draft(parts, family, blocks, taps, own_head):
+def random_draft(parts, family, blocks, taps, own_head, **more):
     shape = DraftConfig(
         family,
         parts.width,
@@ -41,6 +43,7 @@ def random_draft(parts, family, blocks, taps, own_head):
         norm_epsilon=parts.norm_epsilon,
         taps=taps,
         own_head=own_head,
+        **more,
     )
     vocabulary = torch.arange(0, parts.vocab, 2)
     draft = make_draft(shape, torch.from_numpy(parts.embedding), torch.from_numpy(parts.head), vocabulary, 7)
@@ -48,6 +51,9 @@ def random_draft(parts, family, blocks, taps, own_head):
     for name, parameter in draft.named_parameters():
         if "norm" in name:
             parameter.data = 1 + 0.2 * torch.randn(parameter.shape, generator=generator)
+        elif name.startswith(("medusa", "hydra")) and "head" not in name:
+            scale = 0.3 if name.endswith("bias") else parameter.shape[-1] ** -0.5
+            parameter.data = scale * torch.randn(parameter.shape, generator=generator)
         elif parameter.requires_grad:
             parameter.data *= 2
     return draft
@@ -55,23 +61,28 @@ def random_draft(parts, family, blocks, taps, own_head):
 
 def twin_of(draft, weights):
     stored = as_stored(draft, weights)
-    stored.setdefault("head.weight", draft.head.weight.detach().numpy())
-    return Chain(stored, draft.config.to_dict(), draft.embedding.numpy())
+    if not draft.config.own_head:
+        stored["head.weight"] = draft.head.weight.detach().numpy()
+    return Chain(stored, asdict(draft.config), draft.embedding.numpy())
 
 
 @pytest.mark.parametrize(
-    ("family", "blocks", "taps", "own_head"),
+    ("family", "blocks", "taps", "own_head", "more"),
     [
-        ("dgf", 1, [-1], False),
-        ("dgf", 3, [-1], True),
-        ("eagle", 1, [-1], False),
-        ("eagle3", 1, [0, 1, 2], True),
-        ("eagle3", 2, [-1], False),
+        ("dgf", 1, [-1], False, {}),
+        ("dgf", 3, [-1], True, {}),
+        ("eagle", 1, [-1], False, {}),
+        ("eagle3", 1, [0, 1, 2], True, {}),
+        ("eagle3", 2, [-1], False, {}),
+        ("medusa", 0, [-1], True, {"stacks": DEPTH}),
+        ("medusa", 0, [-1], False, {"stacks": DEPTH, "stack_layers": 2}),
+        ("hydra", 0, [-1], False, {"stacks": DEPTH}),
+        ("hydra", 1, [-1], True, {"stacks": DEPTH, "stack_layers": 4}),
     ],
 )
-def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, blocks, taps, own_head):
+def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, blocks, taps, own_head, more):
     parts = read_target(target)
-    draft = random_draft(parts, family, blocks, taps, own_head)
+    draft = random_draft(parts, family, blocks, taps, own_head, **more)
     file = tmp_path / "d.gguf"
     export(draft, parts, file, "random", weights="f16")
     tokens = [int(token) for token in np.random.default_rng(5).integers(0, 256, 40)]
@@ -90,8 +101,8 @@ def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, block
             assert root == (before[-1] if len(tree.nodes) > 1 else root)
             for place in range(len(before) - 1):
                 state = chain.row(features[place], before[place + 1], own=False)
-            for node in tree.nodes[1:]:
-                logits = chain.logits(state)
+            for depth, node in enumerate(tree.nodes[1:]):
+                logits = chain.logits(state, depth)
                 first, second = np.sort(logits)[-1:-3:-1]
                 if first - second < 0.05 * np.abs(logits).max():
                     break  # too close to call with half-precision keys and features

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,8 @@ pytest.importorskip("safetensors", reason="needs safetensors")
 from forerun.train import losses  # noqa: E402
 from forerun.train.config import DraftConfig  # noqa: E402
 from forerun.train.data import batches, make_batch, split  # noqa: E402
-from forerun.train.models import draft_vocabulary, make_draft  # noqa: E402
+from forerun.train.drafts import make_draft  # noqa: E402
+from forerun.train.models import draft_vocabulary  # noqa: E402
 from forerun.train.shards import Sequence, read_shard, shard_sequences, write_shard  # noqa: E402
 from forerun.train.unroll import Objective, batch_loss, steps  # noqa: E402
 from train_twins import Chain  # noqa: E402
@@ -29,16 +32,17 @@ def sequence(rng, length, learn_from, taps=1):
     )
 
 
-def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0):
-    config = DraftConfig(
-        family, WIDTH, blocks, heads=4, kv_heads=2, head_dim=6, ffn_width=10, taps=list(taps), own_head=own_head
-    )
+def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0, **more):
+    shape = {"heads": 4, "kv_heads": 2, "head_dim": 6, "ffn_width": 10, "taps": list(taps), "own_head": own_head}
+    config = DraftConfig(family, WIDTH, blocks, **shape, **more)
     generator = torch.Generator().manual_seed(seed)
     embedding = torch.randn(VOCAB, WIDTH, generator=generator)
     head = torch.randn(VOCAB, WIDTH, generator=generator)
     draft = make_draft(config, embedding, head, torch.arange(0, VOCAB, 2), seed)
     for name, parameter in draft.named_parameters():
-        if "norm" in name or name.endswith("bias"):
+        if name.startswith(("medusa", "hydra")):
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+        elif "norm" in name or name.endswith("bias"):
             parameter.data = 1 + 0.3 * torch.randn(parameter.shape, generator=generator)
     return draft
 
@@ -78,8 +82,8 @@ class Copier(torch.nn.Module):
     def extend(self, state, tokens, columns, step, seen, present):
         return self.table[tokens]
 
-    def to_head(self, state):
-        return state
+    def readout(self, state, step):
+        return state, self.head.weight
 
 
 def copyable(count=3):
@@ -109,25 +113,35 @@ def test_a_token_in_the_wrong_place_shows_in_the_feature_loss(shift):
 
 
 @pytest.mark.parametrize(
-    ("family", "blocks", "taps"),
-    [("dgf", 1, (-1,)), ("dgf", 3, (-1,)), ("eagle", 1, (-1,)), ("eagle3", 1, (0, 2, 5)), ("eagle3", 2, (-1,))],
+    ("family", "blocks", "taps", "more"),
+    [
+        ("dgf", 1, (-1,), {}),
+        ("dgf", 3, (-1,), {}),
+        ("eagle", 1, (-1,), {}),
+        ("eagle3", 1, (0, 2, 5), {}),
+        ("eagle3", 2, (-1,), {}),
+        ("medusa", 0, (-1,), {"stacks": 3}),
+        ("medusa", 0, (-1,), {"stacks": 3, "stack_layers": 2, "own_head": False}),
+        ("hydra", 0, (-1,), {"stacks": 3}),
+        ("hydra", 1, (-1,), {"stacks": 3, "stack_layers": 3, "own_head": False}),
+    ],
 )
-def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps):
+def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps, more):
     rng = np.random.default_rng(1)
     texts = [sequence(rng, 9, 4, len(taps)), sequence(rng, 7, 2, len(taps))]
-    draft = tiny(family, blocks, taps=taps)
+    draft = tiny(family, blocks, taps=taps, **more)
     batch = make_batch(texts)
     tensors = {name: value.numpy() for name, value in draft.state_dict().items()}
     found = {}
     with torch.no_grad():
         for step, columns, state in steps(draft, batch, 3):
-            logits = draft.logits(state)
+            logits = draft.logits(state, step)
             for row in range(2):
                 for place, column in enumerate(columns.tolist()):
                     found[step, row, column] = (state[row, place].numpy(), logits[row, place].numpy())
     compared = 0
     for row, source in enumerate(texts):
-        stable = Chain(tensors, draft.config.to_dict(), draft.embedding.numpy())
+        stable = Chain(tensors, asdict(draft.config), draft.embedding.numpy())
         pad = batch.start - (source.learn_from - 1)
         for c in range(len(source.tokens) - 1):
             state = stable.row(source.features[c], source.tokens[c + 1], own=False)
@@ -139,7 +153,7 @@ def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps)
                     continue
                 torch_state, torch_logits = found[step, row, c + pad]
                 assert np.abs(torch_state - state).max() < 1e-4, (row, c, step)
-                assert np.abs(torch_logits - stable.logits(state)).max() < 1e-4
+                assert np.abs(torch_logits - stable.logits(state, step)).max() < 1e-4
                 compared += 1
     assert compared > 15
 
@@ -222,6 +236,33 @@ def test_a_head_that_is_the_targets_stays_as_it_is():
     assert (draft.head.weight == before).all()
 
 
+def test_the_loss_on_the_texts_tokens_is_the_plain_cross_entropy():
+    draft = tiny("hydra", 0, stacks=2)
+    batch = make_batch([sequence(np.random.default_rng(8), 9, 2), sequence(np.random.default_rng(9), 6, 3)])
+    found, shown = batch_loss(draft, batch, Objective(unroll=2, law=0.0, text=0.5))
+    wanted = 0.0
+    for step, columns, state in steps(draft, batch, 2):
+        token, _, _, counts = batch.wanted(step, columns)
+        rows = draft.row_of[token[counts]]
+        plain = torch.nn.functional.cross_entropy(draft.logits(state[counts], step)[rows >= 0], rows[rows >= 0])
+        assert shown[step] == pytest.approx(plain.item(), rel=1e-5)
+        wanted += 0.8**step * 0.5 * plain.item()
+    assert found.item() == pytest.approx(wanted, rel=1e-5)
+    both, _ = batch_loss(draft, batch, Objective(unroll=2, law=1.0, text=0.5))
+    law, _ = batch_loss(draft, batch, Objective(unroll=2))
+    assert both.item() == pytest.approx(wanted + law.item(), rel=1e-5)
+
+
+def test_new_stacks_guess_as_the_targets_head_does_on_the_state():
+    for family, more in (("medusa", {}), ("hydra", {"stack_layers": 2})):
+        config = DraftConfig(family, WIDTH, 0, own_head=True, stacks=2, **more)
+        embedding = torch.randn(VOCAB, WIDTH, generator=torch.Generator().manual_seed(1))
+        draft = make_draft(config, embedding, 2 * embedding, torch.arange(VOCAB), 0)
+        batch = make_batch([sequence(np.random.default_rng(7), 8, 2)])
+        for step, columns, state in steps(draft, batch, 2):
+            assert torch.allclose(draft.logits(state, step), batch.features[:, columns] @ (2 * embedding).T, atol=1e-5)
+
+
 def test_the_vocabulary_is_the_most_frequent_in_ascending_order():
     counts = torch.tensor([3, 9, 0, 9, 4, 3])
     assert draft_vocabulary(counts, 4).tolist() == [0, 1, 3, 4]
@@ -279,5 +320,11 @@ def test_shapes_that_no_draft_has_are_refused():
         DraftConfig("dgf", 8, taps=[3])
     with pytest.raises(ValueError, match="blocks"):
         DraftConfig("dgf", 8, blocks=7)
+    for family, shape in (("medusa", {"blocks": 1}), ("hydra", {"blocks": 2}), ("hydra", {"blocks": -1})):
+        with pytest.raises(ValueError, match=f"blocks: expected 0 .* of {family}"):
+            DraftConfig(family, 8, stacks=2, **shape)
+    for family, stacks in (("medusa", 0), ("medusa", 9), ("dgf", 1)):
+        with pytest.raises(ValueError, match="stacks"):
+            DraftConfig(family, 8, int(family == "dgf"), stacks=stacks)
     with pytest.raises(ValueError, match="unroll"):
         Objective(unroll=12)

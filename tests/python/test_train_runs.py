@@ -13,12 +13,13 @@ pytest.importorskip("safetensors", reason="needs safetensors")
 
 from gguf.quants import dequantize  # noqa: E402
 
+from forerun import _core  # noqa: E402
 from forerun.cli import run as command  # noqa: E402
-from forerun.train import curves  # noqa: E402
 from forerun.train.collect import Budget, collect  # noqa: E402
 from forerun.train.data import make_batch  # noqa: E402
 from forerun.train.evaluate import evaluate  # noqa: E402
 from forerun.train.export import as_stored, export, tensors  # noqa: E402
+from forerun.train.loop import read_log  # noqa: E402
 from forerun.train.runs import Shape, load_sequences, train_draft  # noqa: E402
 from forerun.train.shards import Sequence, read_shard  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
@@ -68,35 +69,47 @@ def shards(target, tmp_path_factory):
     return folder
 
 
-def go(target, shards, folder, epochs=12, seed=0, family="dgf", hours=0.0, patience=0, start=None):
+def go(target, shards, folder, epochs=12, seed=0, family="dgf", hours=0.0, patience=0, start=None, **objective):
     schedule = Schedule(
         epochs=epochs, rows=64, rate=0.02, fine_rate=0.002, validate_every=5, seed=seed, patience=patience
     )
-    shape = Shape(family, ffn_width=32, draft_vocab=8, own_head=True)
-    return train_draft(
-        target, shards, folder, shape, Objective(unroll=2, thin=0.7), schedule, held_out=5, hours=hours, start=start
-    )
+    shape = Shape(family, ffn_width=32, draft_vocab=8, own_head=True, stacks=2)
+    wanted = Objective(unroll=2, thin=0.7, **objective)
+    return train_draft(target, shards, folder, shape, wanted, schedule, held_out=5, hours=hours, start=start)
 
 
 def test_what_repeats_is_learnt(target, shards, tmp_path):
     for family in ("dgf", "eagle", "eagle3"):
         go(target, shards, tmp_path / family, family=family)
-        log = curves.read_log(tmp_path / family)
+        log = read_log(tmp_path / family)
         assert log[-1]["acceptance"][:2] == [1.0, 1.0], family  # the two depths that were unrolled
         assert log[-1]["chain_tau"] > 2.5
         assert log[0]["train"][0] > log[-1]["train"][0]
     assert log[-1]["train"][0] < 0.75  # the law's own entropy, kept to three tokens, is 0.63
 
 
+@pytest.mark.parametrize("family", ["medusa", "hydra", "hydra++"])
+def test_stacks_learn_what_repeats_from_the_law_and_from_the_text(target, shards, tmp_path, family):
+    for name, losses in (("law", {}), ("text", {"law": 0.0, "text": 1.0})):
+        go(target, shards, tmp_path / name, family=family, **losses)
+        log = read_log(tmp_path / name)
+        assert log[-1]["acceptance"] == [1.0, 1.0], name
+        assert log[-1]["chain_tau"] > 2.5
+    assert log[-1]["train"][0] < 0.1  # nothing else follows in the texts, while the law has an entropy
+    with pytest.raises(ValueError, match="predicts no features"):
+        go(target, shards, tmp_path / "features", family=family, feature=1.0)
+
+
 def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_one_seed_makes_one_file(target, shards, tmp_path):
+@pytest.mark.parametrize("family", ["dgf", "medusa", "hydra++"])
+def test_one_seed_makes_one_file(target, shards, tmp_path, family):
     parts = read_target(target)
     files = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        draft = go(target, shards, tmp_path / name, epochs=3, seed=seed)
+        draft = go(target, shards, tmp_path / name, epochs=3, seed=seed, family=family)
         export(draft, parts, tmp_path / f"{name}.gguf", "draft", "f16")
         files.append((tmp_path / f"{name}.gguf").read_bytes())
     assert files[0] == files[1]
@@ -108,16 +121,28 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(target, shards, tmp_pat
     for _ in range(200):
         stopped = go(target, shards, tmp_path / "parts", epochs=4, hours=1e-9)  # one batch at a time
         state = torch.load(tmp_path / "parts" / "state.pt", weights_only=True)
-        if state["step"] == curves.read_log(tmp_path / "whole")[-1]["of"]:
+        if state["step"] == read_log(tmp_path / "whole")[-1]["of"]:
             break
     assert same(whole, stopped)
     with pytest.raises(ValueError, match="other settings"):
         go(target, shards, tmp_path / "parts", epochs=5)
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_the_defaults_of_what_is_new(target, shards, tmp_path):
+    go(target, shards, tmp_path, epochs=2)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["settings"]["objective"]["noise"]
+    torch.save(state, tmp_path / "state.pt")
+    go(target, shards, tmp_path, epochs=2)
+    state["settings"]["objective"]["decay"] = 0.9
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="other settings"):
+        go(target, shards, tmp_path, epochs=2)
+
+
 def test_it_stops_when_nothing_gets_better(target, shards, tmp_path):
     go(target, shards, tmp_path, epochs=60, patience=2)
-    log = curves.read_log(tmp_path)
+    log = read_log(tmp_path)
     assert log[-1]["step"] < log[-1]["of"]
     scores = [entry["score"] for entry in log]
     assert max(scores[-2:]) <= max(scores[:-2])
@@ -126,7 +151,7 @@ def test_it_stops_when_nothing_gets_better(target, shards, tmp_path):
 def test_a_run_can_begin_from_another(target, shards, tmp_path):
     go(target, shards, tmp_path / "first")
     go(target, shards, tmp_path / "second", epochs=1, start=tmp_path / "first")
-    assert curves.read_log(tmp_path / "second")[0]["acceptance"][0] == 1.0
+    assert read_log(tmp_path / "second")[0]["acceptance"][0] == 1.0
 
 
 def test_collecting_goes_on_where_it_was_stopped(tmp_path):
@@ -158,6 +183,8 @@ def test_long_texts_are_cut_and_hopeless_ones_left_out(tmp_path):
 class Scripted:
     """A draft that guesses, in each step, a fixed order of tokens."""
 
+    most_steps = 2
+
     def __init__(self, orders, vocab):
         self.orders, self.row_of = orders, torch.arange(vocab)
 
@@ -167,7 +194,7 @@ class Scripted:
     def extend(self, state, tokens, columns, step, seen, present):
         return state + 1
 
-    def logits(self, state):
+    def logits(self, state, step):
         scores = torch.zeros(3, 4)
         for step, order in enumerate(self.orders):
             for rank, token in enumerate(order):
@@ -194,22 +221,27 @@ def test_acceptance_and_tau_by_hand():
 
 def test_the_file_holds_what_the_model_holds(target, shards, tmp_path):
     parts = read_target(target)
-    for family, own in (("dgf", False), ("eagle", True), ("eagle3", True)):
+    drafts = (("dgf", False), ("eagle", True), ("eagle3", True), ("medusa", True), ("hydra", False), ("hydra++", True))
+    for family, own in drafts:
         shape = Shape(family, blocks=2, ffn_width=32, draft_vocab=8, own_head=own)
-        draft = train_draft(
-            target, shards, tmp_path / family, shape, Objective(), Schedule(epochs=1, rows=64), held_out=5
-        )
+        schedule = Schedule(epochs=1, rows=64, rate=0.1)
+        draft = train_draft(target, shards, tmp_path / family, shape, Objective(unroll=4), schedule, held_out=5)
+        blocks = {"medusa": 0, "hydra": 0, "hydra++": 1}.get(family, 2)
         path = tmp_path / f"{family}.gguf"
         assert export(draft, parts, path, "a name", licence="Apache-2.0") == path.stat().st_size
         reader = gguf.GGUFReader(path)
         fields = {key: field.contents() for key, field in reader.fields.items()}
         assert fields["general.architecture"] == "forerun-draft"
-        assert fields["forerun.draft.family"] == family
+        assert fields["forerun.draft.family"] == family.removesuffix("++")
         assert fields["forerun.draft.taps"] == [-1]
-        assert fields["forerun.draft.blocks"] == 2
+        assert fields["forerun.draft.blocks"] == blocks
         assert fields["forerun.draft.target.vocab"] == parts.vocab
+        assert fields["forerun.draft.target.tokenizer"] == _core.Tokenizer(str(target)).fingerprint
+        assert fields["forerun.draft.target.name"] == parts.name != ""
         wanted, rounded = tensors(draft), as_stored(draft)
-        assert ("head.weight" in wanted) == own
+        stacked = family in ("medusa", "hydra", "hydra++")
+        assert ("head.weight" in wanted) == (own and not stacked)
+        assert sum(name.endswith(".head.weight") for name in wanted) == (4 if own and stacked else 0)
         found = {tensor.name: tensor for tensor in reader.tensors}
         assert set(found) == {*wanted, "draft_tokens"}
         assert found["draft_tokens"].data.tolist() == draft.draft_tokens.tolist()

@@ -51,6 +51,8 @@ class Chain:
             x = into = z * h1 + (1 - z) * h2
         elif family == "eagle":
             x = into = t["fc.weight"] @ np.concatenate([e, state]) + t["fc.bias"]
+        elif family in ("medusa", "hydra"):
+            return self._path(state, e, own)
         else:
             x = state if own else t["fc.weight"] @ state
             u, v = rms(e, t["block.0.token_norm.weight"], epsilon), rms(x, t["block.0.hidden_norm.weight"], epsilon)
@@ -61,7 +63,31 @@ class Chain:
             x = self._block(f"block.{index}.", x, into, self.cache[index])
         return x
 
-    def logits(self, state):
+    def _path(self, state, e, own):
+        """What medusa and hydra hand down: the state before the root, with the block over the text in Hydra++, and in
+        hydra the embeddings of the tokens from the root on.
+        """
+        if not own and self.shape["blocks"]:
+            into = rms(state, self.t["block.0.attn_norm.weight"], self.shape["norm_epsilon"])
+            state = self._block("block.0.", state, into, self.cache[0])
+            state = rms(state, self.t["norm.weight"], self.shape["norm_epsilon"])
+        return np.concatenate([state, e]) if self.shape["family"] == "hydra" else state
+
+    def _stack_logits(self, x, depth):
+        def linear(name):
+            return self.t[name + ".weight"] @ x + self.t[name + ".bias"]
+
+        name = f"{self.shape['family']}.{depth}."
+        if self.shape["family"] == "hydra":
+            x = linear(name + "skip") + (y := linear(name + "in")) * sigmoid(y)
+        for index in range(8):
+            if f"{name}block.{index}.weight" in self.t:
+                x = x + (y := linear(f"{name}block.{index}")) * sigmoid(y)
+        return self.t.get(name + "head.weight", self.t.get("head.weight")) @ x
+
+    def logits(self, state, depth=0):
+        if self.shape["family"] in ("medusa", "hydra"):
+            return self._stack_logits(state, depth)
         if self.shape["family"] == "eagle3":
             state = rms(state, self.t["norm.weight"], self.shape["norm_epsilon"])
         return self.t["head.weight"] @ state

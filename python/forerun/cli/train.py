@@ -18,10 +18,24 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+heads = typer.Typer(
+    help="Train a small head beside a draft: when to stop drafting, or (lossy) what to keep.",
+    no_args_is_help=True,
+)
+app.add_typer(heads, name="heads")
+
 _DATA = "Data"
 _SHAPE = "Draft"
 _LEARN = "Learning"
 Target = Annotated[str, typer.Argument(help="The target: a .gguf file or the name of a pulled model.")]
+Data = Annotated[Path, typer.Argument(help="A folder that `collect` made.")]
+Run = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="FILE.run")]
+Weights = Annotated[str, typer.Option(help="q8_0 or f16.", rich_help_panel=_SHAPE)]
+Rows = Annotated[int, typer.Option(help="Rows to learn from in a batch.", rich_help_panel=_LEARN)]
+HeldOut = Annotated[int, typer.Option(help="Every so many-th text is for validation.", rich_help_panel=_LEARN)]
+Start = Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")]
+Seed = Annotated[int, typer.Option(help="One seed, one file (on a CPU and one number of threads).")]
+F32 = Annotated[bool, typer.Option("--f32", help="Full precision instead of bf16.")]
 Threads = Annotated[int | None, typer.Option(help="Threads.", show_default="the usable cores")]
 
 
@@ -97,24 +111,29 @@ def collect(
 @app.command()
 def draft(
     target: Target,
-    data: Annotated[Path, typer.Argument(help="A folder that `collect` made.")],
+    data: Data,
     file: Annotated[Path, typer.Argument(help="The draft file to write, at every improvement.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="FILE.run")] = None,
-    family: Annotated[str, typer.Option(help="dgf, eagle or eagle3.", rich_help_panel=_SHAPE)] = "eagle3",
+    run: Run = None,
+    family: Annotated[
+        str, typer.Option(help="dgf, eagle, eagle3, medusa, hydra or hydra++.", rich_help_panel=_SHAPE)
+    ] = "eagle3",
     blocks: Annotated[int, typer.Option(help="Decoder blocks, 1 to 6.", rich_help_panel=_SHAPE)] = 1,
+    stack_layers: Annotated[int, typer.Option(help="Of each stack of medusa and hydra.", rich_help_panel=_SHAPE)] = 1,
     ffn_width: Annotated[int, typer.Option(help="0 takes the target's.", rich_help_panel=_SHAPE)] = 0,
     draft_vocab: Annotated[int, typer.Option(help="Tokens that it can say.", rich_help_panel=_SHAPE)] = 8192,
     own_head: Annotated[
         bool, typer.Option("--own-head", help="Train a head instead of using the target's.", rich_help_panel=_SHAPE)
     ] = False,
     taps: Annotated[str, typer.Option(help="Hidden states that it reads.", rich_help_panel=_SHAPE)] = "-1",
-    weights: Annotated[str, typer.Option(help="q8_0 or f16.", rich_help_panel=_SHAPE)] = "q8_0",
+    weights: Weights = "q8_0",
     epochs: Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=_LEARN)] = 4,
-    rows: Annotated[int, typer.Option(help="Rows to learn from in a batch.", rich_help_panel=_LEARN)] = 2048,
+    rows: Rows = 2048,
     rate: Annotated[float, typer.Option(help="Peak rate of the matrices (Muon).", rich_help_panel=_LEARN)] = 0.02,
     fine_rate: Annotated[float, typer.Option(help="Of all else (AdamW).", rich_help_panel=_LEARN)] = 0.002,
     floor: Annotated[float, typer.Option(help="Share of the peak rates at the end.", rich_help_panel=_LEARN)] = 0.05,
-    unroll: Annotated[int, typer.Option(help="Steps on its own outputs.", rich_help_panel=_LEARN)] = 3,
+    unroll: Annotated[
+        int, typer.Option(help="Steps on its own outputs, or stacks of medusa and hydra.", rich_help_panel=_LEARN)
+    ] = 3,
     thin: Annotated[
         float, typer.Option(help="Share of the rows that go on after the first step.", rich_help_panel=_LEARN)
     ] = 0.5,
@@ -124,36 +143,34 @@ def draft(
     law_loss: Annotated[
         float, typer.Option(help="Weight of the cross-entropy (0.1 for EAGLE-1).", rich_help_panel=_LEARN)
     ] = 1.0,
+    text_loss: Annotated[
+        float, typer.Option(help="Weight of the cross-entropy to the text's tokens (Medusa).", rich_help_panel=_LEARN)
+    ] = 0.0,
     noise: Annotated[
         float, typer.Option(help="Uniform noise on features (0.1 for EAGLE-1).", rich_help_panel=_LEARN)
     ] = 0.0,
-    held_out: Annotated[
-        int, typer.Option(help="Every so many-th text is for validation.", rich_help_panel=_LEARN)
-    ] = 25,
+    held_out: HeldOut = 25,
     patience: Annotated[
         int, typer.Option(help="Validations without progress before it stops; 0 goes on.", rich_help_panel=_LEARN)
     ] = 0,
     validate_every: Annotated[int, typer.Option(help="Batches between validations.", rich_help_panel=_LEARN)] = 100,
-    start: Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")] = None,
+    start: Start = None,
     hours: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="One seed, one file (on a CPU and one number of threads).")] = 0,
-    f32: Annotated[bool, typer.Option("--f32", help="Full precision instead of bf16.")] = False,
+    seed: Seed = 0,
+    f32: F32 = False,
     threads: Threads = None,
 ) -> None:
     """Train a draft and write its file; learning curves go to the run's folder."""
     _require()
-    import torch
-
-    from forerun.train import curves, runs
+    from forerun.train import curves, loop, runs
     from forerun.train.export import export
     from forerun.train.trainer import Schedule
     from forerun.train.unroll import Objective
 
-    if threads:
-        torch.set_num_threads(threads)
-    folder = run or file.with_suffix(".run")
-    shape = runs.Shape(family, blocks, ffn_width, draft_vocab, own_head, tuple(_integers("taps", taps)))
-    objective = Objective(unroll=unroll, law=law_loss, feature=feature_loss, thin=thin, noise=noise)
+    folder = _begin(file, run, threads)
+    tapped = tuple(_integers("taps", taps))
+    shape = runs.Shape(family, blocks, ffn_width, draft_vocab, own_head, unroll, stack_layers, tapped)
+    objective = Objective(unroll=unroll, law=law_loss, feature=feature_loss, thin=thin, noise=noise, text=text_loss)
     schedule = Schedule(
         epochs=epochs,
         rows=rows,
@@ -178,19 +195,19 @@ def draft(
         on_best=lambda best, parts: export(best, parts, file, file.stem, weights),
     )
     curves.draw(folder, folder / "curves.png")
-    best = max(curves.read_log(folder), key=lambda entry: entry["score"])
+    best = max(loop.read_log(folder), key=lambda entry: entry["score"])
     common.out.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, validation tau {best['score']:.2f} with 8 nodes")
 
 
 @app.command()
 def student(
     target: Target,
-    data: Annotated[Path, typer.Argument(help="A folder that `collect` made.")],
+    data: Data,
     file: Annotated[Path, typer.Argument(help="The GGUF model to write, for --draft model:FILE.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="FILE.run")] = None,
+    run: Run = None,
     width: Annotated[int, typer.Option(help="Hidden width, a multiple of 64.", rich_help_panel=_SHAPE)] = 256,
     layers: Annotated[int, typer.Option(help="Decoder layers.", rich_help_panel=_SHAPE)] = 4,
-    weights: Annotated[str, typer.Option(help="q8_0 or f16.", rich_help_panel=_SHAPE)] = "q8_0",
+    weights: Weights = "q8_0",
     loss: Annotated[
         str, typer.Option(help="text (pre-training), forward, reverse, jsd or tvd.", rich_help_panel=_LEARN)
     ] = "forward",
@@ -198,12 +215,12 @@ def student(
         float, typer.Option(help="Share of batches that the draft writes itself (on-policy).", rich_help_panel=_LEARN)
     ] = 0.0,
     steps: Annotated[int, typer.Option(help="Batches.", rich_help_panel=_LEARN)] = 1000,
-    rows: Annotated[int, typer.Option(help="Tokens to learn from in a batch.", rich_help_panel=_LEARN)] = 2048,
+    rows: Rows = 2048,
     rate: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_LEARN)] = 1e-3,
-    start: Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")] = None,
-    held_out: Annotated[int, typer.Option(help="Every so many-th text is for validation.")] = 25,
-    seed: Annotated[int, typer.Option(help="One seed, one file.")] = 0,
-    f32: Annotated[bool, typer.Option("--f32", help="Full precision instead of bf16.")] = False,
+    start: Start = None,
+    held_out: HeldOut = 25,
+    seed: Seed = 0,
+    f32: F32 = False,
     threads: Threads = None,
 ) -> None:
     """Distil a small stand-alone draft (DistillSpec; with --loss text first, FastDraft)."""
@@ -216,10 +233,8 @@ def student(
     from forerun.train.students import Student, StudentConfig, export_student
     from forerun.train.target import read_target
 
-    if threads:
-        torch.set_num_threads(threads)
+    folder = _begin(file, run, threads)
     path = Path(models.resolve(target))
-    folder = run or file.with_suffix(".run")
     config = StudentConfig(read_target(path).vocab, width, layers, width // 64, width // 64, 64, 3 * width)
     made = Student(config, seed)
     if start is not None:
@@ -238,6 +253,102 @@ def student(
     )
 
 
+@heads.command()
+def acceptance(
+    target: Target,
+    data: Data,
+    draft: Annotated[Path, typer.Argument(help="The draft file that the head is for; it stays as it is.")],
+    file: Annotated[Path, typer.Argument(help="The draft file to write, with the head.")],
+    run: Run = None,
+    layers: Annotated[int, typer.Option(help="Of the head.", rich_help_panel=_SHAPE)] = 3,
+    weights: Weights = "q8_0",
+    depth: Annotated[int, typer.Option(help="Of the branches to learn from.", rich_help_panel=_LEARN)] = 5,
+    true_share: Annotated[
+        float, typer.Option(help="Share of their tokens that stay the text's.", rich_help_panel=_LEARN)
+    ] = 0.15,
+    reject_weight: Annotated[
+        float, typer.Option(help="Weight of a rejected token; an accepted one has 1.", rich_help_panel=_LEARN)
+    ] = 6.0,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=_LEARN)] = 3,
+    rows: Rows = 1024,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_LEARN)] = 1e-3,
+    held_out: HeldOut = 25,
+    seed: Seed = 0,
+    f32: F32 = False,
+    threads: Threads = None,
+) -> None:
+    """Add a head that predicts acceptance (SpecDec++), for --option POLICY.stop=head:0.3. The text stays the same."""
+    _require()
+    from forerun.train.acceptance import AcceptancePlan, train_acceptance
+
+    folder = _begin(file, run, threads)
+    plan = AcceptancePlan(
+        layers, depth, true_share, reject_weight, epochs=epochs, rows=rows, rate=rate, seed=seed, bf16=not f32
+    )
+    best = train_acceptance(Path(models.resolve(target)), data, draft, file, folder, plan, held_out, weights)
+    common.out.print(
+        f"{file}: {file.stat().st_size / 1e6:.1f} MB, ranks an accepted token above a rejected one in "
+        f"{best['ranking']:.0%} of {best['tokens']:,} held-out tokens, {best['accepted']:.0%} of them accepted"
+    )
+
+
+@heads.command()
+def judge(
+    target: Target,
+    answers: Annotated[Path, typer.Argument(help="JSONL of answers whose wrong parts are marked (docs/training.md).")],
+    file: Annotated[Path, typer.Argument(help="The judge file to write.")],
+    held_out: Annotated[int, typer.Option(help="Every so many-th answer is for validation.")] = 5,
+    threads: Threads = None,
+) -> None:
+    """Train a judge head, for --verify judge --option judge.head=FILE. LOSSY: it changes the text."""
+    _require()
+    from forerun.draft_file import Target as Fits
+    from forerun.train.judge import train_judge
+
+    path = models.resolve(target)
+    with common.load(target, draft="none", threads=threads, prefix_cache_bytes=0) as engine:
+        kept = train_judge(engine, Fits.of(str(path)), answers, file, held_out)
+    common.out.print(
+        f"{file}: keeps {kept['right']:.0%} of the right and {kept['wrong']:.0%} of the wrong held-out tokens"
+    )
+
+
+@app.command()
+def online(
+    target: Target,
+    draft: Annotated[Path, typer.Argument(help="The draft file to begin with; it stays as it is.")],
+    prompts: Annotated[Path, typer.Argument(help="A text file, a prompt a line.")],
+    folder: Annotated[Path, typer.Argument(help="Where the newest draft goes, as draft.gguf.")],
+    every: Annotated[int, typer.Option(help="Answers of an update.", rich_help_panel=_LEARN)] = 8,
+    steps: Annotated[int, typer.Option(help="Of an update.", rich_help_panel=_LEARN)] = 4,
+    rate: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_LEARN)] = 1e-3,
+    max_tokens: Annotated[int, typer.Option(help="Of an answer.")] = 200,
+    threads: Threads = None,
+) -> None:
+    """Answer prompts while the draft learns from the answers (Online Speculative Decoding). The text stays the same."""
+    _require()
+    from forerun.train.online import Online, OnlinePlan
+
+    asked = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    plan = OnlinePlan(every=every, steps=steps, rate=rate)
+    path = Path(models.resolve(target))
+    with (
+        common.load(target, draft=f"head:{draft}", threads=threads) as engine,
+        Online(engine, path, draft, folder, plan) as learner,
+    ):
+        for at in range(0, len(asked), every):
+            steps_taken = tokens = 0
+            for prompt in asked[at : at + every]:
+                ids = engine.encode(engine.render([{"role": "user", "content": prompt}]), add_special=False)
+                answer = engine.generate(ids, max_tokens=max_tokens)
+                learner.observe([*ids, *answer.tokens], len(ids))
+                steps_taken, tokens = steps_taken + answer.stats.steps, tokens + answer.stats.tokens
+            tau = tokens / max(1, steps_taken)
+            common.out.print(f"{at + len(asked[at : at + every])} answers, {learner.updates} updates, tau {tau:.2f}")
+        learner.flush()
+    common.out.print(f"{folder / 'draft.gguf'}: {learner.updates} updates")
+
+
 @app.command()
 def curves(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
@@ -248,6 +359,15 @@ def curves(
     from forerun.train.curves import draw
 
     draw(run, picture)
+
+
+def _begin(file: Path, run: Path | None, threads: int | None) -> Path:
+    """The folder of a run that writes `file`."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    return run or file.with_suffix(".run")
 
 
 def _require() -> None:

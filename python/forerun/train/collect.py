@@ -6,7 +6,7 @@ The target is the quantised one, through the runtime itself, so that a draft lea
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +45,10 @@ def collect(engine: Engine, texts: list[Text], folder: Path, taps: list[int], to
     progress = Progress("features", sum(len(groups[index]) for index in todo), "tokens")
     target = Path(engine.info["path"]).name
     for index in todo:
-        done = [_look(engine, text, taps, top_k, progress.step) for text in groups[index]]
+        done = []
+        for text in groups[index]:
+            done.append(look(engine, text, taps, top_k))
+            progress.step(len(text[0]))
         size = sum(s.features.nbytes + s.top_tokens.nbytes + s.top_logprobs.nbytes for s in done)
         held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         if budget.most_bytes and held + size > budget.most_bytes:
@@ -76,8 +79,8 @@ def _groups(texts: Iterable[Text], budget: Budget) -> Iterable[list[Text]]:
         yield group
 
 
-def _look(engine: Engine, text: Text, taps: list[int], top_k: int, step: Callable[[int], None]) -> Sequence:
+def look(engine: Engine, text: Text, taps: list[int], top_k: int) -> Sequence:
+    """What the target shows at every token of a text."""
     ids, learn_from = text
     features, top_tokens, top_logprobs = engine.features(ids, taps=taps, top_k=top_k)
-    step(len(ids))
     return Sequence(np.array(ids, np.int32), learn_from, features, top_tokens, top_logprobs.astype(np.float16))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FAMILIES = ("dgf", "eagle", "eagle3")
+STACKED = ("medusa", "hydra")  # a stack of its own for every depth
+FAMILIES = ("dgf", "eagle", "eagle3", *STACKED)
 FINAL = -1  # the tap of the target's hidden state after its final norm
+REACH = 12  # columns of padding on the right of a batch; unrolled steps + 1 must not exceed it
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class DraftConfig:
     """Shapes of a draft. taps: target hidden states it reads, -1 the final one, l >= 0 the input of layer l.
 
     own_head: the file holds a trained head; otherwise rows of the target's head are used. draft_vocab: rows of the
-    head, the likeliest tokens of the training answers.
+    head, the likeliest tokens of the training answers. stacks: depths that medusa and hydra guess at, each by
+    `stack_layers` layers; blocks are then Hydra++'s over the text, none or one.
     """
 
     family: str
@@ -29,18 +32,39 @@ class DraftConfig:
     taps: list[int] = field(default_factory=lambda: [FINAL])
     own_head: bool = False
     draft_vocab: int = 8192
+    stacks: int = 0
+    stack_layers: int = 1
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, found {self.family!r}")
-        if not 1 <= self.blocks <= 6:
-            raise ValueError(f"blocks: expected 1 to 6, found {self.blocks}")
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads: expected a divisor of heads ({self.heads}), found {self.kv_heads}")
-        if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(f"head_dim: expected an even number (rotary halves), found {self.head_dim}")
+        stacked = self.family in STACKED
+        least, most = (int(not stacked), {"medusa": 0, "hydra": 1}.get(self.family, 6))
+        if not least <= self.blocks <= most:
+            raise ValueError(f"blocks: expected {least} to {most} of {self.family}, found {self.blocks}")
+        if not stacked <= self.stacks <= 8 * stacked:
+            raise ValueError(f"stacks: expected {'1 to 8' if stacked else '0'} of {self.family}, found {self.stacks}")
+        if self.stack_layers < 1:
+            raise ValueError(f"stack_layers: expected 1 or more, found {self.stack_layers}")
+        check_heads(self.heads, self.kv_heads, self.head_dim)
         if self.family != "eagle3" and self.taps != [FINAL]:
             raise ValueError(f"taps: {self.family} reads the final hidden state only, [-1], found {self.taps}")
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def metadata(self) -> dict[str, Any]:
+        """What the draft file says of it; the target's part comes from the target."""
+        found = asdict(self)
+        for name in ("own_head", "draft_vocab", "stacks", "stack_layers"):  # the tensors say it
+            del found[name]
+        if not self.blocks:
+            for name in ("heads", "kv_heads", "head_dim", "ffn_width", "norm_epsilon", "rope_base"):
+                del found[name]
+        if self.family == "eagle3":
+            found["norm_before_residual"] = False
+        return found
+
+
+def check_heads(heads: int, kv_heads: int, head_dim: int) -> None:
+    if kv_heads < 1 or heads % kv_heads:
+        raise ValueError(f"kv_heads: expected a divisor of heads ({heads}), found {kv_heads}")
+    if head_dim < 2 or head_dim % 2:
+        raise ValueError(f"head_dim: expected an even number (rotary halves), found {head_dim}")

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The validations of a run, oldest first. Raises ValueError when there is none."""
-    path = folder / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if not lines:
-        raise ValueError(f"{folder}: no validation has been logged yet")
-    return [json.loads(line) for line in lines]
+from forerun.train.loop import read_log
 
 
 def draw(folder: Path, picture: Path) -> None:
-    """Cross-entropy by unrolled step on the left, acceptance by depth and tokens per step on the right."""
+    """Cross-entropy by unrolled step on the left, acceptance by depth and tokens per step on the right.
+
+    Raises ValueError when no validation has been logged yet.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     log = read_log(folder)
+    if not log:
+        raise ValueError(f"{folder}: no validation has been logged yet")
     at = [entry["step"] for entry in log]
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for step in range(len(log[0]["train"])):

@@ -14,11 +14,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from forerun.train.config import REACH
 from forerun.train.shards import Sequence
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -53,9 +57,6 @@ class Batch:
         return self.tokens[:, ahead + 1], self.top_tokens[:, ahead], self.top_logprobs[:, ahead], counts
 
 
-REACH = 12  # columns of padding on the right; unrolled steps + 1 must not exceed it
-
-
 def make_batch(sequences: list[Sequence], most_context: int = 0) -> Batch:
     """Aligns sequences. most_context: keep so many tokens before the first to be predicted; 0 keeps all."""
     if not sequences:
@@ -81,7 +82,12 @@ def make_batch(sequences: list[Sequence], most_context: int = 0) -> Batch:
     return Batch(*arrays, start=left - 1)
 
 
-def split(sequences: list[Sequence], held_out: int) -> tuple[list[Sequence], list[Sequence]]:
+def aligned(sequences: list[Sequence], most_context: int, size: int = 16) -> list[Batch]:
+    """All of them in their order, `size` at a time."""
+    return [make_batch(sequences[at : at + size], most_context) for at in range(0, len(sequences), size)]
+
+
+def split(sequences: list[Item], held_out: int) -> tuple[list[Item], list[Item]]:
     """Training and validation: every `held_out`-th sequence is held out."""
     if held_out < 2:
         raise ValueError(f"held_out: expected 2 or more (every so many-th sequence is held out), found {held_out}")

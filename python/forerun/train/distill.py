@@ -7,20 +7,20 @@ every divergence here is at most the one over the whole vocabulary, and equals i
 
 from __future__ import annotations
 
-import json
-import math
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from forerun.train.collect import look
 from forerun.train.data import Batch, make_batch
+from forerun.train.loop import RunFolder, cosine, descend
 from forerun.train.progress import Progress
 from forerun.train.shards import Sequence
 from forerun.train.students import Student
@@ -92,8 +92,7 @@ def scorer(engine: Engine, top_k: int) -> Score:
     """The target's look, by the runtime."""
 
     def score(tokens: list[int], learn_from: int) -> Sequence:
-        states, top_tokens, top_logprobs = engine.features(tokens, taps=[], top_k=top_k)
-        return Sequence(np.array(tokens, np.int32), learn_from, states, top_tokens, top_logprobs.astype(np.float16))
+        return look(engine, (tokens, learn_from), [], top_k)
 
     return score
 
@@ -114,27 +113,25 @@ def distill(
     """
     if plan.own and score is None:
         raise ValueError("own: what the draft writes has to be scored by the target")
-    folder.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(student.parameters(), lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.01)
-    settings = {"student": asdict(student.config), "plan": asdict(plan), "texts": len(train)}
-    begin, log = _resume(student, optimiser, settings, folder)
+    run = RunFolder(folder, {"student": student.config, "plan": plan, "texts": len(train)})
+    begin = 0
+    if state := run.resume():
+        begin = state["step"]
+        student.load_state_dict(state["student"])
+        optimiser.load_state_dict(state["optimiser"])
     progress = Progress("steps", plan.steps - begin, "rows")
     for step in range(begin, plan.steps):
         torch.manual_seed(plan.seed * 1_000_003 + step)
         batch = _batch(student, train, plan, step, score, ends or set())
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
-            loss, rows = _loss(student, batch, plan.loss)
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimiser.step()
-        progress.step(rows, f"loss {loss.item():.3f}")
+        factor = min(1, (step + 1) / 20) * cosine(step / plan.steps)
+        loss_of = partial(_loss, student, batch, plan.loss)
+        loss, rows = descend(student, [(optimiser, plan.rate)], factor, loss_of, plan.bf16)
+        progress.step(rows, f"loss {loss:.3f}")
         if (step + 1) % plan.validate_every == 0 or step + 1 == plan.steps:
-            log.append({"step": step + 1, "train": loss.item(), **acceptance(student, held_out)})
-            _save(student, optimiser, settings, step + 1, log, folder)
-    return log
+            run.add({"step": step + 1, "train": loss, **acceptance(student, held_out)})
+            run.save(step + 1, student=student.state_dict(), optimiser=optimiser.state_dict())
+    return run.log()
 
 
 @torch.no_grad()
@@ -160,14 +157,16 @@ def _rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return batch.tokens[:, :columns], batch.top_tokens[:, :columns], batch.top_logprobs[:, :columns], counts
 
 
-def _loss(student: Student, batch: Batch, kind: str) -> tuple[Tensor, int]:
+def _loss(student: Student, batch: Batch, kind: str) -> tuple[Tensor, tuple[float, int]]:
     tokens, top, logprobs, counts = _rows(batch)
     logits = student(tokens)
     if kind == "text":
         follows = batch.present[:, 1 : batch.columns + 1] & counts
         wanted = batch.tokens[:, 1 : batch.columns + 1][follows]
-        return functional.cross_entropy(logits[follows].float(), wanted), len(wanted)
-    return divergence(kind, logits[counts], top[counts], logprobs[counts]).mean(), int(counts.sum())
+        loss = functional.cross_entropy(logits[follows].float(), wanted)
+        return loss, (loss.item(), len(wanted))
+    loss = divergence(kind, logits[counts], top[counts], logprobs[counts]).mean()
+    return loss, (loss.item(), int(counts.sum()))
 
 
 def _batch(
@@ -189,24 +188,3 @@ def _batch(
     prompts = [sequence.tokens[: sequence.learn_from].tolist() for sequence in chosen]
     written = student.write(prompts, plan.most_own, plan.temperature, ends)
     return make_batch([score(tokens, len(prompt)) for tokens, prompt in zip(written, prompts, strict=True)])
-
-
-def _save(student: Student, optimiser, settings: dict, step: int, log: list[dict], folder: Path) -> None:
-    state = {"settings": settings, "step": step, "student": student.state_dict(), "optimiser": optimiser.state_dict()}
-    partial = folder / "state.partial"
-    torch.save(state, partial)
-    partial.replace(folder / "state.pt")
-    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
-
-
-def _resume(student: Student, optimiser, settings: dict, folder: Path) -> tuple[int, list[dict]]:
-    path = folder / "state.pt"
-    if not path.exists():
-        return 0, []
-    state = torch.load(path, weights_only=True)
-    if state["settings"] != settings:
-        raise ValueError(f"{path}: made with other settings or data; take them, or another folder")
-    student.load_state_dict(state["student"])
-    optimiser.load_state_dict(state["optimiser"])
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return state["step"], [entry for entry in log if entry["step"] <= state["step"]]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from forerun.train.data import Batch
-from forerun.train.models import Draft
+from forerun.train.models import DraftBase
 from forerun.train.unroll import steps
 
 
@@ -41,8 +41,9 @@ class Validation:
         return f"acceptance {depths}; tau {self.chain_tau:.3f} as a chain, {trees}; {self.rows:,} rows"
 
 
-def evaluate(draft: Draft, batches: list[Batch], depth: int = 5, nodes: tuple[int, ...] = (4, 8, 16)) -> Validation:
-    """Scores a draft; ranks of 16 and more count as never guessed."""
+def evaluate(draft: DraftBase, batches: list[Batch], depth: int = 5, nodes: tuple[int, ...] = (4, 8, 16)) -> Validation:
+    """Scores a draft, as deep as it goes; ranks of 16 and more count as never guessed."""
+    depth = min(depth, draft.most_steps)
     paths: list[list[int]] = []
     walks: list[int] = []
     covered = torch.zeros(2)
@@ -61,7 +62,7 @@ _PAST = -1  # beyond the end of the text
 _NEVER = 16
 
 
-def _ranks(draft: Draft, batch: Batch, depth: int) -> tuple[Tensor, Tensor]:
+def _ranks(draft: DraftBase, batch: Batch, depth: int) -> tuple[Tensor, Tensor]:
     """Rank of the true token [B, C, depth], and how many true tokens of the first depth are known, of how many."""
     ranks = []
     known = torch.zeros(2)
@@ -70,7 +71,7 @@ def _ranks(draft: Draft, batch: Batch, depth: int) -> tuple[Tensor, Tensor]:
         row = draft.row_of[token]
         rank = torch.full(token.shape, _PAST)
         with torch.autocast(state.device.type, enabled=False):
-            logits = draft.logits(state[counts].float())
+            logits = draft.logits(state[counts].float(), step)
         own = logits.gather(1, row[counts].clamp_min(0)[:, None])
         place = (logits > own).sum(-1).clamp_max(_NEVER)
         rank[counts] = torch.where(row[counts] >= 0, place, _NEVER)

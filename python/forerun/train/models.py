@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forerun.train.config import DraftConfig
+from forerun.train.config import REACH, DraftConfig
 
 
 class RmsNorm(nn.Module):
@@ -27,6 +27,16 @@ class RmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+
+
+def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
+    """Rotary positions [C] of [B, C, heads, dim], the two halves of a head rotated against each other."""
+    half = x.shape[-1] // 2
+    exponents = torch.arange(half, device=x.device, dtype=torch.float32) / half
+    angles = positions.float()[:, None] * base**-exponents
+    cos, sin = angles.cos()[None, :, None], angles.sin()[None, :, None]
+    low, high = x.float().split(half, -1)
+    return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
 
 @dataclass
@@ -58,32 +68,25 @@ class Block(nn.Module):
     def first_keys(self, x: Tensor) -> Seen:
         """Keys and values of the first rows, all columns."""
         positions = torch.arange(x.shape[1], device=x.device)
-        return Seen(self._rotate(self._split(self.k(x), self.config.kv_heads), positions), self._values(x))
+        return Seen(self._keys(x, positions), self._values(x))
 
     def forward(self, x: Tensor, residual: Tensor, columns: Tensor, step: int, seen: Seen, present: Tensor) -> Tensor:
         """Rows of `columns` [C] in unrolled step `step`; x [B, C, wide * width] enters attention."""
-        queries = self._rotate(self._split(self.q(x), self.config.heads), columns + step)
+        queries = rotate(self._split(self.q(x), self.config.heads), columns + step, self.config.rope_base)
         if step:
-            keys = self._rotate(self._split(self.k(x), self.config.kv_heads), columns + step)
-            seen.chain.append((keys, self._values(x)))
+            seen.chain.append((self._keys(x, columns + step), self._values(x)))
         h = residual + self.o(self._attend(queries, columns, seen, present))
         y = self.ffn_norm(h)
         return h + self.down(functional.silu(self.gate(y)) * self.up(y))
+
+    def _keys(self, x: Tensor, positions: Tensor) -> Tensor:
+        return rotate(self._split(self.k(x), self.config.kv_heads), positions, self.config.rope_base)
 
     def _values(self, x: Tensor) -> Tensor:
         return self._split(self.v(x), self.config.kv_heads)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         return x.unflatten(-1, (heads, self.config.head_dim))
-
-    def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Rotary positions of [B, C, heads, dim], the two halves of a head rotated against each other."""
-        half = self.config.head_dim // 2
-        exponents = torch.arange(half, device=x.device, dtype=torch.float32) / half
-        angles = positions.float()[:, None] * self.config.rope_base**-exponents
-        cos, sin = angles.cos()[None, :, None], angles.sin()[None, :, None]
-        low, high = x.float().split(half, -1)
-        return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
     def _attend(self, queries: Tensor, columns: Tensor, seen: Seen, present: Tensor) -> Tensor:
         _, rows, heads, dim = queries.shape
@@ -107,13 +110,14 @@ class Block(nn.Module):
         return out.permute(0, 3, 1, 2, 4).flatten(2)
 
 
-class Draft(nn.Module):
-    """A draft. `embedding` [V, d] is the target's, frozen and not part of the state; so is the head without own_head.
+class DraftBase(nn.Module):
+    """What drafts have in common. `embedding` [V, d] is the target's, frozen and not part of the state; so is the head
+    without own_head.
 
     draft_tokens [Vd]: the target's id of each head row, ascending.
     """
 
-    def __init__(self, config: DraftConfig, embedding: Tensor, head: Tensor, draft_tokens: Tensor) -> None:
+    def __init__(self, config: DraftConfig, embedding: Tensor, draft_tokens: Tensor) -> None:
         super().__init__()
         if embedding.shape[1] != config.width:
             raise ValueError(f"width: expected the target's, {embedding.shape[1]}, found {config.width}")
@@ -123,6 +127,29 @@ class Draft(nn.Module):
         row_of = torch.full((embedding.shape[0],), -1)
         row_of[draft_tokens] = torch.arange(len(draft_tokens))
         self.register_buffer("row_of", row_of, persistent=False)
+
+    def initialise(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and name.rpartition(".")[2] != "head":
+                nn.init.xavier_uniform_(module.weight)
+                if name.endswith((".o", ".down")):  # blocks begin near the identity
+                    module.weight.data *= 0.3
+
+    def readout(self, state: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """What is multiplied with the head's rows in unrolled step `step`, and those rows [Vd, d]."""
+        raise NotImplementedError
+
+    def logits(self, state: Tensor, step: int) -> Tensor:
+        return functional.linear(*self.readout(state, step))
+
+
+class Draft(DraftBase):
+    """A draft of decoder blocks: its output takes the place of the feature in the next step."""
+
+    most_steps = REACH - 1  # that it can be unrolled
+
+    def __init__(self, config: DraftConfig, embedding: Tensor, head: Tensor, draft_tokens: Tensor) -> None:
+        super().__init__(config, embedding, draft_tokens)
         width, wide = config.width, 2 if config.family == "eagle3" else 1
         taps = len(config.taps) * width
         if config.family == "dgf":
@@ -178,12 +205,8 @@ class Draft(nn.Module):
             x = block(x, residual, columns, step, seen[index], present)
         return x
 
-    def to_head(self, state: Tensor) -> Tensor:
-        """What is multiplied with the head's rows."""
-        return self.norm(state) if self.config.family == "eagle3" else state
-
-    def logits(self, state: Tensor) -> Tensor:
-        return self.head(self.to_head(state))
+    def readout(self, state: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        return (self.norm(state) if self.config.family == "eagle3" else state), self.head.weight
 
     def _enter(self, state: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """What enters the first block's attention, and what it is added to."""
@@ -198,19 +221,6 @@ class Draft(nn.Module):
             return x, x
         first = self.block[0]
         return torch.cat([first.token_norm(embedded), first.hidden_norm(state)], -1), state
-
-
-def make_draft(config: DraftConfig, embedding: Tensor, head: Tensor, draft_tokens: Tensor, seed: int) -> Draft:
-    """A draft with seeded random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        draft = Draft(config, embedding, head, draft_tokens)
-        for name, module in draft.named_modules():
-            if isinstance(module, nn.Linear) and name != "head":
-                nn.init.xavier_uniform_(module.weight)
-                if name.endswith((".o", ".down")):  # blocks begin near the identity
-                    module.weight.data *= 0.3
-    return draft
 
 
 def draft_vocabulary(counts: Tensor, size: int) -> Tensor:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from forerun.train.config import FINAL, DraftConfig
+from forerun.train.config import FINAL, STACKED, DraftConfig
 from forerun.train.data import split
-from forerun.train.models import Draft, draft_vocabulary, make_draft
+from forerun.train.drafts import make_draft
+from forerun.train.models import DraftBase, draft_vocabulary
 from forerun.train.shards import Sequence, read_shard
 from forerun.train.target import TargetParts, read_target
 from forerun.train.trainer import Schedule, Trainer
@@ -23,20 +24,28 @@ _VOCABULARY = "vocabulary.pt"
 
 @dataclass(frozen=True)
 class Shape:
-    """What is chosen of a draft; the rest follows from the target. ffn_width 0 takes the target's."""
+    """What is chosen of a draft; the rest follows from the target. ffn_width 0 takes the target's.
+
+    family: one of config.FAMILIES, or "hydra++" for hydra with a block over the text; those of config.STACKED have
+    `stacks` stacks of `stack_layers` layers and no other blocks.
+    """
 
     family: str = "eagle3"
     blocks: int = 1
     ffn_width: int = 0
     draft_vocab: int = 8192
     own_head: bool = False
+    stacks: int = 4
+    stack_layers: int = 1
     taps: tuple[int, ...] = (FINAL,)
 
     def of(self, target: TargetParts) -> DraftConfig:
+        family = "hydra" if self.family == "hydra++" else self.family
+        stacked = family in STACKED
         return DraftConfig(
-            family=self.family,
+            family=family,
             width=target.width,
-            blocks=self.blocks,
+            blocks=int(family != self.family) if stacked else self.blocks,
             heads=target.heads,
             kv_heads=target.kv_heads,
             head_dim=target.head_dim,
@@ -45,6 +54,8 @@ class Shape:
             taps=list(self.taps),
             own_head=self.own_head,
             draft_vocab=min(self.draft_vocab, target.vocab),
+            stacks=self.stacks if stacked else 0,
+            stack_layers=self.stack_layers,
         )
 
 
@@ -72,7 +83,7 @@ def token_counts(sequences: list[Sequence], vocab: int) -> torch.Tensor:
     return torch.from_numpy(counts)
 
 
-def new_draft(shape: Shape, target: TargetParts, vocabulary: torch.Tensor, seed: int) -> Draft:
+def new_draft(shape: Shape, target: TargetParts, vocabulary: torch.Tensor, seed: int) -> DraftBase:
     """An untrained draft that can say the tokens of `vocabulary`."""
     config = shape.of(target)
     draft = make_draft(config, torch.from_numpy(target.embedding), torch.from_numpy(target.head), vocabulary, seed)
@@ -92,14 +103,20 @@ def train_draft(
     most_texts: int = 0,
     hours: float = 0.0,
     start: Path | None = None,
-    on_best: Callable[[Draft, TargetParts], None] | None = None,
-) -> Draft:
+    on_best: Callable[[DraftBase, TargetParts], None] | None = None,
+) -> DraftBase:
     """Trains, or goes on training, in `folder`, and returns the draft of the best validation.
 
     held_out: every so many-th text is for validation. hours: stop after this long, to be gone on with; 0 never.
     start: the folder of an earlier run of this shape to begin from; its vocabulary is kept too.
     """
     target = read_target(target_path)
+    stacks = shape.of(target).stacks
+    if stacks and (objective.unroll != stacks or objective.feature):
+        raise ValueError(
+            f"unroll and feature: {shape.family} has {stacks} stacks, a step for each, and predicts no features; "
+            f"found {objective.unroll} and {objective.feature}"
+        )
     train, validation = split(load_sequences(shards, list(shape.taps), most_texts), held_out)
     folder.mkdir(parents=True, exist_ok=True)
     for source in (folder, start):

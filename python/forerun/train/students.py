@@ -15,8 +15,9 @@ from gguf.quants import quantize
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forerun.train.export import WEIGHTS
-from forerun.train.models import RmsNorm
+from forerun.draft_file import WEIGHTS
+from forerun.train.config import check_heads
+from forerun.train.models import RmsNorm, rotate
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,7 @@ class StudentConfig:
     context: int = 2048
 
     def __post_init__(self) -> None:
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads: expected a divisor of heads ({self.heads}), found {self.kv_heads}")
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim: expected an even number, found {self.head_dim}")
+        check_heads(self.heads, self.kv_heads, self.head_dim)
 
 
 class StudentBlock(nn.Module):
@@ -61,21 +59,14 @@ class StudentBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         dim = self.config.head_dim
         y = self.attn_norm(x)
-        q = self._rotate(self.attn_q_norm(self.attn_q(y).unflatten(-1, (-1, dim)))).transpose(1, 2)
-        k = self._rotate(self.attn_k_norm(self.attn_k(y).unflatten(-1, (-1, dim)))).transpose(1, 2)
+        positions, base = torch.arange(x.shape[1]), self.config.rope_base
+        q = rotate(self.attn_q_norm(self.attn_q(y).unflatten(-1, (-1, dim))), positions, base).transpose(1, 2)
+        k = rotate(self.attn_k_norm(self.attn_k(y).unflatten(-1, (-1, dim))), positions, base).transpose(1, 2)
         v = self.attn_v(y).unflatten(-1, (-1, dim)).transpose(1, 2).to(q.dtype)
         seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         x = x + self.attn_output(seen.transpose(1, 2).flatten(2))
         y = self.ffn_norm(x)
         return x + self.ffn_down(functional.silu(self.ffn_gate(y)) * self.ffn_up(y))
-
-    def _rotate(self, x: Tensor) -> Tensor:
-        half = self.config.head_dim // 2
-        speed = self.config.rope_base ** -(torch.arange(half, dtype=torch.float32) / half)
-        angles = torch.arange(x.shape[1], dtype=torch.float32)[:, None] * speed
-        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
-        low, high = x.float().split(half, -1)
-        return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
 
 class Student(nn.Module):
@@ -120,7 +111,7 @@ class Student(nn.Module):
 def export_student(student: Student, target: Path, path: Path, name: str, weights: str = "q8_0") -> int:
     """Writes a GGUF model with the tokenizer of the target's file; returns its size in bytes."""
     if weights not in WEIGHTS:
-        raise ValueError(f"weights: expected {' or '.join(WEIGHTS)}, found {weights!r}")
+        raise ValueError(f"weights: expected {', '.join(WEIGHTS)}, found {weights!r}")
     config, kind = student.config, WEIGHTS[weights]
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, "qwen3")

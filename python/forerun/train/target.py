@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import gguf
 import numpy as np
 from gguf.quants import dequantize
 
+from forerun.draft_file import Target
 
-@dataclass(frozen=True)
-class TargetParts:
+
+@dataclass(frozen=True, kw_only=True)
+class TargetParts(Target):
     """embedding, head [vocab, width] (one array where the file ties them), norm [width]."""
 
-    name: str
     embedding: np.ndarray
     head: np.ndarray
     norm: np.ndarray
-    layers: int
-    norm_epsilon: float
-    rope_base: float
-    heads: int
     kv_heads: int
     head_dim: int
     ffn_width: int
 
-    @property
-    def vocab(self) -> int:
-        return self.embedding.shape[0]
-
-    @property
-    def width(self) -> int:
-        return self.embedding.shape[1]
-
 
 def read_target(path: Path) -> TargetParts:
-    """Raises ValueError when the file lacks what a draft needs."""
+    """Raises NotImplementedError for a model that the runtime does not have, ValueError for one that is no .gguf file
+    or lacks what a draft needs.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: a draft is trained for a .gguf file, found a folder")
+    target = Target.of(str(path))
     reader = gguf.GGUFReader(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
 
@@ -46,32 +40,21 @@ def read_target(path: Path) -> TargetParts:
         tensor = tensors[name]
         return dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
 
-    prefix = _field(reader, "general.architecture", None)
+    prefix = reader.get_field("general.architecture").contents()
 
-    def number(key: str, default: float | None = None) -> float:
-        return _field(reader, f"{prefix}.{key}", default)
+    def number(key: str, default: int | None = None) -> int:
+        found = reader.get_field(f"{prefix}.{key}")
+        if found is None and default is None:
+            raise ValueError(f"{path}: no {prefix}.{key}")
+        return int(default if found is None else found.contents())
 
     embedding = values("token_embd.weight")
-    heads = int(number("attention.head_count"))
     return TargetParts(
-        name=str(_field(reader, "general.name", path.stem)),
+        **asdict(target),
         embedding=embedding,
         head=values("output.weight") if "output.weight" in tensors else embedding,
         norm=values("output_norm.weight"),
-        layers=int(number("block_count")),
-        norm_epsilon=float(number("attention.layer_norm_rms_epsilon")),
-        rope_base=float(number("rope.freq_base", 10000.0)),
-        heads=heads,
-        kv_heads=int(number("attention.head_count_kv", heads)),
-        head_dim=int(number("attention.key_length", embedding.shape[1] // heads)),
-        ffn_width=int(number("feed_forward_length")),
+        kv_heads=number("attention.head_count_kv", target.heads),
+        head_dim=number("attention.key_length", embedding.shape[1] // target.heads),
+        ffn_width=number("feed_forward_length"),
     )
-
-
-def _field(reader: gguf.GGUFReader, key: str, default: object) -> object:
-    found = reader.get_field(key)
-    if found is None:
-        if default is None:
-            raise ValueError(f"the target file has no {key}")
-        return default
-    return found.contents()

@@ -5,19 +5,19 @@ On a CPU a run with a seed is repeatable to the bit, on one thread count, also w
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from forerun.train.data import Batch, batches, make_batch
+from forerun.train.data import Batch, aligned, batches
 from forerun.train.evaluate import Validation, evaluate
-from forerun.train.models import Draft
+from forerun.train.loop import Rated, RunFolder, cosine, descend
+from forerun.train.models import DraftBase
 from forerun.train.progress import Progress
 from forerun.train.shards import Sequence
 from forerun.train.unroll import Objective, batch_loss
@@ -59,33 +59,26 @@ class Trainer:
 
     def __init__(
         self,
-        draft: Draft,
+        draft: DraftBase,
         train: list[Sequence],
         held_out: list[Sequence],
         objective: Objective,
         schedule: Schedule,
         folder: Path,
-        on_best: Callable[[Draft], None] | None = None,
+        on_best: Callable[[DraftBase], None] | None = None,
     ) -> None:
         self._on_best = on_best
-        self.draft, self.objective, self.schedule, self.folder = draft, objective, schedule, folder
+        self.draft, self.objective, self.schedule = draft, objective, schedule
         self._train = train
-        self._validation = [
-            make_batch(held_out[begin : begin + 16], schedule.most_context) for begin in range(0, len(held_out), 16)
-        ]
+        self._validation = aligned(held_out, schedule.most_context)
         self._optimisers = optimisers(draft, schedule)
         self._per_epoch = sum(1 for _ in self._batches(0))
         self._total = self._per_epoch * schedule.epochs
         self._step = 0
         self._best = -math.inf
         self._stale = 0
-        self._settings = {
-            "draft": draft.config.to_dict(),
-            "objective": asdict(objective),
-            "schedule": asdict(schedule),
-            "texts": len(train),
-        }
-        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"draft": draft.config, "objective": objective, "schedule": schedule, "texts": len(train)}
+        self._folder = RunFolder(folder, settings)
         self._resume()
 
     @property
@@ -122,17 +115,8 @@ class Trainer:
     def _update(self, batch: Batch) -> list[float]:
         torch.manual_seed(hash((self.schedule.seed, self._step)) % 2**31)
         factor = _factor(self._step / self._total, self.schedule)
-        for optimiser, rate in self._optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * factor
-            optimiser.zero_grad(set_to_none=True)
-        self.draft.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
-            loss, shown = batch_loss(self.draft, batch, self.objective)
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for p in self.draft.parameters() if p.requires_grad], self.schedule.clip)
-        for optimiser, _ in self._optimisers:
-            optimiser.step()
+        loss_of = partial(batch_loss, self.draft, batch, self.objective)
+        shown = descend(self.draft, self._optimisers, factor, loss_of, self.schedule.bf16, self.schedule.clip)
         self._step += 1
         return shown
 
@@ -142,12 +126,10 @@ class Trainer:
         self._stale = 0 if score > self._best else self._stale + 1
         if score > self._best:
             self._best = score
-            _write(self.draft.state_dict(), self.folder / "best.pt")
+            self._folder.write("best.pt", self.draft.state_dict())
             if self._on_best is not None:
                 self._on_best(self.draft)
-        line = {"step": self._step, "of": self._total, "train": shown, "score": score, **asdict(found)}
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+        self._folder.add({"step": self._step, "of": self._total, "train": shown, "score": score, **asdict(found)})
         print(f"step {self._step}/{self._total}: {found}", flush=True)
 
     def validate(self) -> Validation:
@@ -156,39 +138,32 @@ class Trainer:
             return evaluate(self.draft, self._validation)
 
     def _save(self) -> None:
-        state = {
-            "settings": self._settings,
-            "step": self._step,
-            "best": self._best,
-            "stale": self._stale,
-            "draft": self.draft.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser, _ in self._optimisers],
-        }
-        _write(state, self.folder / "state.pt")
+        self._folder.save(
+            self._step,
+            best=self._best,
+            stale=self._stale,
+            draft=self.draft.state_dict(),
+            optimisers=[optimiser.state_dict() for optimiser, _ in self._optimisers],
+        )
 
     def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.exists():
-            (self.folder / "settings.json").write_text(json.dumps(self._settings, indent=1), encoding="utf-8")
-            (self.folder / "log.jsonl").unlink(missing_ok=True)
+        state = self._folder.resume()
+        if state is None:
             return
-        state = torch.load(path, weights_only=True)
-        if state["settings"] != self._settings:
-            raise ValueError(f"{path}: made with other settings or data; take them, or another folder")
         self._step, self._best, self._stale = state["step"], state["best"], state["stale"]
         self.draft.load_state_dict(state["draft"])
         for (optimiser, _), held in zip(self._optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(held)
 
 
-def optimisers(draft: Draft, schedule: Schedule) -> list[tuple[torch.optim.Optimizer, float]]:
+def optimisers(draft: DraftBase, schedule: Schedule) -> list[Rated]:
     """Muon (Jordan et al., 2024) for the matrices between hidden states, AdamW for the head, norms and biases."""
     matrices, rest = [], []
     for name, parameter in draft.named_parameters():
         if parameter.requires_grad:
-            (matrices if parameter.ndim == 2 and not name.startswith("head.") else rest).append(parameter)
+            (matrices if parameter.ndim == 2 and not name.endswith("head.weight") else rest).append(parameter)
     decay = schedule.weight_decay
-    found: list[tuple[torch.optim.Optimizer, float]] = [
+    found: list[Rated] = [
         (torch.optim.Muon(matrices, lr=schedule.rate, weight_decay=decay, adjust_lr_fn="original"), schedule.rate)
     ]
     if rest:
@@ -198,13 +173,7 @@ def optimisers(draft: Draft, schedule: Schedule) -> list[tuple[torch.optim.Optim
 
 
 def _factor(done: float, schedule: Schedule) -> float:
-    warm_up, floor = schedule.warm_up, schedule.floor
+    warm_up = schedule.warm_up
     if done < warm_up:
         return max(done / warm_up, 0.01)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
-
-
-def _write(state: dict[str, Tensor] | dict, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    return cosine((done - warm_up) / (1 - warm_up), schedule.floor)

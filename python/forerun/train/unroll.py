@@ -8,18 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forerun.train.data import REACH, Batch
+from forerun.train.config import REACH
+from forerun.train.data import Batch
 from forerun.train.losses import draft_law_loss, feature_loss, target_law
-from forerun.train.models import Draft
+from forerun.train.models import DraftBase
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: sum over unrolled steps s of decay^s (law * cross-entropy + feature * SmoothL1), each a mean
-    over the rows that count.
+    """What is minimised: sum over unrolled steps s of decay^s (law * cross-entropy to the target's law + text *
+    cross-entropy to the text's own token + feature * SmoothL1), each a mean over the rows that count.
 
     unroll: steps. thin: share of the columns that go on after the first step (a random choice per batch; 1 keeps all).
-    noise: uniform noise of this amplitude on the features (EAGLE-1: 0.1); 0 is none.
+    noise: uniform noise of this amplitude on the features (EAGLE-1: 0.1); 0 is none. only_rejected: those rows count
+    whose best guess is not the text's token.
     """
 
     unroll: int = 4
@@ -28,6 +30,8 @@ class Objective:
     feature: float = 0.0
     thin: float = 1.0
     noise: float = 0.0
+    text: float = 0.0
+    only_rejected: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.unroll < REACH:
@@ -37,7 +41,7 @@ class Objective:
 
 
 def steps(
-    draft: Draft, batch: Batch, unroll: int, thin: float = 1.0, noise: float = 0.0
+    draft: DraftBase, batch: Batch, unroll: int, thin: float = 1.0, noise: float = 0.0
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yields (step, columns [C], outputs [B, C, d]) for each unrolled step."""
     features = batch.features
@@ -57,22 +61,37 @@ def steps(
         yield step, columns, state
 
 
-def batch_loss(draft: Draft, batch: Batch, objective: Objective) -> tuple[Tensor, list[float]]:
-    """The loss to minimise, and the mean cross-entropy of each step."""
+def batch_loss(draft: DraftBase, batch: Batch, objective: Objective) -> tuple[Tensor, list[float]]:
+    """The loss to minimise, and the mean cross-entropy of each step, to the law if that is learnt."""
     total = torch.zeros(())
     shown = []
     for step, columns, state in steps(draft, batch, objective.unroll, objective.thin, objective.noise):
-        _, top_tokens, top_logprobs, counts = batch.wanted(step, columns)
-        rows, p, learn = target_law(top_tokens[counts], top_logprobs[counts], draft.row_of)
+        token, top_tokens, top_logprobs, counts = batch.wanted(step, columns)
+        if objective.only_rejected:
+            counts = counts & _rejected(draft, state, step, token)
         chosen = state[counts]
-        number = max(1, int(learn.sum()))
-        law = draft_law_loss(draft.to_head(chosen[learn]), draft.head.weight, rows[learn], p[learn]) / number
-        loss = objective.law * law
+        wanted = []  # rows of the head, their probabilities, which to learn from, how much that counts
+        if objective.law or not objective.text:
+            wanted.append((*target_law(top_tokens[counts], top_logprobs[counts], draft.row_of), objective.law))
+        if objective.text:
+            row = draft.row_of[token[counts]]
+            wanted.append((row.clamp_min(0)[:, None], torch.ones(len(row), 1), row >= 0, objective.text))
+        means = []
+        for rows, p, learn, _ in wanted:
+            hidden, head = draft.readout(chosen[learn], step)
+            means.append(draft_law_loss(hidden, head, rows[learn], p[learn]) / max(1, int(learn.sum())))
+        loss = sum(weight * mean for (*_, weight), mean in zip(wanted, means, strict=True))
         if objective.feature:
             loss = loss + objective.feature * _feature_part(batch, chosen, columns, step, counts)
         total = total + objective.decay**step * loss
-        shown.append(law.item())
+        shown.append(means[0].item())
     return total, shown
+
+
+@torch.no_grad()
+def _rejected(draft: DraftBase, state: Tensor, step: int, token: Tensor) -> Tensor:
+    best = [draft.logits(rows, step).argmax(-1) for rows in state]  # a sequence's logits at a time
+    return torch.stack(best) != draft.row_of[token]
 
 
 def _feature_part(batch: Batch, chosen: Tensor, columns: Tensor, step: int, counts: Tensor) -> Tensor:

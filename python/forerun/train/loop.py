@@ -1,0 +1,115 @@
+"""What the training loops share: a step of the optimisers, the course of the rates, the folder of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Shown = TypeVar("Shown")
+Rated = tuple[torch.optim.Optimizer, float]  # an optimiser and its peak rate
+
+
+def descend(
+    model: nn.Module,
+    optimisers: Iterable[Rated],
+    factor: float,
+    loss_of: Callable[[], tuple[Tensor, Shown]],
+    bf16: bool,
+    clip: float = 1.0,
+) -> Shown:
+    """One step at `factor` of the peak rates down the loss that `loss_of` gives with something to show. The slope's
+    norm is at most `clip`.
+    """
+    for optimiser, rate in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate * factor
+        optimiser.zero_grad(set_to_none=True)
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss, shown = loss_of()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    for optimiser, _ in optimisers:
+        optimiser.step()
+    return shown
+
+
+def cosine(done: float, floor: float = 0.0) -> float:
+    """From 1 to `floor` while `done` goes from 0 to 1."""
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The validations of a run so far, oldest first."""
+    path = folder / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+class RunFolder:
+    """A run's folder: settings.json, state.pt to go on from, log.jsonl with a line for each validation.
+
+    settings: dataclasses and plain values by name; a run goes on with the same ones only.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path, self._settings = path, settings
+
+    def resume(self) -> dict[str, Any] | None:
+        """The state that was saved last; None at the beginning. What was logged after it is forgotten.
+
+        Raises ValueError when it is of other settings.
+        """
+        path = self.path / "state.pt"
+        if not path.exists():
+            (self.path / "settings.json").write_text(json.dumps(self._plain(), indent=1), encoding="utf-8")
+            self._write_log([])
+            return None
+        state = torch.load(path, weights_only=True)
+        found = {name: _like(value, state["settings"].get(name)) for name, value in self._settings.items()}
+        if found != self._settings:
+            raise ValueError(f"{path}: made with other settings or data; take them, or another folder")
+        self._write_log([entry for entry in self.log() if entry["step"] <= state["step"]])
+        return state
+
+    def save(self, step: int, **state: Any) -> None:
+        self.write("state.pt", {"settings": self._plain(), "step": step, **state})
+
+    def write(self, name: str, state: dict[str, Any]) -> None:
+        """Whole or not at all."""
+        partial = (self.path / name).with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.path / name)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Logs a validation; it needs a "step"."""
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+
+    def log(self) -> list[dict[str, Any]]:
+        return read_log(self.path)
+
+    @property
+    def _log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    def _write_log(self, entries: list[dict[str, Any]]) -> None:
+        self._log.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+
+    def _plain(self) -> dict[str, Any]:
+        return {name: asdict(value) if is_dataclass(value) else value for name, value in self._settings.items()}
+
+
+def _like(value: Any, held: Any) -> Any:
+    """Held settings as what they were; a field that did not exist then has its default."""
+    if not is_dataclass(value) or not isinstance(held, dict) or not held.keys() <= {f.name for f in fields(value)}:
+        return held
+    return type(value)(**held)
