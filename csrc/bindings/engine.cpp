@@ -272,6 +272,7 @@ void bind_engine(py::module_& module) {
           },
           "tokens"_a, "sets"_a, unlocked)
       .def("profile", [](Engine& e) { return to_list(e.profile()); })
+      .def("replace_head", &Engine::replace_head, "path"_a, unlocked)
       .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)
       .def_property_readonly("bos_token", &Engine::bos_token)
       .def_property_readonly("eos_token", &Engine::eos_token)

@@ -107,8 +107,22 @@ std::unique_ptr<Drafter> make_retrieval(const DraftResources& resources, const s
   return std::make_unique<RetrievalDrafter>(resources.datastore);
 }
 
+// The policy of a drafter that asks a network; `predicts`: whether that predicts acceptance.
+std::unique_ptr<TreePolicy> policy_of(const DraftResources& resources, const char* drafter,
+                                      bool predicts) {
+  auto policy = make_policy(resources.policy, resources.top_k, resources.policy_options);
+  if (policy->stop().reads_survival() && !predicts) {
+    throw Error(ErrorKind::kBadArgument,
+                "option " + resources.policy + ".stop has the rule 'head', but drafter '" +
+                    drafter +
+                    "' has no head that predicts acceptance; `forerun train heads acceptance` adds "
+                    "one to a draft file");
+  }
+  return policy;
+}
+
 void prepare_model(DraftPart& part, DraftResources& resources) {
-  make_policy(resources.policy, resources.top_k, resources.policy_options);
+  policy_of(resources, "model", false);
   Settings& settings = part.settings;
   ExcerptOptions& excerpt = resources.excerpt;
   resources.excerpts = settings.choice("context", {"full", "retrieved"}) == "retrieved";
@@ -135,8 +149,7 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
                               ? std::min(resources.context, resources.excerpt.tokens + kTreeRoom)
                               : resources.context;
   auto drafter = std::make_unique<ModelDrafter>(
-      resources.model, make_policy(resources.policy, resources.top_k, resources.policy_options),
-      context, resources.model_costs);
+      resources.model, policy_of(resources, "model", false), context, resources.model_costs);
   if (!resources.excerpts) return on_its_queue(std::move(drafter), resources, resources.ahead);
   auto reader = std::make_unique<ExcerptDrafter>(std::move(drafter), resources.excerpt);
   return on_its_queue(std::move(reader), resources, false);
@@ -147,20 +160,20 @@ void prepare_head(DraftPart&, DraftResources& resources) {
   if (!resources.head_scratch) {
     resources.head_scratch = std::make_shared<HeadScratch>(*resources.head);
   }
-  make_policy(resources.policy, resources.top_k, resources.policy_options);
+  policy_of(resources, "head", resources.head->predicts_acceptance());
 }
 
 std::unique_ptr<Drafter> make_head(const DraftResources& resources, const std::string&) {
   if (!resources.head || !resources.head_scratch) miss("head", "head");
   return std::make_unique<HeadDrafter>(
       resources.head, resources.head_scratch,
-      make_policy(resources.policy, resources.top_k, resources.policy_options), resources.context,
+      policy_of(resources, "head", resources.head->predicts_acceptance()), resources.context,
       resources.head_costs);
 }
 
 void prepare_early_exit(DraftPart& part, DraftResources& resources) {
   if (!resources.target) miss("early-exit", "target");
-  make_policy(resources.policy, resources.top_k, resources.policy_options);
+  policy_of(resources, "early-exit", false);
   const int32_t layers = resources.target->config().layers;
   std::string skip = part.settings.text("skip", "");
   const std::string exits = part.settings.text("exits", "");
@@ -173,10 +186,9 @@ void prepare_early_exit(DraftPart& part, DraftResources& resources) {
 
 std::unique_ptr<Drafter> make_early_exit(const DraftResources& resources, const std::string&) {
   if (!resources.target) miss("early-exit", "target");
-  return std::make_unique<EarlyExitDrafter>(
-      resources.target, resources.exits,
-      make_policy(resources.policy, resources.top_k, resources.policy_options),
-      resources.exit_costs);
+  return std::make_unique<EarlyExitDrafter>(resources.target, resources.exits,
+                                            policy_of(resources, "early-exit", false),
+                                            resources.exit_costs);
 }
 
 constexpr Entry kEntries[] = {

@@ -16,6 +16,7 @@ HeadScratch::HeadScratch(const DraftHead& head)
   arena.add(own_states, LevelDrafter::kMaxNodes, width);
   arena.add(above, LevelDrafter::kMaxBeam, width);
   memory = arena.allocate(head.backend());
+  acceptance.assign(LevelDrafter::kMaxNodes, 1.0F);
 }
 
 HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head,
@@ -186,6 +187,11 @@ void HeadDrafter::forward_nodes(std::span<const int32_t> nodes, int32_t depth) {
     backend.copy(scratch_->own_states.row(nodes[static_cast<size_t>(i)]), out.states.row(i), bytes);
   }
   keep_laws(backend, out.logits, nodes, head_->config().tokens);
+  if (!policy().stop().reads_survival()) return;
+  const std::span<const float> shares = head_->acceptance(rows, scratch_->workspace);
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    scratch_->acceptance[static_cast<size_t>(nodes[i])] = shares[i];
+  }
 }
 
 }  // namespace forerun

@@ -24,6 +24,7 @@ struct HeadScratch {
   Tensor above;        // [beam, state width]: of the parents of a level
   Batch batch;
   std::vector<int32_t> parents, same_depth;
+  std::vector<float> acceptance;  // [nodes of a tree]: predicted; 1 where nothing predicts it
 };
 
 // A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra). Its rows
@@ -62,6 +63,9 @@ class HeadDrafter final : public LevelDrafter {
   int32_t unread(int32_t context) const override;
   void open_root(std::span<const int32_t> context) override;
   void open_level(std::span<const int32_t> nodes) override;
+  double acceptance_of(int32_t node) const override {
+    return scratch_->acceptance[static_cast<size_t>(node)];
+  }
 
   int32_t end() const { return static_cast<int32_t>(tokens_.size()); }
   int32_t states_begin() const { return end() - static_cast<int32_t>(states_.size() / width_); }

@@ -58,6 +58,12 @@ class LevelDrafter : public Drafter, private ChildSource {
   // ascending; empty where column i is token i.
   void keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> nodes,
                  std::span<const int32_t> tokens = {});
+  // How likely the target accepts this node of grown() given those above it; asked where a stop
+  // rule reads it.
+  virtual double acceptance_of(int32_t node) const {
+    (void)node;
+    return 1.0;
+  }
   // The probability of the likeliest token after a node whose law is kept.
   double confidence(int32_t node) const;
 
@@ -69,6 +75,9 @@ class LevelDrafter : public Drafter, private ChildSource {
   void children(std::span<const Guess> pool, int32_t node, int32_t width,
                 std::vector<Guess>& children) override;
   void law(std::span<const Guess> pool, int32_t node, TokenLaw& q) override;
+  double acceptance(std::span<const Guess>, int32_t node) const override {
+    return acceptance_of(grown_of_[node]);
+  }
   bool pays(double reach, const Budget& budget) const override;
   int32_t most_nodes() const override { return kMaxBeam; }
   void grow(const Budget& budget, DraftTree& tree);

@@ -61,7 +61,8 @@ bool SlotGrower::look(const SlotRules& rules, ChildSource& source) {
     }
     TokenLaw& law = laws_[open_];
     source.law(pool_, waiting.node, law);
-    if (task_->stop != nullptr && task_->stop->before_draw(law)) continue;
+    pool_[waiting.node].survival = survival(source, pool_, waiting.node);
+    if (task_->stop != nullptr && task_->stop->before_draw(pool_[waiting.node], law)) continue;
     law_of_[waiting.node] = static_cast<int32_t>(open_);
     left_of_[open_++] = law.probability;
     slots_.push_back(waiting.first);

@@ -13,7 +13,7 @@ bool ConfidenceStop::before_open(std::span<const Guess> pool, int32_t node) cons
   return node > 0 && pool[node].q < threshold_;
 }
 
-bool EntropyStop::before_draw(const TokenLaw& q) const {
+bool EntropyStop::before_draw(const Guess&, const TokenLaw& q) const {
   constexpr double kShare = 0.2;  // the paper's gamma
   double entropy = 0.0;
   for (const double x : q.probability) {
@@ -22,15 +22,8 @@ bool EntropyStop::before_draw(const TokenLaw& q) const {
   return 1.0 - std::sqrt(kShare * entropy) < threshold_;
 }
 
-HeadStop::HeadStop(std::shared_ptr<const AcceptanceHead> head, double threshold)
-    : head_(std::move(head)), threshold_(threshold) {
-  if (!head_) throw Error(ErrorKind::kBadArgument, "stop rule 'head': no head was given");
-}
-
-bool HeadStop::before_open(std::span<const Guess> pool, int32_t node) const {
-  double all = 1.0;
-  for (int32_t at = node; at > 0; at = pool[at].parent) all *= head_->acceptance(pool, at);
-  return 1.0 - all > threshold_;
+bool HeadStop::before_draw(const Guess& guess, const TokenLaw&) const {
+  return 1.0 - double{guess.survival} > threshold_;
 }
 
 bool StopRules::before_open(std::span<const Guess> pool, int32_t node) const {
@@ -43,9 +36,14 @@ bool StopRules::reads_law() const {
                      [](const auto& rule) { return rule->reads_law(); });
 }
 
-bool StopRules::before_draw(const TokenLaw& q) const {
+bool StopRules::reads_survival() const {
   return std::any_of(rules_.begin(), rules_.end(),
-                     [&](const auto& rule) { return rule->before_draw(q); });
+                     [](const auto& rule) { return rule->reads_survival(); });
+}
+
+bool StopRules::before_draw(const Guess& guess, const TokenLaw& q) const {
+  return std::any_of(rules_.begin(), rules_.end(),
+                     [&](const auto& rule) { return rule->before_draw(guess, q); });
 }
 
 StopRules parse_stop(const std::string& option, const std::string& text) {
@@ -71,9 +69,9 @@ StopRules parse_stop(const std::string& option, const std::string& text) {
     } else if (name == "entropy") {
       rules.add(std::make_shared<EntropyStop>(threshold));
     } else if (name == "head") {
-      fail("a head that predicts acceptance is needed, and none can be loaded from a file yet");
+      rules.add(std::make_shared<HeadStop>(threshold));
     } else {
-      fail("expected confidence or entropy, joined by '+'");
+      fail("expected confidence, entropy or head, joined by '+'");
     }
   }
   return rules;

@@ -19,6 +19,8 @@ struct Guess {
   float score = 1.0F;  // estimated acceptance given that the parent is accepted
   float value = 1.0F;  // product of the scores along the path
   float q = 1.0F;      // the source's own probability of the token
+  // Once it was opened: that all guesses down to it are accepted, as the source's head predicts.
+  float survival = 1.0F;
 };
 
 // Says where a branch ends. A rule sees only what is known before the next token is drawn: the
@@ -32,10 +34,13 @@ class StopRule {
     (void)pool, (void)node;
     return false;
   }
+  // What it needs of the source of guesses for before_draw: q, and Guess::survival.
   virtual bool reads_law() const { return false; }
-  // Before its children are drawn or chosen from q.
-  virtual bool before_draw(const TokenLaw& q) const {
-    (void)q;
+  virtual bool reads_survival() const { return false; }
+  // Before children of an opened guess are drawn or chosen from q, which is empty unless some rule
+  // reads it.
+  virtual bool before_draw(const Guess& guess, const TokenLaw& q) const {
+    (void)guess, (void)q;
     return false;
   }
 };
@@ -56,28 +61,22 @@ class EntropyStop final : public StopRule {
  public:
   explicit EntropyStop(double threshold) : threshold_(threshold) {}
   bool reads_law() const override { return true; }
-  bool before_draw(const TokenLaw& q) const override;
+  bool before_draw(const Guess& guess, const TokenLaw& q) const override;
 
  private:
   double threshold_;
 };
 
-// Predicts whether the target accepts a guess given that it accepts the guesses before it.
-class AcceptanceHead {
- public:
-  virtual ~AcceptanceHead() = default;
-  virtual double acceptance(std::span<const Guess> pool, int32_t node) const = 0;  // in [0, 1]
-};
-
-// Stops where some guess of the path is rejected with a probability above the threshold, by a head
-// (SpecDec++, arXiv 2405.19715).
+// Stops where some guess of the path is rejected with a probability above the threshold, as a head
+// of the draft predicts (SpecDec++, arXiv 2405.19715). It reads the draft's state after the guess,
+// so that the guess is opened and kept.
 class HeadStop final : public StopRule {
  public:
-  HeadStop(std::shared_ptr<const AcceptanceHead> head, double threshold);
-  bool before_open(std::span<const Guess> pool, int32_t node) const override;
+  explicit HeadStop(double threshold) : threshold_(threshold) {}
+  bool reads_survival() const override { return true; }
+  bool before_draw(const Guess& guess, const TokenLaw& q) const override;
 
  private:
-  std::shared_ptr<const AcceptanceHead> head_;
   double threshold_;
 };
 
@@ -88,14 +87,15 @@ class StopRules {
   void add(std::shared_ptr<const StopRule> rule) { rules_.push_back(std::move(rule)); }
   bool before_open(std::span<const Guess> pool, int32_t node) const;
   bool reads_law() const;
-  bool before_draw(const TokenLaw& q) const;
+  bool reads_survival() const;
+  bool before_draw(const Guess& guess, const TokenLaw& q) const;
 
  private:
   std::vector<std::shared_ptr<const StopRule>> rules_;
 };
 
-// "confidence:0.6", "entropy:0.3", or both joined by "+"; without a number 0.4 and 0.3. "head" is
-// refused: no file holds one yet. Error(kBadArgument) naming `option`.
+// "confidence:0.6", "entropy:0.3", "head:0.3", or several joined by "+"; without a number 0.4, 0.3
+// and 0.3. Error(kBadArgument) naming `option`.
 StopRules parse_stop(const std::string& option, const std::string& text);
 
 }  // namespace forerun

@@ -41,10 +41,9 @@ void TreeGrower::grow(const TreePolicy& policy, ChildSource& source, const Budge
 
 void TreeGrower::add_children(const TreePolicy& policy, ChildSource& source, const Budget& budget) {
   for (const int32_t node : frontier_) {
-    if (policy.stop().reads_law()) {
-      source.law(pool_, node, law_);
-      if (policy.stop().before_draw(law_)) continue;
-    }
+    if (policy.stop().reads_law()) source.law(pool_, node, law_);
+    pool_[node].survival = survival(source, pool_, node);
+    if (policy.stop().before_draw(pool_[node], law_)) continue;
     children_.clear();
     source.children(pool_, node, policy.width(budget, pool_[node].depth), children_);
     for (size_t rank = 0; rank < children_.size(); ++rank) {

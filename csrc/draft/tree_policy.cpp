@@ -75,6 +75,12 @@ std::unique_ptr<TreePolicy> make_policy(const std::string& name, int32_t top_k,
   return policy;
 }
 
+float survival(const ChildSource& source, std::span<const Guess> pool, int32_t node) {
+  if (node == 0) return 1.0F;
+  const double above = pool[static_cast<size_t>(pool[static_cast<size_t>(node)].parent)].survival;
+  return static_cast<float>(above * source.acceptance(pool, node));
+}
+
 void ChildSource::law(std::span<const Guess> pool, int32_t node, TokenLaw& q) {
   (void)pool, (void)node, (void)q;
   throw Error(ErrorKind::kUnsupported, "this source of guesses has no distribution to draw from");

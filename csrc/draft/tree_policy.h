@@ -31,6 +31,11 @@ class ChildSource {
   // q after pool[node], normalised: what draws are made from. Error(kUnsupported) for a source that
   // has none.
   virtual void law(std::span<const Guess> pool, int32_t node, TokenLaw& q);
+  // How likely the target accepts an opened guess given those before it, by a head of the source.
+  virtual double acceptance(std::span<const Guess> pool, int32_t node) const {
+    (void)pool, (void)node;
+    return 1.0;
+  }
   virtual int32_t most_nodes() const { return INT32_MAX; }  // of a frontier
   // Whether one more level pays when its parents are accepted with probability `reach` in total.
   virtual bool pays(double reach, const Budget& budget) const {
@@ -38,6 +43,9 @@ class ChildSource {
     return true;
   }
 };
+
+// Guess::survival of an opened guess.
+float survival(const ChildSource& source, std::span<const Guess> pool, int32_t node);
 
 class SlotRules;
 

@@ -91,7 +91,7 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
   const auto start = std::chrono::steady_clock::now();
   const Forward out = engine.forward();
   ahead.verified();
-  NodeLogits logits{engine.readable(out), out.logits.stride, out.logits.cols};
+  NodeLogits logits = engine.node_logits(out, sessions.front()->verifier->needs_hidden());
   Controller::Spent spent{plain, load, milliseconds_since(start)};
   engine.known.observe_forward(load, spent.verify_ms, load.rows == plain.rows);
 
@@ -107,6 +107,9 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
     }
     row += session->tree.size();
     logits.data += int64_t{session->tree.size()} * logits.stride;
+    if (logits.hidden != nullptr) {
+      logits.hidden += int64_t{session->tree.size()} * logits.hidden_stride;
+    }
   }
   return outcomes;
 }

@@ -100,6 +100,8 @@ void Engine::save_drafts(const std::string& path) const {
   state_->draft_shared.save(path);
 }
 
+void Engine::replace_head(const std::string& path) { state_->replace_head(path); }
+
 Methods methods() { return {drafter_methods(), policy_methods(), verifier_methods()}; }
 
 const char* version() { return FORERUN_VERSION; }

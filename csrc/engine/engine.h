@@ -113,6 +113,11 @@ class FORERUN_API Engine {
   // file holds text of earlier requests. Error(kBadArgument) when nothing could be saved.
   void save_drafts(const std::string& path) const;
 
+  // Requests and sessions that begin from now on draft with the head of another draft file; those
+  // under way keep theirs. The text does not change. Error(kBadArgument) without a head in use, for
+  // a file that was made for another target and for one that reads other taps; else as load.
+  void replace_head(const std::string& path);
+
   // Milliseconds of target forwards of `rows` tree rows after `context` tokens; of the prefill of
   // `tokens` tokens.
   std::vector<double> measure_verify(int32_t rows, int32_t context, int32_t repeats);

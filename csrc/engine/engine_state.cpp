@@ -80,6 +80,15 @@ int32_t choose_context(const EngineOptions& options, const Model& target) {
   return options.context > 0 ? options.context : most;
 }
 
+// Where the host can read a tensor's values: itself, or a copy in `copy`.
+const float* on_host(Backend& backend, const Tensor& tensor, std::vector<float>& copy) {
+  if (backend.host_visible()) return tensor.data;
+  const size_t values = static_cast<size_t>(tensor.rows) * static_cast<size_t>(tensor.stride);
+  if (copy.size() < values) copy.resize(values);
+  backend.download(copy.data(), tensor.data, static_cast<int64_t>(values * sizeof(float)));
+  return copy.data();
+}
+
 }  // namespace
 
 EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
@@ -89,8 +98,8 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
   check(options);
   draft_plan = parse_draft(options.draft, options.method_options);
   check_options_are_used(options);
-  make_verifier(options.verify,
-                options.method_options);  // what is wrong is refused before the load
+  judge = load_judge(options.verify, options.method_options);
+  new_verifier();  // what is wrong is refused before the load
   make_policy(options.policy, draft_shared.top_k, options.method_options);
   const DType kv_type = kv_type_of(options.kv_type);
   checkpoint = open_checkpoint(options.target);
@@ -104,6 +113,7 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
                 options.target + ": the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
                     " tokens, the model only " + std::to_string(target->config().vocab) + " rows");
   }
+  if (judge) judge->check_fit(target->config(), tokenizer->fingerprint());
   context = choose_context(options, *target);
   kv_layout = target->kv_layout(kv_type);
   kv_places = target->kv_places(kv_type);
@@ -146,14 +156,12 @@ void EngineState::load_draft() {
                     placement_text(placement) + "; use another draft or placement");
   }
   if (const DraftPart* part = draft_plan.find("head")) {
-    draft_shared.head = DraftHead::load(open_checkpoint(part->path), target,
-                                        tokenizer->fingerprint(), devices[placement.draft]);
+    draft_shared.head = load_head(part->path);
   }
   draft_shared.prepare(draft_plan);
   const auto drafter = make_drafter(draft_plan, draft_shared);
   taps.assign(drafter->wanted_taps().begin(), drafter->wanted_taps().end());
-  need = agree_on_draws(*make_verifier(options.verify, options.method_options), *drafter,
-                        options.draft, options.policy);
+  need = agree_on_draws(*new_verifier(), *drafter, options.draft, options.policy);
 }
 
 void EngineState::separate() {
@@ -186,14 +194,50 @@ HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32
   return {host_taps.data(), found.stride, rows, found.cols};
 }
 
+std::shared_ptr<const DraftHead> EngineState::load_head(const std::string& path) {
+  return DraftHead::load(open_checkpoint(path), target, tokenizer->fingerprint(),
+                         devices[placement.draft]);
+}
+
+void EngineState::replace_head(const std::string& path) {
+  if (!draft_shared.head) {
+    throw Error(ErrorKind::kBadArgument,
+                "draft '" + options.draft + "' has no head that " + path + " could replace");
+  }
+  const std::lock_guard step(step_mutex);
+  DraftResources next = draft_shared;
+  next.head = load_head(path);
+  next.head_scratch = std::make_shared<HeadScratch>(*next.head);
+  if (next.head->config().taps != draft_shared.head->config().taps) {
+    throw Error(ErrorKind::kBadArgument,
+                path + ": reads other hidden states of the target than the head in use");
+  }
+  make_drafter(draft_plan, next);  // what does not fit the options is refused
+  const std::lock_guard lock(drafts_mutex_);
+  draft_shared.head = std::move(next.head);
+  draft_shared.head_scratch = std::move(next.head_scratch);
+}
+
+std::unique_ptr<Drafter> EngineState::new_drafter(const std::string& tenant) const {
+  const std::lock_guard lock(drafts_mutex_);
+  return make_drafter(draft_plan, draft_shared, tenant);
+}
+
+std::unique_ptr<Verifier> EngineState::new_verifier() const {
+  return make_verifier(options.verify, options.method_options, judge);
+}
+
 const float* EngineState::readable(const Forward& forward) {
-  if (backend->host_visible()) return forward.logits.data;
-  const size_t values =
-      static_cast<size_t>(forward.logits.rows) * static_cast<size_t>(forward.logits.stride);
-  if (host_logits.size() < values) host_logits.resize(values);
-  backend->download(host_logits.data(), forward.logits.data,
-                    static_cast<int64_t>(values * sizeof(float)));
-  return host_logits.data();
+  return on_host(*backend, forward.logits, host_logits);
+}
+
+NodeLogits EngineState::node_logits(const Forward& forward, bool hidden) {
+  NodeLogits out{readable(forward), forward.logits.stride, forward.logits.cols};
+  if (!hidden) return out;
+  out.hidden = on_host(*backend, forward.hidden, host_hidden);
+  out.hidden_stride = forward.hidden.stride;
+  out.width = forward.hidden.cols;
+  return out;
 }
 
 }  // namespace forerun

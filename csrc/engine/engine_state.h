@@ -21,6 +21,7 @@
 #include "sched/executor.h"
 #include "sched/experience.h"
 #include "text/tokenizer.h"
+#include "verify/judge_file.h"
 #include "verify/verifier.h"
 
 namespace forerun {
@@ -48,17 +49,19 @@ struct EngineState {
   KvLayout kv_layout;              // of the target's caches, all layers
   std::vector<KvPlace> kv_places;  // ... and where they lie
   int32_t context = 0;
-  DraftPlan draft_plan;         // which drafters a session gets
-  DraftResources draft_shared;  // what they share
-  DrawNeed need;                // of the verifier, at temperatures above 0
-  std::vector<int32_t> taps;    // that the drafters want of the target
+  DraftPlan draft_plan;                      // which drafters a session gets
+  DraftResources draft_shared;               // what they share
+  std::shared_ptr<const LinearJudge> judge;  // of the verifier "judge"
+  DrawNeed need;                             // of the verifier, at temperatures above 0
+  std::vector<int32_t> taps;                 // that the drafters want of the target
   std::unique_ptr<PrefixStore> prefixes;
 
   std::mutex step_mutex;
   std::unique_ptr<Workspace> workspace;
   std::unique_ptr<Workspace> feature_workspace;  // made by the first call of Engine::features
   Batch batch;
-  std::vector<float> host_logits, host_taps;  // of a back end whose memory the host cannot read
+  std::vector<float> host_logits, host_hidden,
+      host_taps;     // of a back end whose memory the host cannot read
   Experience known;  // costs and acceptance; sessions learn into it as they run
   TreeFitter fitter;
   std::vector<TreeFitter::Entry> to_fit;
@@ -74,13 +77,18 @@ struct EngineState {
     return TraceScope(recorder.get(), TraceTrack::kStep, name, rows);
   }
 
-  // The logits of a forward where the host can read them.
+  std::unique_ptr<Verifier> new_verifier() const;
+  std::unique_ptr<Drafter> new_drafter(const std::string& tenant) const;
+  void replace_head(const std::string& path);  // for new_drafter from now on
+  // The logits of a forward where the host can read them; so the hidden states, if asked for.
   const float* readable(const Forward& forward);
+  NodeLogits node_logits(const Forward& forward, bool hidden);
   // The taps of rows [first, first + rows); valid until the next call.
   HiddenRows hidden_rows(const Forward& forward, int32_t first, int32_t rows);
 
  private:
   void load_draft();
+  std::shared_ptr<const DraftHead> load_head(const std::string& path);
   Forward run_target();
   void separate();  // gives target and draft a thread each, where they have a device each
   void measure_costs();
@@ -88,6 +96,7 @@ struct EngineState {
   void measure_draft_head();
   void measure_early_exit();
 
+  mutable std::mutex drafts_mutex_;  // of draft_shared's head
   Executor executor_;
   std::shared_ptr<WorkQueue> target_queue_;  // null: the caller's thread
   Forward forwarded_;

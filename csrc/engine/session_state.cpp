@@ -11,8 +11,8 @@ SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& 
     : engine(std::move(shared)),
       cache(engine->kv_places, engine->context),
       sampler(sampling, seed, engine->target->config().vocab),
-      verifier(make_verifier(engine->options.verify, engine->options.method_options)),
-      drafter(make_drafter(engine->draft_plan, engine->draft_shared, tenant)),
+      verifier(engine->new_verifier()),
+      drafter(engine->new_drafter(tenant)),
       controller({engine->options.max_draft, engine->options.fixed_draft}),
       logprobs(logprobs) {
   tree.reserve(kLogitRows);
@@ -31,7 +31,7 @@ SessionState::SessionState(const SessionState& other)
       cache(other.cache.fork()),
       sampler(other.sampler),
       history_is_current(other.history_is_current),
-      verifier(make_verifier(engine->options.verify, engine->options.method_options)),
+      verifier(engine->new_verifier()),
       drafter(other.drafter ? other.drafter->fork() : nullptr),
       drafter_knows_context(other.drafter_knows_context),
       controller(other.controller),

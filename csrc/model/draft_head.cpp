@@ -21,7 +21,7 @@ Tensor columns(const Tensor& tensor, int32_t begin, int32_t cols) {
 // Width of the two inputs that the family puts side by side.
 int32_t joined_width(const HeadConfig& c) {
   if (c.by_depth()) return 0;
-  return c.shape.width + (c.family == HeadFamily::kDgf ? c.shape.width : c.target_width);
+  return c.shape.width + (c.family == HeadFamily::kDgf ? c.shape.width : c.target.width);
 }
 
 }  // namespace
@@ -34,14 +34,15 @@ HeadWorkspace::HeadWorkspace(Backend& backend, const HeadConfig& c, int32_t max_
       max_logit_rows_(max_logit_rows) {
   TensorArena arena;
   rows_.add_to(arena, c.shape, max_rows);
-  arena.add(token_, max_rows, c.target_width);
+  arena.add(token_, max_rows, c.target.width);
   arena.add(path_, c.by_depth() ? max_rows : 0, c.state_width());
   arena.add(joined_, max_rows, joined_width(c));
   for (Tensor* tensor : {&fused_, &ones_}) arena.add(*tensor, max_rows, c.shape.width);
   arena.add(hidden_, max_logit_rows, c.shape.width);
   arena.add(logits_, max_logit_rows, c.columns);
+  arena.add(accept_, max_logit_rows, 1);
   memory_ = arena.allocate(backend);
-  const int32_t widest = std::max({c.target_width, c.rope.rotary, 3 * c.shape.width});
+  const int32_t widest = std::max({c.target.width, c.rope.rotary, 3 * c.shape.width});
   host_.assign(static_cast<size_t>(max_rows) * static_cast<size_t>(widest), 1.0F);
   backend.upload(ones_.data, host_.data(), int64_t{4} * max_rows * c.shape.width);
   std::iota(all_rows_.begin(), all_rows_.end(), 0);
@@ -82,7 +83,7 @@ void DraftHead::enter_dgf(const Tensor& states, HeadWorkspace& w) const {
 }
 
 void DraftHead::enter_eagle(const Tensor& states, HeadWorkspace& w) const {
-  const int32_t rows = states.rows, width = config_.target_width;
+  const int32_t rows = states.rows, width = config_.target.width;
   const auto all = std::span(w.all_rows_).first(static_cast<size_t>(rows));
   const Tensor joined = w.joined_.first_rows(rows);
   backend_->gather_rows(w.token_.first_rows(rows), all, columns(joined, 0, width));
@@ -92,7 +93,7 @@ void DraftHead::enter_eagle(const Tensor& states, HeadWorkspace& w) const {
 }
 
 void DraftHead::enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) const {
-  const int32_t rows = states.rows, width = config_.target_width;
+  const int32_t rows = states.rows, width = config_.target.width;
   const float epsilon = config_.shape.norm_epsilon;
   const auto all = std::span(w.all_rows_).first(static_cast<size_t>(rows));
   const Tensor x = w.rows_.x.first_rows(rows), joined = w.joined_.first_rows(rows);
@@ -110,11 +111,11 @@ void DraftHead::enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) c
 }
 
 void DraftHead::enter(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const {
-  const size_t width = static_cast<size_t>(config_.target_width);
+  const size_t width = static_cast<size_t>(config_.target.width);
   for (size_t i = 0; i < batch.token().size(); ++i) {
     target_->embedding(batch.token()[i], std::span(w.host_).subspan(i * width, width));
   }
-  backend_->upload(w.token_.data, w.host_.data(), int64_t{4} * batch.rows() * config_.target_width);
+  backend_->upload(w.token_.data, w.host_.data(), int64_t{4} * batch.rows() * config_.target.width);
   rope_rows(config_.rope, rope_frequencies_, batch.position(), w.host_.data());
   backend_->upload(w.rows_.cos_sin.data, w.host_.data(),
                    int64_t{4} * batch.rows() * config_.rope.rotary);
@@ -174,6 +175,20 @@ HeadForward DraftHead::forward(const Batch& batch, const Tensor& states, int32_t
     backend_->linear(hidden, head);
   }
   return {logits, x};
+}
+
+std::span<const float> DraftHead::acceptance(int32_t logit_rows, HeadWorkspace& w) const {
+  const Tensor x = w.hidden_.first_rows(logit_rows), out = w.accept_.first_rows(logit_rows);
+  for (const Linear& block : accept_blocks_) add_silu(block, x, x, w);
+  const LinearTask task[] = {accept_out_.task(out, "linear.stack")};
+  backend_->linear(x, task);
+  const std::span<float> shares = std::span(w.host_).first(static_cast<size_t>(logit_rows));
+  for (int32_t row = 0; row < logit_rows; ++row) {
+    float& share = shares[static_cast<size_t>(row)];
+    backend_->download(&share, out.row(row), sizeof(float));
+    share = 1.0F / (1.0F + std::exp(-share));
+  }
+  return shares;
 }
 
 }  // namespace forerun

@@ -30,6 +30,7 @@ class HeadWorkspace {
   Tensor fused_;            // [rows, width]: made of them
   Tensor ones_;             // [rows, width]
   Tensor hidden_, logits_;  // [logit rows, width], [logit rows, columns]
+  Tensor accept_;           // [logit rows, 1]
   std::vector<float> host_;
   std::vector<int32_t> all_rows_;  // 0, 1, ...
   std::vector<int32_t> same_row_;  // 0, 0, ...
@@ -78,6 +79,13 @@ class DraftHead {
   HeadForward forward(const Batch& batch, const Tensor& states, int32_t depth,
                       HeadWorkspace& w) const;
 
+  // Whether the file has a head that predicts acceptance (SpecDec++, arXiv 2405.19715).
+  bool predicts_acceptance() const { return accept_out_.weight != nullptr; }
+  // How likely the target accepts the token of each row that the last forward gave logits of, given
+  // the tokens above it; valid until the next call. x += silu(block x) over what is multiplied with
+  // the head's rows, then sigmoid(out x).
+  std::span<const float> acceptance(int32_t logit_rows, HeadWorkspace& w) const;
+
  private:
   DraftHead() = default;
   void enter(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const;
@@ -105,6 +113,8 @@ class DraftHead {
   Linear fuse_;            // eagle, eagle3
   Linear own_head_;
   const Linear* head_ = nullptr;
+  std::vector<Linear> accept_blocks_;
+  Linear accept_out_;
   int64_t weights_bytes_ = 0;
 };
 

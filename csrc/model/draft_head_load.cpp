@@ -20,7 +20,7 @@ class HeadLoader {
 
   std::shared_ptr<const DraftHead> load(uint64_t fingerprint) {
     const HeadConfig& c = head_->config_;
-    const std::string why = head_misfit(c, head_->target_->config(), fingerprint);
+    const std::string why = c.target.misfit(head_->target_->config(), fingerprint);
     if (!why.empty()) {
       throw Error(ErrorKind::kBadArgument,
                   "draft head " + file_->path() + " cannot draft for this target: " + why);
@@ -30,6 +30,7 @@ class HeadLoader {
     head_->blocks_.resize(static_cast<size_t>(c.blocks));
     for (int32_t i = 0; i < c.blocks; ++i) bind_block(head_->blocks_[static_cast<size_t>(i)], i);
     bind_head();
+    bind_acceptance();
     refuse_others();
     head_->weights_bytes_ = bind_.bytes() + (c.own_head ? 0 : head_->head_->weight->bytes);
     return std::shared_ptr<const DraftHead>(std::move(head_));
@@ -39,7 +40,7 @@ class HeadLoader {
   // What makes the first hidden state of a row.
   void bind_entry() {
     const HeadConfig& c = head_->config_;
-    const int32_t width = c.shape.width, target = c.target_width;
+    const int32_t width = c.shape.width, target = c.target.width;
     switch (c.family) {
       case HeadFamily::kDgf:
         head_->token_norm_ = bind_.vector("token_norm.weight", target);
@@ -90,7 +91,7 @@ class HeadLoader {
     const BlockShape& s = c.shape;
     const std::string name = "block." + std::to_string(index) + ".";
     const bool joined = index == 0 && c.family == HeadFamily::kEagle3;
-    const int64_t in = s.width + (joined ? c.target_width : 0);
+    const int64_t in = s.width + (joined ? c.target.width : 0);
     const int64_t q = int64_t{s.heads} * s.head_dim, kv = int64_t{s.kv_heads} * s.head_dim;
     if (index > 0 || c.by_depth()) {
       block.attention_norm = bind_.vector(name + "attn_norm.weight", s.width);
@@ -120,6 +121,20 @@ class HeadLoader {
       return;
     }
     head_->own_head_ = target.head_rows(c.tokens, *head_->backend_);
+  }
+
+  // Rows of Medusa do not know their token, so nothing can be said of it.
+  void bind_acceptance() {
+    const HeadConfig& c = head_->config_;
+    const auto has = [this](const std::string& role) {
+      return file_->find_tensor(role + ".weight") != nullptr;
+    };
+    if (c.family == HeadFamily::kMedusa || !has("accept.out")) return;
+    for (int32_t i = 0; has("accept.block." + std::to_string(i)); ++i) {
+      const std::string role = "accept.block." + std::to_string(i);
+      head_->accept_blocks_.push_back(bind_.linear(role, c.shape.width, c.shape.width));
+    }
+    head_->accept_out_ = bind_.linear("accept.out", 1, c.shape.width);
   }
 
   // A tensor that the graph does not use belongs to another graph.

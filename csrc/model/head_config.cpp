@@ -1,7 +1,6 @@
 #include "model/head_config.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -54,9 +53,9 @@ void read_taps(const Fields& f, const Checkpoint& file, HeadConfig& c) {
                        std::to_string(kMaxTaps));
   }
   for (const int64_t tap : taps) {
-    if (tap < -1 || tap >= c.target_layers) {
+    if (tap < -1 || tap >= c.target.layers) {
       f.fail("taps", "holds " + std::to_string(tap) + ", expected -1 or a layer of a target of " +
-                         std::to_string(c.target_layers) + " layers");
+                         std::to_string(c.target.layers) + " layers");
     }
     c.taps.push_back(static_cast<int32_t>(tap));
   }
@@ -105,18 +104,18 @@ void read_columns(const Checkpoint& file, HeadConfig& c) {
   const auto fail = [&](const std::string& why) {
     throw Error(ErrorKind::kBadFile, file.path() + ": tensor 'draft_tokens' " + why);
   };
-  c.columns = c.target_vocab;
+  c.columns = c.target.vocab;
   const TensorSource* tensor = file.find_tensor("draft_tokens");
   if (tensor == nullptr) return;
   if (tensor->dtype != DType::kI32 || tensor->shape.size() != 1 || tensor->shape[0] < 1 ||
-      tensor->shape[0] > c.target_vocab) {
-    fail("is not a list of 1 to " + std::to_string(c.target_vocab) + " I32 token ids");
+      tensor->shape[0] > c.target.vocab) {
+    fail("is not a list of 1 to " + std::to_string(c.target.vocab) + " I32 token ids");
   }
   c.columns = static_cast<int32_t>(tensor->shape[0]);
   c.tokens.resize(static_cast<size_t>(c.columns));
   std::memcpy(c.tokens.data(), tensor->bytes.data(), c.tokens.size() * sizeof(int32_t));
   for (size_t i = 0; i < c.tokens.size(); ++i) {
-    if (c.tokens[i] < 0 || c.tokens[i] >= c.target_vocab) {
+    if (c.tokens[i] < 0 || c.tokens[i] >= c.target.vocab) {
       fail("holds " + std::to_string(c.tokens[i]) + ", which is not a token of the target");
     }
     if (i > 0 && c.tokens[i] <= c.tokens[i - 1]) fail("does not ascend");
@@ -139,43 +138,21 @@ HeadConfig read_head_config(const Checkpoint& file) {
   }
   HeadConfig c;
   c.family = family_of(file);
-  c.target_width = f.count("target.width", 1, kMaxWidth);
-  c.target_layers = f.count("target.layers", 1, kMaxLayers);
-  c.target_vocab = f.count("target.vocab", 1, 1 << 24);
-  c.target_tokenizer = f.text("target.tokenizer", "");
+  c.target = MadeFor::read(f);
   read_taps(f, file, c);
   if (c.family == HeadFamily::kMedusa || c.family == HeadFamily::kHydra) read_stacks(file, c);
   read_shape(f, c);
   c.norm_before_residual = f.flag("norm_before_residual", false);
   c.own_head = file.find_tensor("head.weight") != nullptr;
   const bool reads_itself = c.family != HeadFamily::kEagle3;  // its output where a feature was
-  if ((reads_itself || !c.own_head) && c.shape.width != c.target_width) {
+  if ((reads_itself || !c.own_head) && c.shape.width != c.target.width) {
     f.fail("width", "is " + std::to_string(c.shape.width) + ", expected the target's " +
-                        std::to_string(c.target_width) +
+                        std::to_string(c.target.width) +
                         (reads_itself ? ", which this family needs"
                                       : ", since the target's own head is used"));
   }
   read_columns(file, c);
   return c;
-}
-
-std::string head_misfit(const HeadConfig& head, const ModelConfig& target, uint64_t fingerprint) {
-  const auto differs = [](const char* what, int32_t found, int32_t wanted) {
-    return found == wanted ? std::string()
-                           : std::string("it was made for a target of ") + std::to_string(found) +
-                                 " " + what + ", this one has " + std::to_string(wanted);
-  };
-  for (const std::string& why : {differs("values a hidden state", head.target_width, target.width),
-                                 differs("layers", head.target_layers, target.layers),
-                                 differs("tokens", head.target_vocab, target.vocab)}) {
-    if (!why.empty()) return why;
-  }
-  char text[17];
-  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(fingerprint));
-  if (!head.target_tokenizer.empty() && head.target_tokenizer != text) {
-    return "it was made for a target with another tokenizer";
-  }
-  return "";
 }
 
 }  // namespace forerun

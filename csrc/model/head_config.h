@@ -8,6 +8,7 @@
 #include "io/checkpoint.h"
 #include "model/block.h"
 #include "model/config.h"
+#include "model/made_for.h"
 
 namespace forerun {
 
@@ -30,15 +31,14 @@ struct HeadConfig {
   RopeConfig rope;
   std::vector<int32_t> taps;  // of the target (model/model.h)
   bool norm_before_residual = false;
-  int32_t target_width = 0, target_layers = 0, target_vocab = 0;
-  std::string target_tokenizer;  // its fingerprint in hex; empty: not known
-  std::vector<int32_t> tokens;   // [columns] of the target, ascending; empty: all
-  int32_t columns = 0;           // of the logits
+  MadeFor target;
+  std::vector<int32_t> tokens;  // [columns] of the target, ascending; empty: all
+  int32_t columns = 0;          // of the logits
   bool own_head = false;
   int32_t stacks = 0;  // of Medusa and Hydra: depths that they can guess at
 
   int32_t features() const {  // values of a row of the target's hidden states
-    return static_cast<int32_t>(taps.size()) * target_width;
+    return static_cast<int32_t>(taps.size()) * target.width;
   }
   // Values that a row hands to the rows below it: Hydra adds the embedding of every token.
   int32_t state_width() const {
@@ -50,8 +50,5 @@ struct HeadConfig {
 // Reads and checks a draft file. Error(kBadFile) naming the field or tensor that is missing or out
 // of range, Error(kUnsupported) for a family or a version that this build does not know.
 FORERUN_API HeadConfig read_head_config(const Checkpoint& file);
-
-// Why a draft cannot draft for this target; empty when it can. fingerprint: of its tokenizer.
-std::string head_misfit(const HeadConfig& head, const ModelConfig& target, uint64_t fingerprint);
 
 }  // namespace forerun

@@ -6,15 +6,16 @@
 
 namespace forerun {
 
-JudgeVerifier::JudgeVerifier(std::unique_ptr<JudgeHead> head, Settings settings)
+JudgeVerifier::JudgeVerifier(std::shared_ptr<const JudgeHead> head, Settings settings)
     : head_(std::move(head)),
       threshold_(settings.real("threshold", 0.5, 0.0, 1.0)),
       most_in_a_row_(static_cast<int32_t>(settings.integer("most_in_a_row", 8, 0, 128))) {
+  settings.text("head", "");
   settings.done();
   if (!head_) {
     throw Error(ErrorKind::kBadArgument,
-                "verifier 'judge' needs a head that judges the target's hidden rows; none was "
-                "given, and none can be loaded from a file yet");
+                "verifier 'judge' needs a head that judges the target's hidden rows: option "
+                "judge.head=FILE; `forerun train heads judge` makes one");
   }
 }
 

@@ -15,7 +15,7 @@ namespace forerun {
 class JudgeHead {
  public:
   virtual ~JudgeHead() = default;
-  virtual double correct(std::span<const float> hidden) = 0;  // in [0, 1]
+  virtual double correct(std::span<const float> hidden) const = 0;  // in [0, 1]
 };
 
 // LOSSY. Judge decoding (Bachmann et al., arXiv 2501.19309): a guess is kept where the target would
@@ -24,8 +24,9 @@ class JudgeHead {
 // of them is the last of its branch. At temperature 0 too. Any tree.
 class JudgeVerifier final : public Verifier {
  public:
-  // Options: threshold (0.5), most_in_a_row (8). Error(kBadArgument) without a head.
-  JudgeVerifier(std::unique_ptr<JudgeHead> head, Settings settings);
+  // Options: head (the file that it is from), threshold (0.5), most_in_a_row (8).
+  // Error(kBadArgument) without a head.
+  JudgeVerifier(std::shared_ptr<const JudgeHead> head, Settings settings);
   std::string name() const override { return "judge"; }
   bool lossless() const override { return false; }
   bool needs_hidden() const override { return true; }
@@ -36,7 +37,7 @@ class JudgeVerifier final : public Verifier {
  private:
   int32_t judged_child(const DraftTree& tree, const NodeLogits& logits, int32_t node);
 
-  std::unique_ptr<JudgeHead> head_;
+  std::shared_ptr<const JudgeHead> head_;
   double threshold_;
   int32_t most_in_a_row_;
 };

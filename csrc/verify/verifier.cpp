@@ -1,5 +1,7 @@
 #include "verify/verifier.h"
 
+#include <utility>
+
 #include "base/error.h"
 #include "verify/block.h"
 #include "verify/greedy_draft.h"
@@ -37,7 +39,8 @@ constexpr Method kMethods[] = {
 
 using Rule = RejectionVerifier::Rule;
 
-std::unique_ptr<Verifier> make(const std::string& name, const Settings& settings) {
+std::unique_ptr<Verifier> make(const std::string& name, const Settings& settings,
+                               std::shared_ptr<const JudgeHead> judge) {
   if (name == "match") return std::make_unique<MatchVerifier>();
   if (name == "rejection") return std::make_unique<RejectionVerifier>(Rule::kChain);
   if (name == "specinfer") return std::make_unique<RejectionVerifier>(Rule::kIndependent);
@@ -48,7 +51,7 @@ std::unique_ptr<Verifier> make(const std::string& name, const Settings& settings
   if (name == "traversal") return std::make_unique<TraversalVerifier>();
   if (name == "typical") return std::make_unique<TypicalVerifier>(settings);
   if (name == "lenient") return std::make_unique<LenientVerifier>(settings);
-  if (name == "judge") return std::make_unique<JudgeVerifier>(nullptr, settings);
+  if (name == "judge") return std::make_unique<JudgeVerifier>(std::move(judge), settings);
   std::string names;
   for (const Method& method : kMethods) {
     names += std::string(names.empty() ? "" : ", ") + method.name;
@@ -60,9 +63,10 @@ std::unique_ptr<Verifier> make(const std::string& name, const Settings& settings
 
 std::span<const Method> verifier_methods() { return kMethods; }
 
-std::unique_ptr<Verifier> make_verifier(const std::string& name, const MethodOptions& options) {
+std::unique_ptr<Verifier> make_verifier(const std::string& name, const MethodOptions& options,
+                                        std::shared_ptr<const JudgeHead> judge) {
   const Settings settings(name, options);
-  std::unique_ptr<Verifier> verifier = make(name, settings);
+  std::unique_ptr<Verifier> verifier = make(name, settings, std::move(judge));
   // None of these has options; "greedy-draft" is a policy too, whose options are not for here.
   if (verifier->lossless() && name != "greedy-draft") settings.done();
   return verifier;

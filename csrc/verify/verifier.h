@@ -14,6 +14,8 @@
 
 namespace forerun {
 
+class JudgeHead;
+
 // What the target says of a tree: the accepted nodes, root first, and the target's own token after
 // them.
 struct Verdict {
@@ -57,7 +59,8 @@ class MatchVerifier final : public Verifier {
 std::span<const Method> verifier_methods();
 
 // Error(kBadArgument) for a name that is none of verifier_methods(), listing them, and for an
-// option "NAME.key" that the verifier does not have; for "judge", which needs a head.
-std::unique_ptr<Verifier> make_verifier(const std::string& name, const MethodOptions& options = {});
+// option "NAME.key" that the verifier does not have; for "judge" without a head.
+std::unique_ptr<Verifier> make_verifier(const std::string& name, const MethodOptions& options = {},
+                                        std::shared_ptr<const JudgeHead> judge = nullptr);
 
 }  // namespace forerun

@@ -315,6 +315,15 @@ class Engine:
         """
         self._open().save_drafts(os.fspath(path))
 
+    def replace_head(self, path: str | os.PathLike[str]) -> None:
+        """Has requests and sessions that begin from now on draft with another file of draft="head:FILE"; those under
+        way keep theirs. The text does not change.
+
+        Raises ValueError when no head is in use, or the file's was made for another target or reads other hidden
+        states, and forerun.ModelFileError for a malformed file.
+        """
+        self._open().replace_head(os.fspath(path))
+
     def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt that the model's chat template makes of `messages`, as text.
 

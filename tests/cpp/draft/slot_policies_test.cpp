@@ -278,13 +278,6 @@ TEST(AutoPolicy, DrawsWhatEachKindOfVerifierNeeds) {
   EXPECT_TRUE(make_policy("gumbel", 8)->shares_noise());
 }
 
-class FixedHead final : public AcceptanceHead {
- public:
-  double acceptance(std::span<const Guess> pool, int32_t node) const override {
-    return pool[node].token == 0 ? 0.5 : 0.9;
-  }
-};
-
 TEST(StopRules, EndABranchAfterTheGuessThatIsToBlame) {
   const TableModel model(4, 8);
   const auto policy = make_policy("chain", 8);
@@ -294,7 +287,7 @@ TEST(StopRules, EndABranchAfterTheGuessThatIsToBlame) {
     policy->stop().add(std::make_shared<ConfidenceStop>(0.3));
     const DraftTree confident = grown(*policy, need, model, {6, 64}, seed);
     policy->stop() = {};
-    policy->stop().add(std::make_shared<HeadStop>(std::make_shared<FixedHead>(), 0.4));
+    policy->stop() = parse_stop("chain.stop", "head:0.4");
     const DraftTree headed = grown(*policy, need, model, {6, 64}, seed);
     policy->stop() = parse_stop("chain.stop", "entropy:0.6");
     const DraftTree sure = grown(*policy, need, model, {6, 64}, seed);
@@ -324,10 +317,11 @@ TEST(StopRules, AreReadFromTextAndWrongTextIsRefused) {
   EXPECT_FALSE(parse_stop("x.stop", "confidence").reads_law());
   EXPECT_FALSE(parse_stop("x.stop", "").before_open(std::vector<Guess>(2), 1));
   for (const char* text : {"patience", "confidence:", "confidence:2", "confidence:x", "entropy+",
-                           "+entropy", "confidence:0.5x", "head:0.3"}) {
+                           "+entropy", "confidence:0.5x", "head:1.5"}) {
     EXPECT_THROW(parse_stop("x.stop", text), Error) << text;
   }
-  EXPECT_THROW(HeadStop(nullptr, 0.5), Error);
+  EXPECT_TRUE(parse_stop("x.stop", "confidence+head:0.5").reads_survival());
+  EXPECT_FALSE(parse_stop("x.stop", "confidence+entropy").reads_survival());
 }
 
 TEST(SlotPolicies, NoSlotIsDrawnThatCannotPay) {

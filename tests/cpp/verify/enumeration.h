@@ -136,6 +136,9 @@ class TableSource final : public ChildSource {
   explicit TableSource(const TableModel& model, int32_t kept = INT32_MAX)
       : model_(model), kept_(kept) {}
   void children(std::span<const Guess>, int32_t, int32_t, std::vector<Guess>&) override {}
+  double acceptance(std::span<const Guess> pool, int32_t node) const override {
+    return pool[node].token == 0 ? 0.5 : 0.9;  // for the stop rule that reads it
+  }
   void law(std::span<const Guess> pool, int32_t node, TokenLaw& q) override {
     Tokens text;
     for (; node > 0; node = pool[node].parent) text.insert(text.begin(), pool[node].token);

@@ -133,7 +133,7 @@ TEST(TypicalVerifier, TiesInLengthGoToTheLikelierPathAndTemperatureZeroIsMatch) 
 // Likes hidden rows by their first value.
 class FirstValue final : public JudgeHead {
  public:
-  double correct(std::span<const float> hidden) override { return hidden[0]; }
+  double correct(std::span<const float> hidden) const override { return hidden[0]; }
 };
 
 TEST(JudgeVerifier, KeepsWhatTheHeadLikesButNoLeafAndNotTooManyInARow) {
