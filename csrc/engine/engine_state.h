@@ -80,6 +80,7 @@ struct EngineState {
   HiddenRows hidden_rows(const Forward& forward, int32_t first, int32_t rows);
 
  private:
+  void find_head();  // for "auto", in options.heads
   void load_draft();
   Forward run_target();
   void separate();  // gives target and draft a thread each, where they have a device each
