@@ -259,6 +259,7 @@ const Entry* find_entry(const std::string& name) {
 }
 
 bool names_a_drafter(const std::string& part) {
+  if (part == "auto") return true;
   const std::string name = part.substr(0, part.find(':'));
   const Entry* entry = find_entry(name);
   return entry != nullptr && (entry->takes_path || name == part);
@@ -308,25 +309,26 @@ DraftPart* DraftPlan::find(const std::string& name) {
 
 DraftPlan parse_draft(const std::string& draft, const MethodOptions& options) {
   DraftPlan plan;
-  if (draft == "auto") {
-    for (const char* name : kAuto) plan.parts.push_back({name, "", Settings(name, options)});
-  } else if (draft != "none") {
-    for (const std::string& part : split(draft)) {
-      const size_t colon = part.find(':');
-      const std::string name = part.substr(0, colon);
-      const Entry* entry = find_entry(name);
-      if (entry == nullptr) fail("unknown drafter '" + name + "' in '" + draft + "'");
-      if (plan.find(name) != nullptr) {
-        fail("drafter '" + name + "' is given twice in '" + draft + "'");
-      }
-      const std::string path = colon == std::string::npos ? "" : part.substr(colon + 1);
-      if (entry->takes_path == path.empty()) {
-        fail("drafter '" + name + "' " +
-             (entry->takes_path ? "needs a path, '" + name + ":PATH'," : "takes no path,") +
-             " in '" + draft + "'");
-      }
-      plan.parts.push_back({name, path, Settings(name, options)});
+  const auto add = [&](const std::string& name, const std::string& path) {
+    const Entry* entry = find_entry(name);
+    if (entry == nullptr) fail("unknown drafter '" + name + "' in '" + draft + "'");
+    if (plan.find(name) != nullptr) {
+      fail("drafter '" + name + "' is given twice in '" + draft + "'");
     }
+    if (entry->takes_path == path.empty()) {
+      fail("drafter '" + name + "' " +
+           (entry->takes_path ? "needs a path, '" + name + ":PATH'," : "takes no path,") + " in '" +
+           draft + "'");
+    }
+    plan.parts.push_back({name, path, Settings(name, options)});
+  };
+  for (const std::string& part : draft == "none" ? std::vector<std::string>{} : split(draft)) {
+    if (part == "auto") {
+      for (const char* name : kAuto) add(name, "");
+      continue;
+    }
+    const size_t colon = part.find(':');
+    add(part.substr(0, colon), colon == std::string::npos ? "" : part.substr(colon + 1));
   }
   check_options(plan, options);
   return plan;

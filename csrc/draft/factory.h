@@ -40,10 +40,10 @@ struct DraftPlan {
   DraftPart* find(const std::string& name);     // nullptr when the plan does not have it
 };
 
-// "none", "auto" (what costs nothing to ask; the controller drops what does not pay), or names of
-// drafter_methods(), NAME or NAME:PATH, joined by "+"; a path may hold "+" as long as no drafter's
-// name follows it. `options` of drafters outside the plan are refused, as are unknown and repeated
-// names: Error(kBadArgument) listing the right ones.
+// "none", or names of drafter_methods(), NAME or NAME:PATH, joined by "+"; "auto" stands for those
+// that cost nothing to ask (the controller drops what does not pay); a path may hold "+" as long as
+// no drafter's name follows it. `options` of drafters outside the plan are refused, as are unknown
+// and repeated names: Error(kBadArgument) listing the right ones.
 DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {});
 
 // What the drafters of an engine's sequences share.

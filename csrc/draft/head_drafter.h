@@ -41,7 +41,7 @@ struct HeadScratch {
 // kKept states are kept for that, so that it reads at most 2 * kKept tokens.
 class HeadDrafter final : public LevelDrafter {
  public:
-  static constexpr int32_t kKept = 1024;
+  static constexpr int32_t kKept = 128;
 
   // context: positions of a sequence.
   HeadDrafter(std::shared_ptr<const DraftHead> head, std::shared_ptr<HeadScratch> scratch,

@@ -67,10 +67,13 @@ std::string Engine::chat_template() const { return state_->tokenizer->chat_templ
 EngineInfo Engine::info() const {
   const Model& target = *state_->target;
   const int64_t kv_bytes = state_->kv_layout.page_bytes() / KvLayout::kPageSlots;
+  std::vector<std::string> drafters;
+  for (const DraftPart& part : state_->draft_plan.parts) drafters.push_back(part.name);
   return {target.config().architecture,
           state_->options.target,
           state_->options.draft,
           state_->backend->description(),
+          std::move(drafters),
           placement_text(state_->placement),
           target.parameters(),
           target.weights_bytes(),

@@ -45,6 +45,7 @@ struct Features {
 
 struct EngineInfo {
   std::string architecture, path, draft, backend;
+  std::vector<std::string> drafters;          // what `draft` stands for, in their order
   std::string placement;                      // which device holds what, on one line
   int64_t parameters = 0, weights_bytes = 0;  // weights_bytes: read by a step of one row
   int32_t layers = 0, vocab = 0, context = 0, threads = 0;

@@ -7,6 +7,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forerun import _core, chat, models
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+HEADS = Path(__file__).parent / "heads"  # draft heads that come with the package
 
 
 class Engine:
@@ -31,8 +33,9 @@ class Engine:
     target: a .gguf file, a Hugging Face folder (config.json, safetensors, tokenizer.json) or the name of a
         pulled model.
     draft: "none", "auto" (what the measured costs favour), or names of `forerun.drafters()` joined by "+",
-        such as "ngram+recycle", "model:PATH-or-name" (a small model with the same vocabulary) or "head:PATH" (a
-        draft file, trained on the target's hidden states).
+        such as "ngram+recycle", "model:PATH-or-name" (a small model with the same vocabulary) or "head:PATH-or-name"
+        (a draft file, trained on the target's hidden states; "auto" uses the one that comes with the package for a
+        target, where there is one).
         With verify "match" it changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
     context: longest sequence in tokens; None takes what the model was trained for.
@@ -100,6 +103,7 @@ class Engine:
         self._native = _core.Engine(
             models.resolve(target),
             draft=resolve_draft(draft),
+            heads=str(HEADS) if HEADS.is_dir() else "",
             threads=threads,
             context=context,
             max_draft=max_draft,
@@ -421,23 +425,26 @@ class Engine:
 
 
 def resolve_draft(draft: str) -> str:
-    """Replaces the name of a pulled draft model in a draft specification by its path.
+    """Replaces names in a draft specification by paths: of a pulled draft model, of a head of the package.
 
     Everything else is left to the native side, which knows the drafters and their order.
     """
     if not isinstance(draft, str):
         raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
-    return "+".join(
-        "model:" + models.resolve(piece.removeprefix("model:"))
-        if piece.startswith("model:") and piece != "model:"
-        else piece
-        for piece in split_draft(draft)
-    )
+    return "+".join(_with_path(*piece.partition(":")) for piece in split_draft(draft))
+
+
+def _with_path(name: str, colon: str, path: str) -> str:
+    if name == "model" and path:
+        path = models.resolve(path)
+    if name == "head" and not Path(path).exists() and (HEADS / f"{path}.gguf").exists():
+        path = str(HEADS / f"{path}.gguf")
+    return name + colon + path
 
 
 def split_draft(draft: str) -> list[str]:
     """The drafters of a draft specification: "ngram+model:a+b" is "ngram" and "model:a+b"."""
-    names = "|".join(re.escape(method.name) for method in drafters())
+    names = "|".join(["auto", *(re.escape(method.name) for method in drafters())])
     return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
 
 

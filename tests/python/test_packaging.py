@@ -56,6 +56,7 @@ def test_the_wheel_holds_what_it_must_and_nothing_else(wheel, repository):
         for path in (repository / "python").rglob(pattern)
     }
     data = {"forerun/py.typed", "forerun/models.json", "forerun/tree_page.html", "forerun/libforerun.so.0"}
+    data |= {"forerun/heads/README.md", "forerun/heads/smollm2-135m.gguf"}
     assert modules | data <= names
     assert any(name.startswith("forerun/_core.") and name.endswith(".so") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -15,7 +15,7 @@ PROMPTS = [
 
 @pytest.mark.real_model
 def test_the_draft_of_smollm2_guesses_its_answers(smollm2_path, repository):
-    file = repository / "drafts" / "smollm2-135m.gguf"
+    file = repository / "python" / "forerun" / "heads" / "smollm2-135m.gguf"
     assert file.stat().st_size <= 8_000_000
     options = {"context": 512, "prefix_cache_bytes": 0}
     taus = []
@@ -29,3 +29,11 @@ def test_the_draft_of_smollm2_guesses_its_answers(smollm2_path, repository):
             assert found.tokens == plain.generate(messages, max_tokens=96).tokens
             taus.append(found.stats.tau)
     assert sum(taus) / len(taus) > 1.5, taus
+
+
+@pytest.mark.real_model
+def test_auto_takes_the_head_that_was_made_for_the_target(smollm2_path):
+    with forerun.Engine(smollm2_path, context=256) as engine:
+        assert engine.info["drafters"] == ["suffix", "trigram", "head"]
+    with forerun.Engine(smollm2_path, draft="recycle+head:smollm2-135m", context=256) as engine:
+        assert engine.info["drafters"] == ["recycle", "head"]

@@ -16,6 +16,12 @@ std::vector<std::string> names(const DraftPlan& plan) {
 TEST(DraftFactory, ReadsDraftStrings) {
   EXPECT_TRUE(parse_draft("none").empty());
   EXPECT_EQ(names(parse_draft("auto")), (std::vector<std::string>{"suffix", "trigram"}));
+  EXPECT_EQ(names(parse_draft("recycle+auto")),
+            (std::vector<std::string>{"recycle", "suffix", "trigram"}));
+  EXPECT_EQ(names(parse_draft("head:a+b+auto")),
+            (std::vector<std::string>{"head", "suffix", "trigram"}));
+  EXPECT_EQ(parse_draft("auto+head:a+b").parts.back().path, "a+b");
+  EXPECT_THROW(parse_draft("auto+suffix"), Error);
   EXPECT_EQ(names(parse_draft("recycle")), (std::vector<std::string>{"recycle"}));
   DraftPlan all = parse_draft("ngram+model:/a/b.gguf+recycle");
   EXPECT_EQ(names(all), (std::vector<std::string>{"ngram", "model", "recycle"}));

@@ -131,13 +131,13 @@ TEST(HeadDrafter, ReadsAPromptAlongWithTheTarget) {
   for (const test::TinyHead& wanted : kHeads) {
     const auto head = head_of(wanted);
     const test::DrafterContract contract = contract_of(head, "eagle2");
-    const std::vector<int32_t> context = some_text(300, 9);
+    const std::vector<int32_t> context = some_text(200, 9);
     const auto drafter = contract.make();
     contract.begin(*drafter, context);
     if (wanted.blocks > 0) {
-      EXPECT_EQ(static_cast<HeadDrafter&>(*drafter).cached(), 298);  // the root's row waits
+      EXPECT_EQ(static_cast<HeadDrafter&>(*drafter).cached(), 198);  // the root's row waits
     }
-    EXPECT_EQ(drafter->start_ms(300), 0.0);
+    EXPECT_EQ(drafter->start_ms(200), 0.0);
   }
 }
 
