@@ -13,39 +13,24 @@
 #include "draft/ahead.h"
 #include "engine/engine.h"
 #include "engine/engine_state.h"
+#include "engine/requests.h"
 #include "engine/session_state.h"
-#include "model/tiny_model.h"
 
 namespace forerun {
 namespace {
 
-using test::TinyModel;
-using test::TinyModelFile;
-
-std::vector<int32_t> prompt(uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<int32_t> tokens(40);
-  for (int32_t& token : tokens) token = 97 + static_cast<int32_t>(random() % 6);
-  return tokens;
-}
+using test::repetitive_prompt;
+using test::TwoModels;
 
 class Dovetail : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    target_ = new TinyModelFile(TinyModel{.layers = 3});
-    TinyModel first_layers;
-    first_layers.layers = 2;
-    draft_ = new TinyModelFile(first_layers);
-  }
-  static void TearDownTestSuite() {
-    delete target_;
-    delete draft_;
-  }
+  static void SetUpTestSuite() { models_ = new TwoModels(3, 2); }
+  static void TearDownTestSuite() { delete models_; }
   static EngineOptions options(const std::string& placement, const std::string& draft = "model",
                                int32_t fixed = 6) {
     EngineOptions o;
-    o.target = target_->path();
-    o.draft = draft == "model" ? "model:" + draft_->path() : draft;
+    o.target = models_->target.path();
+    o.draft = draft == "model" ? "model:" + models_->draft.path() : draft;
     o.placement = placement;
     o.fixed_draft = fixed;
     o.threads = 1;
@@ -70,7 +55,7 @@ class Dovetail : public testing::Test {
   static std::unique_ptr<SessionState> start(const std::shared_ptr<EngineState>& engine,
                                              float temperature, uint64_t seed) {
     auto session = std::make_unique<SessionState>(engine, sampling(temperature), seed, -1);
-    session->append(prompt(static_cast<uint32_t>(seed)));
+    session->append(repetitive_prompt(40, static_cast<uint32_t>(seed)));
     return session;
   }
   static void step(SessionState& session) {
@@ -87,11 +72,9 @@ class Dovetail : public testing::Test {
     static const auto engine = std::make_shared<EngineState>(options("cpu", "none", -1));
     return decode(engine, temperature, seed);
   }
-  static TinyModelFile* target_;
-  static TinyModelFile* draft_;
+  static TwoModels* models_;
 };
-TinyModelFile* Dovetail::target_ = nullptr;
-TinyModelFile* Dovetail::draft_ = nullptr;
+TwoModels* Dovetail::models_ = nullptr;
 
 TEST_F(Dovetail, TheTextIsTheSameInEveryPlacementWithAndWithoutOverlap) {
   const std::string placements[] = {"cuda",
@@ -102,7 +85,8 @@ TEST_F(Dovetail, TheTextIsTheSameInEveryPlacementWithAndWithoutOverlap) {
                                     R"({"layers": "cuda", "head": "cuda", "draft": "cpu"})"};
   for (const std::string& placement : placements) {
     for (const bool overlap : {false, true}) {
-      EngineOptions o = options(placement, overlap ? "suffix+model:" + draft_->path() : "model");
+      EngineOptions o =
+          options(placement, overlap ? "suffix+model:" + models_->draft.path() : "model");
       o.overlap = overlap;
       const auto engine = engine_with(o, std::make_shared<SimulatedDevice>());
       for (const float temperature : {0.0F, 0.8F}) {
@@ -115,7 +99,7 @@ TEST_F(Dovetail, TheTextIsTheSameInEveryPlacementWithAndWithoutOverlap) {
 
 TEST_F(Dovetail, TwoSetsOfCoresAreTwoDevices) {
   const std::vector<int> cores = usable_cores();
-  if (cores.size() < 2) GTEST_SKIP() << "needs two cores";
+  if (cores.size() < 2) GTEST_SKIP() << "needs two cores that this process may use";
   const std::string first = "cpu:" + std::to_string(cores[0]),
                     second = "cpu:" + std::to_string(cores[1]);
   const std::string apart = R"({"layers": ")" + first + R"(", "draft": ")" + second + R"("})";
@@ -138,7 +122,8 @@ TEST_F(Dovetail, EveryTreeIsReadyWhenTheTargetIsSlowAndTheDraftIsRight) {
     if (device != "cpu") return backend;
     return make_simulated_backend(std::move(backend), cpu);
   };
-  EngineOptions o = options(R"({"layers": "cpu", "draft": "cuda"})", "model:" + target_->path(), 4);
+  EngineOptions o =
+      options(R"({"layers": "cpu", "draft": "cuda"})", "model:" + models_->target.path(), 4);
   o.policy = "chain";
   const auto engine = std::make_shared<EngineState>(o, make);
   engine->draft_shared.ahead_trial.reset();  // in every step, whatever it takes
