@@ -132,6 +132,7 @@ void EngineState::load_draft() {
   draft_shared.policy_options = options.method_options;
   if (const DraftPart* part = draft_plan.find("model")) {
     const auto file = open_checkpoint(part->path);
+    read_model_config(*file);  // says what the file is, where it is no model
     const auto draft_tokenizer = load_tokenizer(*file);
     if (const std::string why = tokenizer->difference(*draft_tokenizer); !why.empty()) {
       throw Error(ErrorKind::kBadArgument,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from forerun.checks import check_count
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -37,7 +39,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         _number("temperature", self.temperature, low=0.0)
-        _integer("top_k", self.top_k, low=0)
+        check_count("top_k", self.top_k, low=0, optional=False)
         _number("top_p", self.top_p, low=0.0, high=1.0)
         if self.top_p == 0:
             raise ValueError("top_p: expected a number above 0 and up to 1, found 0")
@@ -50,7 +52,7 @@ class Sampling:
         if not isinstance(self.logit_bias, Mapping):
             raise ValueError(f"logit_bias: expected a dict of id to number, found {self.logit_bias!r}")
         for token, bias in self.logit_bias.items():
-            _integer("logit_bias: token id", token, low=0)
+            check_count("logit_bias: token id", token, low=0, optional=False)
             if bias != -math.inf:
                 _number(f"logit_bias[{token}]", bias)
 
@@ -217,8 +219,3 @@ def _number(name: str, value: Any, low: float | None = None, high: float | None 
         good = False
     if not good or (low is not None and value < low) or (high is not None and value > high):
         raise ValueError(f"{name}: expected {limits}, found {value!r}")
-
-
-def _integer(name: str, value: Any, low: int) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < low:
-        raise ValueError(f"{name}: expected an integer from {low} up, found {value!r}")
