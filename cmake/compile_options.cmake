@@ -8,7 +8,12 @@ if(FORERUN_WERROR)
 endif()
 target_link_options(forerun_options INTERFACE -Wl,-z,noexecstack)
 if(FORERUN_SANITIZE)
-  target_compile_options(forerun_options INTERFACE -fsanitize=${FORERUN_SANITIZE} -fno-omit-frame-pointer
-                                                   -fno-sanitize-recover=all)
+  # -O1: at -O3 files of kernels take more than ten minutes each, checks included.
+  target_compile_options(forerun_options INTERFACE -fsanitize=${FORERUN_SANITIZE} -fno-sanitize-recover=all
+                                                   -O1 -g1 -fno-omit-frame-pointer)
   target_link_options(forerun_options INTERFACE -fsanitize=${FORERUN_SANITIZE})
+  # For kernels: AddressSanitizer's checks by calls; in line they take the compiler as long again.
+  if(FORERUN_SANITIZE MATCHES "address")
+    set(FORERUN_KERNEL_CHECKS --param=asan-instrumentation-with-call-threshold=0)
+  endif()
 endif()
