@@ -12,7 +12,7 @@ if(FORERUN_SANITIZE)
   target_compile_options(forerun_options INTERFACE -fsanitize=${FORERUN_SANITIZE} -fno-sanitize-recover=all
                                                    -O1 -g1 -fno-omit-frame-pointer)
   target_link_options(forerun_options INTERFACE -fsanitize=${FORERUN_SANITIZE})
-  # For kernels: AddressSanitizer's checks by calls; in line they take the compiler as long again.
+  # Of kernels AddressSanitizer checks accesses by calls: in line they keep the compiler busy for minutes.
   if(FORERUN_SANITIZE MATCHES "address")
     set(FORERUN_KERNEL_CHECKS --param=asan-instrumentation-with-call-threshold=0)
   endif()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,19 @@ def check_count(name: str, value: Any, low: int, high: int = INT32, optional: bo
         raise ValueError(f"{name}: expected an integer {bounds}, found {value!r}")
 
 
+def check_number(name: str, value: Any, low: float | None = None, high: float | None = None) -> None:
+    """A finite number within limits."""
+    limits = "a finite number"
+    if low is not None:
+        limits += f" from {low:g}" + (f" to {high:g}" if high is not None else " up")
+    try:
+        good = not isinstance(value, (str, bytes, bool)) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        good = False
+    if not good or (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name}: expected {limits}, found {value!r}")
+
+
 def check_text(name: str, value: Any) -> str:
     """A string that is text; one made of bytes that are not UTF-8 is none."""
     if not isinstance(value, str):
@@ -32,6 +46,16 @@ def check_text(name: str, value: Any) -> str:
         found = value[error.start]
         raise ValueError(f"{name}: not valid UTF-8: {found!r} at character {error.start}") from None
     return value
+
+
+def integers(name: str, values: Any, low: int) -> list[int]:
+    """A list of integers from low up."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise ValueError(f"{name}: expected a list of integers, found {values!r}")
+    items = list(values)
+    for index, item in enumerate(items):
+        check_count(f"{name}[{index}]", item, low=low, optional=False)
+    return [item.__index__() for item in items]
 
 
 def token_ids(name: str, tokens: Iterable[Any]) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from forerun import _core, chat, models
-from forerun.checks import INT32, INT64, check_count, check_text, token_ids
+from forerun.checks import INT32, INT64, check_count, check_number, check_text, integers, token_ids
 from forerun.methods import drafters
 from forerun.placement import Placement, Plan, bytes_of, placement_text, profile_folder
 from forerun.profile import Profile
@@ -223,6 +223,7 @@ class Engine:
         native = self._open()
         check_count("count", count, low=1, high=32, optional=False)
         check_count("max_tokens", max_tokens, low=1, optional=False)
+        check_number("ngram_weight", ngram_weight, low=0.0, high=1.0)
         found = native.complete_many(
             check_text("prompt", prompt),
             count=count,
@@ -300,7 +301,7 @@ class Engine:
         Other threads may use the engine meanwhile.
         """
         check_count("top_k", top_k, low=0, optional=False)
-        return self._open().features(token_ids("tokens", tokens), list(taps), top_k)
+        return self._open().features(token_ids("tokens", tokens), integers("taps", taps, low=-1), top_k)
 
     def layer_agreement(self, tokens: Sequence[int], sets: Sequence[Sequence[int]]) -> list[float]:
         """How well parts of the target stand in for it: per set of layers, ascending, the share of the tokens after
@@ -310,7 +311,8 @@ class Engine:
         per set. Raises ValueError for layers that do not rise or that the target lacks, and for more tokens than
         its context. See `forerun.layers.choose`.
         """
-        return self._open().layer_agreement(token_ids("tokens", tokens), [list(layers) for layers in sets])
+        layers = [integers(f"layers of sets[{index}]", one, low=0) for index, one in enumerate(sets)]
+        return self._open().layer_agreement(token_ids("tokens", tokens), layers)
 
     def save_drafts(self, path: str | os.PathLike[str]) -> None:
         """Writes what the drafters have learnt so far, for a later engine's `method_options`:
