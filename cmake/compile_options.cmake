@@ -8,7 +8,7 @@ if(FORERUN_WERROR)
 endif()
 target_link_options(forerun_options INTERFACE -Wl,-z,noexecstack)
 if(FORERUN_SANITIZE)
-  # -O1: at -O3 files of kernels take more than ten minutes each, checks included.
+  # -O1: at -O3 the compiler takes many minutes for a file of kernels, checks included.
   target_compile_options(forerun_options INTERFACE -fsanitize=${FORERUN_SANITIZE} -fno-sanitize-recover=all
                                                    -O1 -g1 -fno-omit-frame-pointer)
   target_link_options(forerun_options INTERFACE -fsanitize=${FORERUN_SANITIZE})
