@@ -47,7 +47,9 @@ CudaLibrary open_library() {
     const char* text = dlerror();
     if (text != nullptr && reason.find("No such file") != std::string::npos) reason = text;
     const bool absent = reason.empty() || reason.find("No such file") != std::string::npos;
-    library.problem = absent ? std::string(kLibrary) + " not found" : reason;
+    library.problem =
+        absent ? std::string(kLibrary) + " not found; build with FORERUN_CUDA=ON (docs/gpu.md)"
+               : reason;
     return library;
   }
   library.status = reinterpret_cast<decltype(library.status)>(dlsym(handle, "forerun_cuda_status"));

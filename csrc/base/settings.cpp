@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <sstream>
 #include <utility>
 
 #include "base/error.h"
@@ -15,8 +16,10 @@ bool read_all(const std::string& text, Number& value) {
   return result.ec == std::errc() && result.ptr == text.data() + text.size();
 }
 
-std::string range_text(const auto& low, const auto& high) {
-  return std::to_string(low) + " to " + std::to_string(high);
+std::string range_text(auto low, auto high) {
+  std::ostringstream text;
+  text << low << " to " << high;
+  return text.str();
 }
 
 }  // namespace

@@ -144,7 +144,7 @@ void EngineState::find_head() {
   std::sort(files.begin(), files.end());
   for (const std::string& file : files) {
     const HeadConfig head = read_head_config(*open_checkpoint(file));
-    if (!head_misfit(head, target->config(), tokenizer->fingerprint()).empty()) continue;
+    if (!head.target.misfit(target->config(), tokenizer->fingerprint()).empty()) continue;
     draft_plan.parts.push_back({"head", file, Settings("head", options.method_options)});
     return;
   }
@@ -160,6 +160,7 @@ void EngineState::load_draft() {
   draft_shared.policy_options = options.method_options;
   if (const DraftPart* part = draft_plan.find("model")) {
     const auto file = open_checkpoint(part->path);
+    read_model_config(*file);  // says what the file is, where it is no model
     const auto draft_tokenizer = load_tokenizer(*file);
     if (const std::string why = tokenizer->difference(*draft_tokenizer); !why.empty()) {
       throw Error(ErrorKind::kBadArgument,

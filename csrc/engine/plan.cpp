@@ -75,8 +75,9 @@ void check(const PlanRequest& request) {
     fail("context is " + std::to_string(request.context) + ", expected >= 1");
   if (request.vram_limit < 0) fail("vram_limit is negative");
   if (request.ram_limit < 0) fail("ram_limit is negative");
-  if (request.acceptance < 0.0 || request.acceptance >= 1.0) {
-    fail("acceptance is " + std::to_string(request.acceptance) + ", expected 0 (measured) to 1");
+  if (!(request.acceptance >= 0.0 && request.acceptance < 1.0)) {
+    fail("acceptance is " + std::to_string(request.acceptance) +
+         ", expected 0 (measured) to 1, 1 not included");
   }
   for (const auto& [device, text] : request.simulate) parse_device_spec(device_name(device), text);
   const std::vector<std::string> here = devices_here();

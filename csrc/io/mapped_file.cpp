@@ -53,7 +53,9 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
 
   struct stat status = {};
   if (::fstat(fd, &status) != 0) refuse(path, "stat", errno);
-  if (S_ISDIR(status.st_mode)) refuse(path, "map", EISDIR);
+  if (S_ISDIR(status.st_mode)) {
+    throw Error(ErrorKind::kBadArgument, path + ": a folder, expected a file");
+  }
   if (!S_ISREG(status.st_mode)) {
     throw Error(ErrorKind::kBadArgument, path + ": not a regular file");
   }

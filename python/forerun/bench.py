@@ -17,6 +17,7 @@ from typing import Any
 
 import forerun
 from forerun import _core
+from forerun.checks import read_text
 from forerun.engine import Engine
 from forerun.profile import Profile
 from forerun.types import Completion, Sampling
@@ -85,7 +86,7 @@ class BenchOptions:
 def read_prompts(path: str | Path) -> list[BenchPrompt]:
     """Reads a JSON-lines file of {"id", "category", "prompt"}; ValueError names the wrong line."""
     prompts = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -21,6 +21,7 @@ from typing import Any
 import forerun
 from forerun import _core, bench, methods
 from forerun.bench import BenchOptions, BenchPrompt, Report
+from forerun.checks import read_text
 from forerun.engine import Engine, split_draft
 
 RUNS = "runs.jsonl"
@@ -258,7 +259,7 @@ class Comparison:
 
     def _read(self) -> None:
         """Takes over the runs of the file; a last line that was cut off is dropped from it."""
-        text = self.path.read_text(encoding="utf-8")
+        text = read_text(self.path)
         whole = text[: text.rfind("\n") + 1]
         current = {(entry.id, _fingerprint(entry.prompt)) for entry in self.prompts}
         for number, text_line in enumerate(whole.splitlines(), start=1):

@@ -47,6 +47,8 @@ def convert_draft(
     Raises forerun.ModelFileError for a file that is malformed or not a draft head, ValueError for one that does not
     fit the target, NotImplementedError for a feature that the runtime does not have.
     """
+    if not Path(source).exists():
+        raise _core.ModelFileError(f"{source}: no such file or folder")
     path = _weights_file(Path(source))
     config = _config(path.with_name("config.json"))
     tensors = _plain_names(read_tensors(path))
@@ -183,6 +185,8 @@ def _weights_file(source: Path) -> Path:
 def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _core.ModelFileError(f"{path}: missing; the weights need it beside them") from None
     except (OSError, ValueError) as error:
         raise _core.ModelFileError(f"{path}: {error}") from None
     if not isinstance(config, dict):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forerun import _core, chat, models
+from forerun.checks import INT32, INT64, check_count, check_number, check_text, integers, token_ids
 from forerun.methods import drafters
 from forerun.placement import Placement, Plan, bytes_of, placement_text, profile_folder
 from forerun.profile import Profile
@@ -92,14 +93,16 @@ class Engine:
     ) -> None:
         self._native: _core.Engine | None = None
         self._running: weakref.WeakSet[threading.Event] = weakref.WeakSet()
-        _check_count("threads", threads, low=1)
-        _check_count("context", context, low=1)
-        _check_count("max_draft", max_draft, low=0, optional=False)
-        _check_count("fixed_draft", fixed_draft, low=0)
-        _check_count("prefix_cache_bytes", prefix_cache_bytes, low=0, optional=False)
-        _check_count("max_batch", max_batch, low=1, high=64, optional=False)
-        _check_count("max_queue", max_queue, low=1, optional=False)
-        _check_count("kv_bytes", kv_bytes, low=1)
+        check_count("threads", threads, low=1)
+        check_count("context", context, low=1)
+        check_count("max_draft", max_draft, low=0, optional=False)
+        check_count("fixed_draft", fixed_draft, low=0)
+        check_count("prefix_cache_bytes", prefix_cache_bytes, low=0, high=INT64, optional=False)
+        check_count("max_batch", max_batch, low=1, high=64, optional=False)
+        check_count("max_queue", max_queue, low=1, optional=False)
+        check_count("kv_bytes", kv_bytes, low=1, high=INT64)
+        for name, choice in (("policy", policy), ("verify", verify), ("device", device), ("kv_type", kv_type)):
+            check_text(name, choice)
         self._native = _core.Engine(
             models.resolve(target),
             draft=resolve_draft(draft),
@@ -110,7 +113,7 @@ class Engine:
             fixed_draft=fixed_draft,
             policy=policy,
             verify=verify,
-            method_options={name: str(value) for name, value in (method_options or {}).items()},
+            method_options=_method_options(method_options),
             prefix_cache_bytes=prefix_cache_bytes,
             device=device,
             placement=placement_text(placement),
@@ -184,6 +187,7 @@ class Engine:
         text_or_tokens = self._encode_prompt(prompt)
         settings = Sampling.of(sampling).to_dict()
         stops = _check_request(max_tokens, stop, seed, logprobs)
+        check_text("tenant", tenant)
         flag = threading.Event()
         self._running.add(flag)
 
@@ -221,15 +225,16 @@ class Engine:
         stop: strings before which a continuation ends.
         """
         native = self._open()
-        _check_count("count", count, low=1, high=32, optional=False)
-        _check_count("max_tokens", max_tokens, low=1, optional=False)
+        check_count("count", count, low=1, high=32, optional=False)
+        check_count("max_tokens", max_tokens, low=1, optional=False)
+        check_number("ngram_weight", ngram_weight, low=0.0, high=1.0)
         found = native.complete_many(
-            prompt,
+            check_text("prompt", prompt),
             count=count,
             max_tokens=max_tokens,
             ngram_weight=ngram_weight,
-            corpus=corpus,
-            stop=[stop] if isinstance(stop, str) else list(stop),
+            corpus=check_text("corpus", corpus),
+            stop=_stops(stop),
         )
         return [Alternative(**one) for one in found]
 
@@ -257,7 +262,7 @@ class Engine:
         """
         native = self._open()
         stops = _check_request(max_tokens, stop, seed, logprobs)
-        _check_count("priority", priority, low=-(2**31), high=2**31 - 1, optional=False)
+        check_count("priority", priority, low=-INT32, high=INT32, optional=False)
         request = native.submit(
             self._encode_prompt(prompt),
             max_tokens=max_tokens,
@@ -280,8 +285,9 @@ class Engine:
     ) -> Session:
         """A timeline under the caller's control: append, step, rewind, fork."""
         native = self._open()
-        _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
-        _check_count("logprobs", logprobs, low=0)
+        check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
+        check_count("logprobs", logprobs, low=0)
+        check_text("tenant", tenant)
         settings = Sampling.of(sampling).to_dict()
         return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs, tenant=tenant))
 
@@ -298,8 +304,8 @@ class Engine:
         Raises ValueError for a tap that the target does not have and for more tokens than its context.
         Other threads may use the engine meanwhile.
         """
-        _check_count("top_k", top_k, low=0, optional=False)
-        return self._open().features([token.__index__() for token in tokens], list(taps), top_k)
+        check_count("top_k", top_k, low=0, optional=False)
+        return self._open().features(token_ids("tokens", tokens), integers("taps", taps, low=-1), top_k)
 
     def layer_agreement(self, tokens: Sequence[int], sets: Sequence[Sequence[int]]) -> list[float]:
         """How well parts of the target stand in for it: per set of layers, ascending, the share of the tokens after
@@ -309,7 +315,8 @@ class Engine:
         per set. Raises ValueError for layers that do not rise or that the target lacks, and for more tokens than
         its context. See `forerun.layers.choose`.
         """
-        return self._open().layer_agreement(list(tokens), [list(layers) for layers in sets])
+        layers = [integers(f"layers of sets[{index}]", one, low=0) for index, one in enumerate(sets)]
+        return self._open().layer_agreement(token_ids("tokens", tokens), layers)
 
     def save_drafts(self, path: str | os.PathLike[str]) -> None:
         """Writes what the drafters have learnt so far, for a later engine's `method_options`:
@@ -348,11 +355,11 @@ class Engine:
         add_special: BOS and EOS where the model's rules ask for them. parse_special: "<|im_start|>" in the
         text means the special token; otherwise it stays text.
         """
-        return self._open().encode(text, add_special=add_special, parse_special=parse_special)
+        return self._open().encode(check_text("text", text), add_special=add_special, parse_special=parse_special)
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Token ids to text; invalid UTF-8 is replaced. special: show special tokens by name."""
-        data = self._open().decode([token.__index__() for token in tokens], special=special)
+        data = self._open().decode(token_ids("tokens", tokens), special=special)
         return data.decode("utf-8", errors="replace")
 
     @property
@@ -412,16 +419,13 @@ class Engine:
 
     def _encode_prompt(self, prompt: Prompt) -> str | list[int]:
         if isinstance(prompt, str):
-            return prompt
+            return check_text("prompt", prompt)
         if isinstance(prompt, (bytes, Mapping)) or not hasattr(prompt, "__len__"):
             raise ValueError(f"prompt: expected text, token ids or a list of messages, found {type(prompt).__name__}")
         items = list(prompt)
         if items and all(isinstance(item, Mapping) for item in items):
             return self.encode(self.render(items), add_special=False)
-        for index, item in enumerate(items):
-            if isinstance(item, bool) or not hasattr(item, "__index__"):
-                raise ValueError(f"prompt[{index}]: expected a token id or a message, found {item!r}")
-        return [item.__index__() for item in items]
+        return token_ids("prompt", items)
 
 
 def resolve_draft(draft: str) -> str:
@@ -448,25 +452,26 @@ def split_draft(draft: str) -> list[str]:
     return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
 
 
+def _method_options(options: Mapping[str, Any] | None) -> dict[str, str]:
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f'method_options: expected a dict of "NAME.option" to value, found {options!r}')
+    return {str(name): str(value) for name, value in (options or {}).items()}
+
+
 def _check_request(max_tokens: Any, stop: Any, seed: Any, logprobs: Any) -> list[str]:
+    stops = _stops(stop)
+    check_count("max_tokens", max_tokens, low=0, optional=False)
+    check_count("logprobs", logprobs, low=0)
+    check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
+    return stops
+
+
+def _stops(stop: str | Sequence[str]) -> list[str]:
     stops = [stop] if isinstance(stop, str) else list(stop)
     if not all(isinstance(item, str) and item for item in stops):
         raise ValueError(f"stop: expected non-empty strings, found {stops!r}")
-    _check_count("max_tokens", max_tokens, low=0, optional=False)
-    _check_count("logprobs", logprobs, low=0)
-    _check_count("seed", seed, low=0, high=2**64 - 1, optional=False)
-    return stops
+    return [check_text("stop", item) for item in stops]
 
 
 def _token_text(native: _core.Engine, token: int) -> str:
     return native.token_text(token).decode("utf-8", errors="replace") if token >= 0 else ""
-
-
-def _check_count(name: str, value: Any, low: int, high: int | None = None, optional: bool = True) -> None:
-    if value is None and optional:
-        return
-    bounds = f"from {low} up" if high is None else f"from {low} to {high}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError(f"{name}: expected an integer {bounds}, found {value!r}")
-    if value.__index__() < low or (high is not None and value.__index__() > high):
-        raise ValueError(f"{name}: expected an integer {bounds}, found {value!r}")

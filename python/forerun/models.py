@@ -83,6 +83,8 @@ def resolve(target: str | os.PathLike[str]) -> str:
     Raises ModelFileError for a path that does not exist, ValueError for a name that is unknown or not
     pulled, saying how to pull it.
     """
+    if not isinstance(target, (str, os.PathLike)):
+        raise ValueError(f"model: expected a path or a name, found {type(target).__name__}")
     text = os.fspath(target)
     if text and Path(text).exists():
         return text

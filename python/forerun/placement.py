@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forerun import _core, models
+from forerun.checks import check_count
 
 Placement = str | os.PathLike[str] | Mapping[str, Any]
 _UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -97,6 +98,8 @@ def plan(
 
     Raises MemoryError when nothing fits, else what Engine raises.
     """
+    check_count("context", context, low=1, optional=False)
+    check_count("threads", threads, low=1)
     listed = [drafts] if isinstance(drafts, str) else list(drafts)
     found = _core.plan(
         models.resolve(target),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from forerun import _core
+from forerun.checks import check_count, check_text, token_ids
 from forerun.types import Stats, StepTree
 
 
@@ -38,9 +39,10 @@ class Session:
         """
         if isinstance(text_or_tokens, str):
             special = len(self) == 0 if add_special is None else add_special
-            self._native.append(text_or_tokens, add_special=special, parse_special=parse_special)
+            text = check_text("text", text_or_tokens)
+            self._native.append(text, add_special=special, parse_special=parse_special)
         else:
-            self._native.append([token.__index__() for token in text_or_tokens])
+            self._native.append(token_ids("tokens", text_or_tokens))
         self._last = {"state": "running", "logprobs": []}
 
     def step(self, most: int | None = None) -> list[int]:
@@ -49,6 +51,7 @@ class Session:
         They are what plain decoding would emit next. `state` and `logprobs` then tell about this step.
         Raises ValueError when the session is empty.
         """
+        check_count("most", most, low=1)
         self._last = self._native.step(most)
         return self._last["tokens"]
 
@@ -69,6 +72,7 @@ class Session:
 
     def rewind(self, length: int) -> None:
         """Forgets the tokens after the first `length`, as if they had never been."""
+        check_count("length", length, low=0, optional=False)
         self._native.rewind(length)
         self._last = {"state": "running", "logprobs": []}
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from forerun.checks import check_count, check_number
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -36,23 +38,23 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _number("temperature", self.temperature, low=0.0)
-        _integer("top_k", self.top_k, low=0)
-        _number("top_p", self.top_p, low=0.0, high=1.0)
+        check_number("temperature", self.temperature, low=0.0)
+        check_count("top_k", self.top_k, low=0, optional=False)
+        check_number("top_p", self.top_p, low=0.0, high=1.0)
         if self.top_p == 0:
             raise ValueError("top_p: expected a number above 0 and up to 1, found 0")
-        _number("min_p", self.min_p, low=0.0, high=1.0)
-        _number("repetition_penalty", self.repetition_penalty, low=0.0)
+        check_number("min_p", self.min_p, low=0.0, high=1.0)
+        check_number("repetition_penalty", self.repetition_penalty, low=0.0)
         if self.repetition_penalty == 0:
             raise ValueError("repetition_penalty: expected a number above 0, found 0")
-        _number("frequency_penalty", self.frequency_penalty)
-        _number("presence_penalty", self.presence_penalty)
+        check_number("frequency_penalty", self.frequency_penalty)
+        check_number("presence_penalty", self.presence_penalty)
         if not isinstance(self.logit_bias, Mapping):
             raise ValueError(f"logit_bias: expected a dict of id to number, found {self.logit_bias!r}")
         for token, bias in self.logit_bias.items():
-            _integer("logit_bias: token id", token, low=0)
+            check_count("logit_bias: token id", token, low=0, optional=False)
             if bias != -math.inf:
-                _number(f"logit_bias[{token}]", bias)
+                check_number(f"logit_bias[{token}]", bias)
 
     @classmethod
     def of(cls, value: Sampling | Mapping[str, Any] | None) -> Sampling:
@@ -205,20 +207,3 @@ class Alternative:
     tokens: list[int]
     score: float
     finish_reason: str
-
-
-def _number(name: str, value: Any, low: float | None = None, high: float | None = None) -> None:
-    limits = "a finite number"
-    if low is not None:
-        limits += f" from {low:g}" + (f" to {high:g}" if high is not None else " up")
-    try:
-        good = not isinstance(value, (str, bytes, bool)) and math.isfinite(value)
-    except (TypeError, OverflowError):
-        good = False
-    if not good or (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name}: expected {limits}, found {value!r}")
-
-
-def _integer(name: str, value: Any, low: int) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < low:
-        raise ValueError(f"{name}: expected an integer from {low} up, found {value!r}")

@@ -58,10 +58,11 @@ class ForcedIsaRun : public testing::Environment {
     }
     try {
       if (std::getenv("FORERUN_ISA") != nullptr && selected_isa() == own) {
-        GTEST_SKIP() << "FORERUN_ISA=" << isa_name(own) << " is what this machine takes by itself";
+        GTEST_SKIP() << "not run: FORERUN_ISA=" << isa_name(own)
+                     << " is what this machine takes by itself";
       }
     } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
+      GTEST_SKIP() << "not run: " << error.what();
     }
   }
 };

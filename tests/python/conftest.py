@@ -43,7 +43,10 @@ def _model(name: str) -> Path:
     try:
         return models.pull(name).resolve()
     except models.PullError as error:
-        pytest.skip(f"real model {name} cannot be had here: {error}")
+        pytest.skip(
+            f"needs the model {name}: run `forerun pull {name}` where there is a network, or name a folder that "
+            f"holds {model.file} in FORERUN_TEST_MODELS ({error})"
+        )
 
 
 @pytest.fixture

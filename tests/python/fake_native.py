@@ -5,6 +5,8 @@ For tests of what the Python side does around the native module: threads, checks
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -21,6 +23,7 @@ class Engine:
 
     step_seconds = 0.0
     fails_at = None
+    interrupts_at = None  # presses Ctrl-C
     template = TEMPLATE
     made = ()
 
@@ -65,6 +68,8 @@ class Engine:
         text, reason = "", "length"
         for index in range(max_tokens):
             time.sleep(self.step_seconds)
+            if index == self.interrupts_at:
+                os.kill(os.getpid(), signal.SIGINT)
             if index == self.fails_at:
                 raise RuntimeError("the device is gone")
             piece = ALPHABET[index % 26]

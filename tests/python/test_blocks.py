@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+import needs
 from forerun import _core
 
-gguf = pytest.importorskip("gguf", reason="the gguf package is the oracle of these tests")
-quants = pytest.importorskip("gguf.quants")
+gguf = needs.module("gguf")  # the oracle
+quants = needs.module("gguf.quants")
 
 BLOCKS = 512
 # Byte offsets of the half-precision scales in a block.

@@ -5,12 +5,11 @@ import pty
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
 import forerun
-from forerun.cli import run
+from forerun.cli import common, run
 from forerun.cli.common import printable
 
 
@@ -120,10 +119,24 @@ def test_methods_are_listed_with_what_they_promise(cli):
         (["bench", "MODEL", "--prompts", "missing.jsonl"], 1, "missing.jsonl"),
         (["bench", "MODEL", "--tokens", "0"], 2, "tokens"),
         (["bench", "MODEL", "--json", "no/such/folder/x.json"], 2, "no such folder"),
+        (["bench", "MODEL", "--json", "/"], 2, "--json: / is a folder"),
+        (["bench", "MODEL", "--prompts", "LATIN"], 2, "latin.txt: not valid UTF-8 at byte 3"),
+        (["compare", "MODEL", "--out", "x", "--prompts", "LATIN", "--budgets", "4,-1"], 2, "--budgets"),
+        (["generate", "MODEL", "caf\udce9"], 2, "prompt: not valid UTF-8"),
+        (["generate", "MODEL", "x", "-n", str(10**20)], 2, "max_tokens"),
+        (["generate", "MODEL", "x", "--logprobs", "2"], 2, "--json"),
+        (["plan", "MODEL", "--save", "/"], 2, "--save: / is a folder"),
+        (["plan", "MODEL", "--context", str(10**20)], 2, "context"),
+        (["layers", "MODEL", "--text", "missing.txt"], 1, "missing.txt: no such file"),
+        (["datastore", "build", "x.store", "missing.txt", "--tokenizer", "no-such-name"], 2, "no-such-name"),
+        (["convert-draft", "missing", "x.gguf", "--target", "MODEL"], 1, "missing: no such file"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(cli, model_file, arguments, code, text):
-    found, _, err = cli(*[model_file if word == "MODEL" else word for word in arguments])
+def test_what_is_wrong_is_said_in_one_line(cli, model_file, tmp_path, arguments, code, text):
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("caf\u00e9".encode("latin-1"))
+    places = {"MODEL": model_file, "LATIN": str(latin)}
+    found, _, err = cli(*[places.get(word, word) for word in arguments])
     assert found == code
     assert err.startswith("forerun: ")
     assert len(err.splitlines()) == 1
@@ -151,9 +164,22 @@ def test_errors_of_the_engine_become_exit_codes(cli, model_file, fake, monkeypat
     assert "Traceback" not in err
 
 
-def test_ctrl_c_exits_130(cli, model_file, fake):
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """Presses Ctrl-C once, when three pieces of text have been shown."""
+    shown = []
+
+    def show(piece, write=common.show):
+        write(piece)
+        shown.append(piece)
+        if len(shown) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(common, "show", show)
+
+
+def test_ctrl_c_exits_130(cli, model_file, fake, ctrl_c):
     fake.step_seconds = 0.005
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     code, out, _ = cli("generate", model_file, "x", "-n", 100_000)
     assert code == 130
     assert out.startswith("abc")
@@ -173,9 +199,8 @@ def test_chat_keeps_the_history_and_resets_it(cli, model_file, fake):
     assert "unknown command /what" in err
 
 
-def test_ctrl_c_in_a_chat_stops_the_answer_only(cli, model_file, fake):
+def test_ctrl_c_in_a_chat_stops_the_answer_only(cli, model_file, fake, ctrl_c):
     fake.step_seconds = 0.005
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     code, out, _ = cli("chat", model_file, "-n", 150, stdin="one\ntwo\n")
     assert code == 0
     first, second = out.splitlines()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import forerun
+import needs
 from draft_reference import draft_config, random_draft
 from forerun import convert_draft
 from forerun.cli import run
@@ -378,7 +379,7 @@ def test_a_compressed_member_and_a_tensor_beyond_its_storage_are_refused(tmp_pat
 
 
 def test_what_torch_writes_is_read(tmp_path):
-    torch = pytest.importorskip("torch", reason="of the train extra")
+    torch = needs.module("torch", "train")
     half = torch.arange(6).reshape(2, 3).to(torch.bfloat16)
     torch.save({"t": half.T, "p": torch.nn.Parameter(torch.ones(2)), "n": 3}, tmp_path / "x.bin")
     found = read_tensors(tmp_path / "x.bin")

@@ -1,6 +1,4 @@
 import gc
-import os
-import signal
 import threading
 import time
 
@@ -9,6 +7,7 @@ import pytest
 
 import forerun
 from forerun import Engine, Sampling
+from forerun.checks import check_count, check_text
 
 
 @pytest.fixture
@@ -84,8 +83,8 @@ def test_an_error_of_the_native_side_reaches_the_consumer(engine):
 
 
 def test_ctrl_c_interrupts_generate(engine):
-    type(engine.native).step_seconds = 0.002
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    native = type(engine.native)
+    native.step_seconds, native.interrupts_at = 0.002, 3
     with pytest.raises(KeyboardInterrupt):
         engine.generate("x", max_tokens=100_000)
     assert engine.native.running == 0
@@ -116,7 +115,9 @@ def test_prompts_are_text_ids_arrays_or_messages(engine):
     assert engine.native.encoded == [("<|user|>hi$<|assistant|>", False)]
 
 
-@pytest.mark.parametrize("prompt", [b"bytes", 7, {"role": "user"}, ["a"], [1.5], [True], [1, {}]])
+@pytest.mark.parametrize(
+    "prompt", [b"bytes", 7, {"role": "user"}, ["a"], [1.5], [True], [1, {}], [10**20], [-(10**20)], "caf\udce9"]
+)
 def test_other_prompts_are_refused(engine, prompt):
     with pytest.raises(ValueError, match="prompt"):
         engine.generate(prompt)
@@ -134,11 +135,15 @@ def test_messages_without_a_chat_template_are_refused(fake, model_file):
         ("max_tokens", -1),
         ("max_tokens", 1.5),
         ("max_tokens", None),
+        ("max_tokens", 2**31),
         ("seed", -1),
         ("seed", 2**64),
         ("logprobs", -1),
+        ("logprobs", 10**30),
         ("stop", [""]),
         ("stop", [3]),
+        ("stop", "\ud800"),
+        ("tenant", 7),
         ("sampling", {"temprature": 1}),
         ("sampling", 0.5),
     ],
@@ -162,6 +167,7 @@ def test_sampling_refuses_what_is_not_a_finite_number(field, value):
         {"temperature": -0.1},
         {"top_k": -1},
         {"top_k": 1.0},
+        {"top_k": 2**40},
         {"top_p": 0},
         {"top_p": 1.1},
         {"min_p": -0.1},
@@ -203,10 +209,39 @@ def test_an_unknown_draft_is_refused(model_file, draft):
         Engine(model_file, draft=draft)
 
 
-@pytest.mark.parametrize(("name", "value"), [("threads", 0), ("context", -5), ("threads", "two")])
-def test_counts_of_the_engine_are_checked(fake, model_file, name, value):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threads", 0),
+        ("context", -5),
+        ("context", 2**31),
+        ("threads", "two"),
+        ("prefix_cache_bytes", 2**63),
+        ("policy", None),
+        ("verify", 3),
+        ("device", None),
+        ("kv_type", b"f16"),
+        ("method_options", "ngram.max=3"),
+    ],
+)
+def test_options_of_the_engine_are_checked_by_name(fake, model_file, name, value):
     with pytest.raises(ValueError, match=name):
         Engine(model_file, **{name: value})
+
+
+def test_bounds_are_named_and_open_ones_only_where_they_are_crossed():
+    with pytest.raises(ValueError, match=r"n: expected an integer from 1 up, found 0$"):
+        check_count("n", 0, low=1)
+    with pytest.raises(ValueError, match=r"n: expected an integer from 1 to 2147483647, found 2147483648$"):
+        check_count("n", 2**31, low=1)
+    with pytest.raises(ValueError, match=r"n: expected an integer from 1 to 5, found 6$"):
+        check_count("n", 6, low=1, high=5)
+    check_count("n", 2**31 - 1, low=1)
+
+
+def test_text_that_is_not_utf_8_is_named_with_its_place():
+    with pytest.raises(ValueError, match=r"prompt: not valid UTF-8: '\\udce9' at character 3"):
+        check_text("prompt", "caf\udce9")
 
 
 def test_a_closed_engine_says_so(fake, model_file):

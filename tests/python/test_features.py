@@ -76,7 +76,7 @@ def test_a_text_gives_the_same_whatever_runs_beside_it(tiny):
 
 def test_what_the_target_does_not_have_is_refused(tiny):
     engine, shape, _ = tiny
-    for taps in ([3], [-2]):
+    for taps in ([3], [-2], ["a"], "a", [10**20], 1):
         with pytest.raises(ValueError, match="tap"):
             engine.features(TOKENS, taps=taps)
     with pytest.raises(ValueError, match="top_k"):

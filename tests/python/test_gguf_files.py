@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import forerun
+import needs
 from forerun import _core
 
-gguf = pytest.importorskip("gguf", reason="the gguf package is the oracle of these tests")
-quants = pytest.importorskip("gguf.quants")
+gguf = needs.module("gguf")  # the oracle
+quants = needs.module("gguf.quants")
 
 QUANTISED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
 

@@ -60,7 +60,7 @@ def test_agreement_is_how_often_the_first_guess_of_early_exit_is_right(tiny):
     assert right == round(whole - before)
 
 
-@pytest.mark.parametrize("sets", [[[1, 0]], [[0, 0]], [[3]], [[-1]]])
+@pytest.mark.parametrize("sets", [[[1, 0]], [[0, 0]], [[3]], [[-1]], ["01"], [[10**20]]])
 def test_what_is_not_a_part_of_the_target_is_refused(tiny, sets):
     with forerun.Engine(tiny[0], draft="none", threads=1) as engine:
         with pytest.raises(ValueError, match="layer"):

@@ -196,6 +196,9 @@ def test_what_cannot_be_resolved_says_what_to_do(index, cache):
         models.resolve("")
     with pytest.raises(ModelFileError, match="no such file"):
         models.resolve("folder/model.gguf")
+    for wrong in (5, None, b"tiny"):
+        with pytest.raises(ValueError, match="model: expected a path or a name"):
+            models.resolve(wrong)
     with pytest.raises(ValueError, match="unknown model"):
         models.pull("tinny")
     with pytest.raises(ValueError, match="hf:ORG/REPO/FILE"):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import needs
+
 pytestmark = pytest.mark.slow
 
 
@@ -23,10 +25,7 @@ def run(*command, **options) -> str:
 
 @pytest.fixture(scope="module")
 def build(repository) -> Path:
-    folder = Path(os.environ.get("FORERUN_TEST_BUILD") or repository / "build" / "test").resolve()
-    if not (folder / "CMakeCache.txt").exists():
-        pytest.skip(f"no CMake build in {folder}: run `make test`, or name one in FORERUN_TEST_BUILD")
-    return folder
+    return needs.built(repository, "CMakeCache.txt")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +72,7 @@ def test_the_wheel_runs_where_it_is_unpacked(wheel, tmp_path):
 
 
 def test_the_libraries_ask_for_no_executable_stack_and_no_build_folder(wheel, tmp_path):
-    if shutil.which("readelf") is None:
-        pytest.skip("readelf (binutils) is not installed")
+    needs.program("readelf", "binutils")
     zipfile.ZipFile(wheel).extractall(tmp_path)
     for library in (tmp_path / "forerun").glob("*.so*"):
         stack = next(line for line in run("readelf", "-lW", library).splitlines() if "GNU_STACK" in line)
@@ -101,8 +99,7 @@ def test_the_embed_example_builds_against_an_installed_tree(prefix, repository, 
 
 
 def test_pkg_config_describes_the_installed_library(prefix):
-    if shutil.which("pkg-config") is None:
-        pytest.skip("pkg-config is not installed")
+    needs.program("pkg-config", "pkg-config")
     folder = next(prefix.rglob("forerun.pc")).parent
     environment = {**os.environ, "PKG_CONFIG_PATH": str(folder)}
     flags = run("pkg-config", "--cflags", "--libs", "forerun", env=environment).split()

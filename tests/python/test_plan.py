@@ -125,6 +125,12 @@ def test_this_machine_is_measured_once_and_plans_hold_in_the_engine(tiny, cache,
     assert "cuda:0" in shown
 
 
+@pytest.mark.parametrize("acceptance", [-0.1, 1.0, float("nan"), float("inf")])
+def test_an_acceptance_that_is_no_share_is_refused_before_anything_is_measured(tiny, cache, acceptance):
+    with pytest.raises(ValueError, match="acceptance"):
+        forerun.plan(tiny, acceptance=acceptance)
+
+
 def test_placements_that_cannot_be_are_refused(tiny):
     with pytest.raises(ValueError, match="every layer"):
         forerun.Engine(tiny, placement={"layers": {"1": "cpu"}})

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import needs
 from tiny_files import make, write_gguf
 
 TINY = {
@@ -32,10 +32,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def build(repository) -> Path:
-    folder = Path(os.environ.get("FORERUN_TEST_BUILD") or repository / "build" / "test").resolve()
-    if not (folder / "tests" / "cpp" / "portable_generate").exists():
-        pytest.skip(f"no portable_generate in {folder}: run `make test`, or name a build in FORERUN_TEST_BUILD")
-    return folder
+    return needs.built(repository, "tests/cpp/portable_generate")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +45,7 @@ def generate(build, tmp_path_factory):
     def run(cpu: str | None = None, isa: str | None = None) -> subprocess.CompletedProcess:
         command = [str(build / "tests" / "cpp" / "portable_generate"), str(model)]
         if cpu is not None:
-            emulator = shutil.which("qemu-x86_64")
-            if emulator is None:
-                pytest.skip("qemu-x86_64 (qemu-user) is not installed")
-            command = [emulator, "-cpu", cpu, *command]
+            command = [needs.program("qemu-x86_64", "qemu-user"), "-cpu", cpu, *command]
         environment = {key: value for key, value in os.environ.items() if key != "FORERUN_ISA"}
         if isa is not None:
             environment["FORERUN_ISA"] = isa
@@ -87,10 +81,9 @@ def test_the_plain_loops_run_where_there_is_no_avx(generate):
 
 def test_objects_with_their_own_instruction_set_export_one_symbol(build):
     """The linker keeps one copy of what two objects define: were it theirs, older machines would run it."""
-    if shutil.which("nm") is None:
-        pytest.skip("nm (binutils) is not installed")
+    needs.program("nm", "binutils")
     if "FORERUN_SANITIZE:STRING=\n" not in (build / "CMakeCache.txt").read_text():
-        pytest.skip("sanitisers add symbols of their own")
+        pytest.skip(f"{build} is a build with sanitisers, which add symbols of their own")
     checked = []
     for entry in json.loads((build / "compile_commands.json").read_text()):
         words = entry["command"].split()
@@ -111,11 +104,10 @@ def test_objects_with_their_own_instruction_set_export_one_symbol(build):
 
 @pytest.mark.parametrize("pattern", ["csrc/libforerun.so", "csrc/bindings/_core*.so"])
 def test_no_library_asks_for_an_executable_stack(build, pattern):
-    if shutil.which("readelf") is None:
-        pytest.skip("readelf (binutils) is not installed")
+    needs.program("readelf", "binutils")
     libraries = list(build.glob(pattern))
     if not libraries:
-        pytest.skip(f"{pattern} is not part of this build")
+        pytest.skip(f"{build} was made without {pattern}")
     for library in libraries:
         listing = subprocess.run(["readelf", "-lW", str(library)], capture_output=True, text=True, check=True).stdout
         stack = next(line.split() for line in listing.splitlines() if "GNU_STACK" in line)

@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 import threading
-import urllib.request
 
 import pytest
 
 from forerun import _core
+from llama_server import llama_server
 
 pytestmark = pytest.mark.real_model
 
@@ -35,21 +35,7 @@ def log_probability(rows: list[dict], token: int) -> float:
 
 @pytest.fixture(scope="module")
 def other_runtime(smollm2_path):
-    """llama.cpp's server inside this process; a function from path and JSON body to the answer."""
-    llama = pytest.importorskip("xllamacpp", reason="the other runtime, a wheel of the test extra")
-    params = llama.CommonParams()
-    params.model.path = str(smollm2_path)
-    params.n_ctx, params.n_parallel, params.warmup, params.cpuparams.n_threads = 1024, 1, False, 2
-    server = llama.Server(params)
-
-    def post(path: str, body: dict) -> dict:
-        request = urllib.request.Request(
-            server.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)
-
-    return post
+    return llama_server(smollm2_path, context=1024, threads=2)
 
 
 def test_perplexity_is_within_one_percent_of_another_runtime(smollm2_path, other_runtime):
@@ -125,6 +111,7 @@ def test_two_threads_generate_at_once(smollm2_path, plain):
 SCRIPT = """
 import json, sys
 from forerun import _core
+from llama_server import llama_server
 engine = _core.Engine(sys.argv[1], draft="none", threads=2)
 found = engine.generate(sys.argv[2], max_tokens=int(sys.argv[3]), sampling={"temperature": 0.7}, seed=5)
 print(json.dumps(found["tokens"]))

@@ -4,17 +4,18 @@ import io
 import json
 import os
 import unicodedata
-import urllib.request
 from pathlib import Path
 
 import pytest
 
+import needs
 from forerun import _core
+from llama_server import llama_server
 from text_corpus import INVALID, TEXTS, corpus
 from tokenizer_files import write_folder, write_gguf
 
-gguf = pytest.importorskip("gguf")
-hf = pytest.importorskip("tokenizers")
+gguf = needs.module("gguf")
+hf = needs.module("tokenizers")
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 LLAMA3 = (
@@ -221,7 +222,7 @@ SPM_SPECIALS = ["<|im_start|>", "[USER]"]
 @pytest.fixture(scope="module", params=[True, False], ids=["bytes", "unk"])
 def pieces(request):
     """A sentencepiece model, with byte fallback or <unk>."""
-    sentencepiece = pytest.importorskip("sentencepiece")
+    sentencepiece = needs.module("sentencepiece")
     out = io.BytesIO()
     lines = [line for text in TEXTS for line in text.replace("\0", "").split("\n")]
     words = [line for line in lines if 0 < len(line) < 1000]
@@ -357,7 +358,7 @@ def real_model(name, request):
     if folder and Path(folder, REAL[name]).is_file():
         return str(Path(folder, REAL[name]))
     if name != "smollm2-135m":
-        pytest.skip(f"set FORERUN_TEST_MODELS to a folder that holds {REAL[name]}")
+        pytest.skip(f"needs {REAL[name]}: name a folder that holds it in FORERUN_TEST_MODELS")
     return str(request.getfixturevalue("smollm2_path"))
 
 
@@ -381,20 +382,11 @@ def test_real_vocabulary_equals_the_tokenizers_library(name, request):
 
 
 def llama_encoder(path):
-    """llama.cpp's server inside this process; a function from text and flags to ids."""
-    llama = pytest.importorskip("xllamacpp", reason="the other runtime, a wheel of the test extra")
-    params = llama.CommonParams()
-    params.model.path = str(path)
-    params.n_ctx, params.n_parallel, params.warmup, params.cpuparams.n_threads = 256, 1, False, 1
-    server = llama.Server(params)
+    """llama.cpp's tokenizer: a function from text and flags to ids."""
+    ask = llama_server(path, context=256, threads=1)
 
     def encode(text, special):
-        body = json.dumps({"content": text, "add_special": special, "parse_special": special}).encode()
-        request = urllib.request.Request(
-            server.listening_address + "/tokenize", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["tokens"]
+        return ask("/tokenize", {"content": text, "add_special": special, "parse_special": special})["tokens"]
 
     return encode
 

@@ -259,7 +259,9 @@ def test_the_command_writes_the_steps_that_were_asked_for(tiny, tmp_path, capfd)
     [
         (["--steps", "0"], "--steps"),
         (["--out", "/no/such/folder/x.html"], "no such folder"),
+        (["--out", "/"], "/ is a folder"),
         (["--step", "-1"], "--step"),
+        (["--budget", "-1"], "--budget"),
     ],
 )
 def test_wrong_options_are_named(tiny, arguments, text, capfd):
@@ -295,7 +297,7 @@ document.body.dataset.seen = JSON.stringify(seen);
 def test_a_browser_runs_the_page_without_an_error(tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
-        pytest.skip("no Chromium is installed")
+        pytest.skip("needs a browser: the package chromium of the distribution")
     texts = {1: "日本語", 2: "<script>alert(1)</script>", 3: "\u00e9\u0301", 4: " \n"}
     steps = [
         step_of([(0, 0.5, "ngram"), (1, 0.5, "model"), (1, 0.1, "model"), (0, 0.2, "ngram")], [0, 1], 9, texts, number)

@@ -101,7 +101,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return fail(error, 2)
     except MemoryError as error:
         return fail(str(error) or "out of memory", 1)
-    except (forerun.ModelFileError, NotImplementedError, RuntimeError, OSError) as error:
+    except OSError as error:
+        return fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error, 1)
+    except (forerun.ModelFileError, NotImplementedError, RuntimeError) as error:
         return fail(error, 1)
 
 

@@ -40,12 +40,8 @@ def bench(
     ] = None,
 ) -> None:
     """Measure a model here: bandwidth, verify cost, prefill, speculation against plain decoding."""
-    for name, value in (("tokens", tokens), ("repeats", repeats), ("limit", limit), ("rows", rows)):
-        if value is not None and value < 1:
-            raise typer.BadParameter(f"--{name}: expected at least 1, found {value}")
-    for name, path in (("json", save), ("trace", trace)):
-        if path not in (None, "-") and not Path(path).resolve().parent.is_dir():
-            raise typer.BadParameter(f"--{name}: no such folder: {Path(path).resolve().parent}")
+    common.at_least(1, tokens=tokens, repeats=repeats, limit=limit, rows=rows)
+    common.writable(json=save, trace=trace)
     if not profiled and (rows, trace) != (None, None):
         raise typer.BadParameter("--rows and --trace belong to --profile")
     options = BenchOptions(

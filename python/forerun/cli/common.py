@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -95,6 +96,34 @@ def printable(value: Any, limit: int = 80) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def at_least(least: int, **values: int | None) -> None:
+    """Refuses the option of a smaller value by its name."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise typer.BadParameter(f"--{name}: expected at least {least}, found {value}")
+
+
+def writable(**paths: str | Path | None) -> None:
+    """Refuses, before the work that it is for, the option of a file that could not be written; - is standard output."""
+    for name, path in paths.items():
+        if path is None or path == "-":
+            continue
+        if Path(path).is_dir():
+            raise typer.BadParameter(f"--{name}: {path} is a folder, expected a file")
+        if not Path(path).resolve().parent.is_dir():
+            raise typer.BadParameter(f"--{name}: no such folder: {Path(path).resolve().parent}")
+
+
+def prompt_text(prompt: str) -> str:
+    """The argument, or standard input where it is -."""
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input: not valid UTF-8 at byte {error.start}") from None
 
 
 def print_json(value: Any) -> None:

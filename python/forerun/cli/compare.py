@@ -46,9 +46,7 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs that the folder holds.")] = False,
 ) -> int:
     """Measure combinations of methods against plain decoding, on the same prompts."""
-    for name, value in (("tokens", tokens), ("repeats", repeats), ("limit", limit)):
-        if value is not None and value < 1:
-            raise typer.BadParameter(f"--{name}: expected at least 1, found {value}")
+    common.at_least(1, tokens=tokens, repeats=repeats, limit=limit)
     combinations = grid(
         _names("draft", draft),
         _names("policy", policy),
@@ -149,7 +147,7 @@ def _names(option: str, text: str) -> list[str]:
 
 
 def _counts(option: str, text: str | None) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise typer.BadParameter(f"--{option}: expected numbers joined by commas, found {text!r}") from None
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(f"--{option}: expected numbers from 0 up joined by commas, found {text!r}")
+    return [int(part) for part in parts]

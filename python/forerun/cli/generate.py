@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +24,9 @@ def generate(
     as_json: common.AsJson = False,
 ) -> None:
     """Continue a prompt, streaming the text."""
-    text = sys.stdin.read() if prompt == "-" else prompt
+    if logprobs is not None and not as_json:
+        raise typer.BadParameter("--logprobs belongs to --json")
+    text = common.prompt_text(prompt)
     request: str | list[dict[str, str]] = text
     if chat or system is not None:
         request = [{"role": "user", "content": text}]

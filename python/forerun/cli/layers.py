@@ -17,11 +17,12 @@ def layers(
     threads: Annotated[int | None, typer.Option(help="Worker threads.")] = None,
 ) -> None:
     """Choose which layers the drafter early-exit leaves out, and show what each costs in agreement."""
+    given = None if text is None else text.read_text(encoding="utf-8", errors="replace")
     with common.load(model, draft="none", threads=threads) as engine:
-        if text is None:
+        if given is None:
             texts = layer_search.answers(engine)
         else:
-            tokens = engine.encode(text.read_text(encoding="utf-8", errors="replace"))
+            tokens = engine.encode(given)
             texts = [tokens[: min(1024, engine.info["context"])]]
         count = max(engine.info["layers"] // 3, 1) if skip is None else skip
         with common.progress_bar("searching") as bar:

@@ -36,6 +36,7 @@ def plan(
     as_json: common.AsJson = False,
 ) -> None:
     """Plan which device holds what: layers, draft, tree size, with predicted memory and speed."""
+    common.writable(save=save)
     with common.err.status("measuring this machine") as status:
         found = make_plans(
             model,

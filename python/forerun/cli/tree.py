@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,12 +27,10 @@ def tree(
     seed: common.Seed = 0,
 ) -> None:
     """Draw the draft trees of decode steps as an HTML page: what was guessed, by whom, and what was kept."""
-    for name, value in (("step", step), ("steps", steps)):
-        if value < 1:
-            raise typer.BadParameter(f"--{name}: expected at least 1, found {value}")
-    if not out.resolve().parent.is_dir():
-        raise typer.BadParameter(f"--out: no such folder: {out.resolve().parent}")
-    text = sys.stdin.read() if prompt == "-" else prompt
+    common.at_least(1, step=step, steps=steps)
+    common.at_least(0, budget=budget)
+    common.writable(out=out)
+    text = common.prompt_text(prompt)
     about = {"model": Path(model).name, "draft": engine["draft"], "verify": engine["verify"]}
     if sampling.temperature > 0:
         about |= {"temperature": f"{sampling.temperature:g}", "seed": str(seed)}

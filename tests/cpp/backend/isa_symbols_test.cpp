@@ -36,7 +36,7 @@ TEST(IsaFiles, ExportTheirTableAndNothingElse) {
   for (const auto& [file, table] : files) {
     const std::string object = std::string(FORERUN_ISA_OBJECTS) + "/isa_" + file + ".cpp.o";
     const std::vector<std::string> names = exported(object);
-    if (names.empty()) GTEST_SKIP() << "no nm, or no " << object;
+    if (names.empty()) GTEST_SKIP() << "needs nm (binutils) and " << object;
     ASSERT_EQ(names.size(), 1U) << file << " exports " << names[0] << " and " << names.back();
     EXPECT_EQ(names[0], "forerun::" + table);
   }

@@ -86,7 +86,7 @@ TEST(KernelChoice, HasNothingToSayOfOneKernel) {
 
 // Two instruction sets as the candidates. Which of them wins is the machine's affair.
 TEST(KernelChoice, MeasuresWhenAWeightOfATypeIsPackedFirst) {
-  if (cpu_backend("avx512", 1) == nullptr) GTEST_SKIP() << "no AVX-512";
+  if (cpu_backend("avx512", 1) == nullptr) GTEST_SKIP() << "needs a CPU with AVX-512";
   CpuBackend backend(1, {"both", kKernelsAvx2, &kKernelsAvx512.matmul});
   EXPECT_EQ(backend.choice().description(), "");
   const RandomMatrix matrix(DType::kQ4_K, 16, 256, 3);

@@ -27,7 +27,7 @@ TEST(CpuFeatures, AgreeWithProcCpuinfo) {
     if (line.rfind("flags", 0) == 0) flags = line.substr(line.find(':') + 1) + " ";
     if (line.rfind("model name", 0) == 0) model = line.substr(line.find(':') + 2);
   }
-  if (flags.empty()) GTEST_SKIP() << "no flags in /proc/cpuinfo";
+  if (flags.empty()) GTEST_SKIP() << "needs the flags of /proc/cpuinfo, which only x86 has";
   const auto has = [&](const std::string& name) {
     return flags.find(" " + name + " ") != std::string::npos;
   };

@@ -27,8 +27,9 @@ struct Stage {
   std::atomic<int32_t> users{0};  // threads inside one of the fakes
   std::atomic<int64_t> proposals{0}, trespasses{0}, wrong_contexts{0};
   std::atomic<int64_t> fails_at{-1};
-  std::atomic<int32_t> spins{0};             // of a level
-  std::function<void(int32_t level)> level;  // called before every level
+  std::atomic<int32_t> spins{0};  // of a level
+  // Called before every level, with the flag by which it may be told to stop there, or null.
+  std::function<void(int32_t level, const std::atomic<bool>* enough)> level;
 };
 
 // Two guesses per node, level by level, the first with score 0.8: a drafter that keeps account of
@@ -63,7 +64,7 @@ class FakeDrafter final : public Drafter {
     std::vector<std::vector<int32_t>> paths = {{context.begin(), context.end()}};
     for (int32_t level = 0; level < budget.max_depth; ++level) {
       if (level > 0 && budget.enough != nullptr && *budget.enough) return;
-      if (stage_->level) stage_->level(level);
+      if (stage_->level) stage_->level(level, budget.enough);
       for (int32_t i = 0; i < stage_->spins; ++i)
         std::atomic_signal_fence(std::memory_order_seq_cst);
       const int32_t best = frontier[0];
@@ -206,24 +207,22 @@ TEST_F(Ahead, WorkThatTheTruthContradictsIsLeftAndWorkThatItConfirmsIsFinished) 
     const auto before = std::chrono::steady_clock::now();
     const DraftTree tree = propose(*drafter);
     const auto fresh = std::chrono::steady_clock::now() - before;
-    std::atomic<bool> inside{false}, go_on{false};
+    std::atomic<bool> inside{false};
     std::atomic<int32_t> deepest{0};
-    stage_->level = [&](int32_t level) {
+    // In its second level the work ahead waits to be told that it is in vain.
+    stage_->level = [&](int32_t level, const std::atomic<bool>* enough) {
       deepest = std::max(deepest.load(), level);
       if (level != 1 || inside.exchange(true)) return;
-      while (!go_on) std::this_thread::yield();
+      const auto limit = std::chrono::steady_clock::now() +
+                         (agrees ? std::chrono::milliseconds(20) : std::chrono::seconds(30));
+      while (!*enough && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
     };
     drafter->start_ahead(tree);
     while (!inside) std::this_thread::yield();
     std::this_thread::sleep_for(fresh);  // come so far, it is worth finishing
-    std::thread later([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      go_on = true;
-    });
     std::vector<int32_t> end = context_;
     for (int i = 0; i < (agrees ? 3 : 1); ++i) end.push_back(guess_after(end, 0));
     step(*drafter, tree, agrees ? 3 : 1, guess_after(end, agrees ? 0 : 9));
-    later.join();
     EXPECT_EQ(deepest, agrees ? 3 : 1);
     stage_->level = nullptr;
     expect_guesses(context_, propose(*drafter), {6, 3});

@@ -1,7 +1,6 @@
 #include "draft/datastore.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include "base/hash.h"
 #include "draft/contract.h"
 #include "draft/retrieval.h"
+#include "io/temp_folder.h"
 
 namespace forerun {
 namespace {
@@ -22,10 +22,6 @@ constexpr uint64_t kMark = 77;
 
 class DatastoreFile : public testing::Test {
  protected:
-  DatastoreFile()
-      : path_(testing::TempDir() + "forerun_store_" + std::to_string(::getpid()) + ".store") {}
-  ~DatastoreFile() override { std::filesystem::remove(path_); }
-
   std::shared_ptr<const Datastore> built(const std::vector<std::vector<int32_t>>& texts,
                                          int32_t vocab = kVocab) const {
     build_datastore(path_, texts, vocab, kMark);
@@ -41,7 +37,8 @@ class DatastoreFile : public testing::Test {
     std::filesystem::remove(path_);  // a mapped file is not changed in place
     std::ofstream(path_, std::ios::binary) << bytes;
   }
-  std::string path_;
+  test::TempFolder folder_;
+  std::string path_ = folder_.path() + "/texts.store";
 };
 
 std::vector<std::vector<int32_t>> some_texts(uint32_t seed, int count) {

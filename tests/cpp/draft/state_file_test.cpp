@@ -1,9 +1,7 @@
 #include "draft/state_file.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <random>
@@ -12,6 +10,7 @@
 #include "draft/recycle.h"
 #include "draft/shared_texts.h"
 #include "draft/trigram_table.h"
+#include "io/temp_folder.h"
 
 namespace forerun {
 namespace {
@@ -20,10 +19,6 @@ constexpr int32_t kVocab = 40;
 
 class StateFile : public testing::Test {
  protected:
-  StateFile()
-      : path_(testing::TempDir() + "forerun_state_" + std::to_string(::getpid()) + ".drafts") {}
-  ~StateFile() override { std::filesystem::remove(path_); }
-
   static std::string content(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(file), {}};
@@ -41,7 +36,8 @@ class StateFile : public testing::Test {
     }
     return {};
   }
-  std::string path_;
+  test::TempFolder folder_;
+  std::string path_ = folder_.path() + "/learned.drafts";
 };
 
 void teach(RecycleTable& table) {

@@ -14,40 +14,25 @@
 #include "draft/ahead.h"
 #include "engine/engine.h"
 #include "engine/engine_state.h"
+#include "engine/requests.h"
 #include "engine/session_state.h"
 #include "model/tiny_head.h"
-#include "model/tiny_model.h"
 
 namespace forerun {
 namespace {
 
-using test::TinyModel;
-using test::TinyModelFile;
-
-std::vector<int32_t> prompt(uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<int32_t> tokens(40);
-  for (int32_t& token : tokens) token = 97 + static_cast<int32_t>(random() % 6);
-  return tokens;
-}
+using test::repetitive_prompt;
+using test::TwoModels;
 
 class Dovetail : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    target_ = new TinyModelFile(TinyModel{.layers = 3});
-    TinyModel first_layers;
-    first_layers.layers = 2;
-    draft_ = new TinyModelFile(first_layers);
-  }
-  static void TearDownTestSuite() {
-    delete target_;
-    delete draft_;
-  }
+  static void SetUpTestSuite() { models_ = new TwoModels(3, 2); }
+  static void TearDownTestSuite() { delete models_; }
   static EngineOptions options(const std::string& placement, const std::string& draft = "model",
                                int32_t fixed = 6) {
     EngineOptions o;
-    o.target = target_->path();
-    o.draft = draft == "model" ? "model:" + draft_->path() : draft;
+    o.target = models_->target.path();
+    o.draft = draft == "model" ? "model:" + models_->draft.path() : draft;
     o.placement = placement;
     o.fixed_draft = fixed;
     o.threads = 1;
@@ -72,7 +57,7 @@ class Dovetail : public testing::Test {
   static std::unique_ptr<SessionState> start(const std::shared_ptr<EngineState>& engine,
                                              float temperature, uint64_t seed) {
     auto session = std::make_unique<SessionState>(engine, sampling(temperature), seed, -1);
-    session->append(prompt(static_cast<uint32_t>(seed)));
+    session->append(repetitive_prompt(40, static_cast<uint32_t>(seed)));
     return session;
   }
   static void step(SessionState& session) {
@@ -89,11 +74,9 @@ class Dovetail : public testing::Test {
     static const auto engine = std::make_shared<EngineState>(options("cpu", "none", -1));
     return decode(engine, temperature, seed);
   }
-  static TinyModelFile* target_;
-  static TinyModelFile* draft_;
+  static TwoModels* models_;
 };
-TinyModelFile* Dovetail::target_ = nullptr;
-TinyModelFile* Dovetail::draft_ = nullptr;
+TwoModels* Dovetail::models_ = nullptr;
 
 TEST_F(Dovetail, TheTextIsTheSameInEveryPlacementWithAndWithoutOverlap) {
   const std::string placements[] = {"cuda",
@@ -104,7 +87,8 @@ TEST_F(Dovetail, TheTextIsTheSameInEveryPlacementWithAndWithoutOverlap) {
                                     R"({"layers": "cuda", "head": "cuda", "draft": "cpu"})"};
   for (const std::string& placement : placements) {
     for (const bool overlap : {false, true}) {
-      EngineOptions o = options(placement, overlap ? "suffix+model:" + draft_->path() : "model");
+      EngineOptions o =
+          options(placement, overlap ? "suffix+model:" + models_->draft.path() : "model");
       o.overlap = overlap;
       const auto engine = engine_with(o, std::make_shared<SimulatedDevice>());
       for (const float temperature : {0.0F, 0.8F}) {
@@ -117,7 +101,7 @@ TEST_F(Dovetail, TheTextIsTheSameInEveryPlacementWithAndWithoutOverlap) {
 
 TEST_F(Dovetail, TwoSetsOfCoresAreTwoDevices) {
   const std::vector<int> cores = usable_cores();
-  if (cores.size() < 2) GTEST_SKIP() << "needs two cores";
+  if (cores.size() < 2) GTEST_SKIP() << "needs two cores that this process may use";
   const std::string first = "cpu:" + std::to_string(cores[0]),
                     second = "cpu:" + std::to_string(cores[1]);
   const std::string apart = R"({"layers": ")" + first + R"(", "draft": ")" + second + R"("})";
@@ -132,30 +116,31 @@ TEST_F(Dovetail, TwoSetsOfCoresAreTwoDevices) {
   EXPECT_TRUE(engine->draft_shared.model_queue);
 }
 
-// The target waits for what is drafted ahead, as if it were that slow.
-TEST_F(Dovetail, DraftsAheadOfASlowTarget) {
+// The target waits for what is drafted ahead, from its first operation on, as if it were that slow.
+TEST_F(Dovetail, EveryTreeIsReadyWhenTheTargetIsSlowAndTheDraftIsRight) {
   auto cpu = std::make_shared<SimulatedDevice>();
   const DeviceMaker make = [cpu](const std::string& device) -> std::unique_ptr<Backend> {
     auto backend = make_cpu_backend(1);
     if (device != "cpu") return backend;
     return make_simulated_backend(std::move(backend), cpu);
   };
-  EngineOptions o = options(R"({"layers": "cpu", "draft": "cuda"})", "model:" + target_->path(), 4);
+  EngineOptions o =
+      options(R"({"layers": "cpu", "draft": "cuda"})", "model:" + models_->target.path(), 4);
   o.policy = "chain";
   const auto engine = std::make_shared<EngineState>(o, make);
   engine->draft_shared.ahead_trial.reset();  // in every step, whatever it takes
   const std::shared_ptr<WorkQueue> of_draft = engine->draft_shared.model_queue;
-  const auto session = start(engine, 0.0F, 3);
-  step(*session);
   cpu->before = [of_draft](int64_t) {
     WorkQueue::Task all_before([] {});
     of_draft->run(all_before);
   };
-  for (int i = 0; i < 20; ++i) step(*session);
+  const auto session = start(engine, 0.0F, 4);  // of a text without an end token
+  for (int i = 0; i < 21; ++i) step(*session);
   cpu->before = nullptr;
   const auto& drafter = dynamic_cast<const AheadDrafter&>(*session->drafter);
-  EXPECT_GT(drafter.counts().started, 0);  // how many trees are ready depends on the machine's load
-  EXPECT_GT(session->stats.accepted, 20);
+  EXPECT_EQ(drafter.counts().started, 21);
+  EXPECT_EQ(drafter.counts().hits, 20);  // all but the first
+  EXPECT_EQ(session->stats.accepted, 21 * 4);
 }
 
 TEST_F(Dovetail, RandomDelaysChangeNothing) {
@@ -176,7 +161,7 @@ TEST_F(Dovetail, RandomDelaysChangeNothing) {
 // read.
 TEST_F(Dovetail, ASessionGoesOnWithoutADraftWhoseDeviceFailed) {
   const std::vector<int32_t> wanted = plain(0.8F, 4);
-  const TinyModel target{.layers = 3};
+  const test::TinyModel target{.layers = 3};
   const test::TinyHeadFile head({.target = target, .blocks = 2, .columns = 120});
   const std::string model = "model", trained = "head:" + head.path();
   for (const auto& [draft, steps, after] :

@@ -10,11 +10,14 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/requests.h"
+#include "io/expect_error.h"
 #include "model/tiny_head.h"
 
 namespace forerun {
 namespace {
 
+using test::repetitive_prompt;
 using Tokens = std::vector<int32_t>;
 
 class DraftHeads : public testing::Test {
@@ -38,12 +41,6 @@ class DraftHeads : public testing::Test {
     options.prefix_cache_bytes = prefix_bytes;
     options.verify = verify;
     return Engine::load(options);
-  }
-  static Tokens prompt(size_t length, uint32_t seed) {
-    std::mt19937 random(seed);
-    Tokens tokens(length);
-    for (int32_t& token : tokens) token = 97 + static_cast<int32_t>(random() % 6);
-    return tokens;
   }
   static std::vector<std::string> drafts() {
     return {"head:" + first_->path(), "head:" + third_->path(), "suffix+head:" + first_->path(),
@@ -77,7 +74,7 @@ TEST_F(DraftHeads, LeaveTheTextAsItIsAtEveryBudgetAndTemperature) {
     options.max_tokens = 40;
     options.sampling.temperature = temperature;
     options.seed = 5;
-    const Tokens text = prompt(70, 2);
+    const Tokens text = repetitive_prompt(70, 2);
     const Tokens wanted = load("none")->generate(text, options).tokens;
     for (const std::string& draft : drafts()) {
       for (const int32_t budget : {-1, 0, 1, 6, 20}) {
@@ -95,7 +92,7 @@ TEST_F(DraftHeads, DraftTheSameWhetherATextWasWrittenOrGiven) {
   for (const std::string& path : {first_->path(), third_->path()}) {
     const auto engine = load("head:" + path);
     Session session = engine->session();
-    session.append(prompt(30, 3));
+    session.append(repetitive_prompt(30, 3));
     for (int step = 0; step < 6; ++step) {
       const Tokens text = session.tokens();
       session.step();
@@ -108,7 +105,7 @@ TEST_F(DraftHeads, DraftTheSameWhetherATextWasWrittenOrGiven) {
 TEST_F(DraftHeads, DraftTheSameAfterAForkARewindAndAnotherTurn) {
   const auto engine = load("head:" + third_->path());
   Session session = engine->session();
-  session.append(prompt(40, 4));
+  session.append(repetitive_prompt(40, 4));
   for (int step = 0; step < 3; ++step) session.step();
   Session copy = session.fork();
   const Tokens text = session.tokens();
@@ -121,7 +118,7 @@ TEST_F(DraftHeads, DraftTheSameAfterAForkARewindAndAnotherTurn) {
   const Tokens cut(text.begin(), text.begin() + 25);
   session.step();
   expect_equal(session.last_tree(), fresh_tree(*engine, cut));
-  session.append(prompt(20, 8));
+  session.append(repetitive_prompt(20, 8));
   const Tokens longer = session.tokens();
   session.step();
   expect_equal(session.last_tree(), fresh_tree(*engine, longer));
@@ -133,7 +130,7 @@ TEST_F(DraftHeads, DraftTheSameWithNeighboursInTheBatch) {
   for (uint32_t i = 0; i < 3; ++i) {
     for (auto* sessions : {&alone, &together}) {
       sessions->push_back(engine->session());
-      sessions->back().append(prompt(20 + 9 * i, i));
+      sessions->back().append(repetitive_prompt(20 + 9 * i, i));
     }
   }
   for (int step = 0; step < 5; ++step) {
@@ -151,7 +148,7 @@ TEST_F(DraftHeads, DrawForVerifiersThatTestRatios) {
   options.sampling.temperature = 1.0F;
   for (const char* verify : {"rejection", "swor"}) {
     const auto engine = load("head:" + first_->path(), 6, 0, verify);
-    const Completion got = engine->generate(prompt(30, 5), options);
+    const Completion got = engine->generate(repetitive_prompt(30, 5), options);
     EXPECT_GT(got.stats.drafted, 60) << verify;
     EXPECT_FALSE(got.stats.lossy);
   }
@@ -197,14 +194,15 @@ TEST_F(DraftHeads, AreRefusedWhereTheyWereMadeForAnotherTarget) {
   test::TinyHead other;
   other.target.layers = 5;
   const test::TinyHeadFile file(other);
-  try {
-    load("head:" + file.path());
-    FAIL() << "loaded";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kBadArgument);
-    EXPECT_NE(std::string(error.what()).find("5 layers, this one has 2"), std::string::npos)
-        << error.what();
-  }
+  test::expect_error([&] { load("head:" + file.path()); }, ErrorKind::kBadArgument,
+                     {"5 layers, this one has 2"});
+}
+
+TEST_F(DraftHeads, AreNoModelsAndModelsAreNoHeads) {
+  test::expect_error([] { load("model:" + first_->path()); }, ErrorKind::kBadFile,
+                     {first_->path(), "draft='head:PATH'"});
+  test::expect_error([] { load("head:" + target_->path()); }, ErrorKind::kBadFile,
+                     {target_->path(), "llama"});
 }
 
 }  // namespace

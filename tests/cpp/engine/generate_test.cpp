@@ -6,10 +6,12 @@
 #include <thread>
 
 #include "engine/engine.h"
-#include "model/tiny_model.h"
+#include "engine/requests.h"
 
 namespace forerun {
 namespace {
+
+using test::kind_of;
 
 class Generate : public testing::Test {
  protected:
@@ -22,16 +24,6 @@ class Generate : public testing::Test {
     options.draft = draft;
     options.fixed_draft = fixed;
     return Engine::load(options);
-  }
-  static ErrorKind kind_of(const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      EXPECT_STRNE(error.what(), "");
-      return error.kind();
-    }
-    ADD_FAILURE() << "no error";
-    return ErrorKind::kDevice;
   }
   static test::TinyModelFile* file_;
 };

@@ -10,28 +10,15 @@
 
 #include "base/forced_isa.h"
 #include "engine/engine.h"
-#include "model/tiny_model.h"
+#include "engine/requests.h"
 
 namespace forerun {
 namespace {
 
+using test::repetitive_prompt;
+using test::request;
 using test::TinyModel;
 using test::TinyModelFile;
-
-std::vector<int32_t> prompt_tokens(int32_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<int32_t> tokens(static_cast<size_t>(count));
-  for (int32_t& token : tokens) token = 97 + static_cast<int32_t>(random() % 6);
-  return tokens;
-}
-
-GenerateOptions request(float temperature, uint64_t seed) {
-  GenerateOptions options;
-  options.max_tokens = 40;
-  options.sampling.temperature = temperature;
-  options.seed = seed;
-  return options;
-}
 
 class KvType : public testing::TestWithParam<std::string> {
  protected:
@@ -51,7 +38,7 @@ class KvType : public testing::TestWithParam<std::string> {
     return {request(0.0F, 1), request(0.7F, 2), request(1.0F, 3)};
   }
   static std::vector<int32_t> prompt(size_t i) {
-    return prompt_tokens(100, static_cast<uint32_t>(i));  // the answer crosses a page
+    return repetitive_prompt(100, static_cast<uint32_t>(i));  // the answer crosses a page
   }
   static std::vector<std::vector<int32_t>> answers(const EngineOptions& options) {
     const auto engine = Engine::load(options);
@@ -121,7 +108,7 @@ TEST_P(KvType, GivesTheSameTextBesideBatchNeighbours) {
 
 TEST_P(KvType, GivesTheSameTextWhateverIsChunkedReusedForkedOrTakenBack) {
   const GenerateOptions asked = request(0.9F, 7);
-  const auto text = prompt_tokens(150, 9);
+  const auto text = repetitive_prompt(150, 9);
   const auto engine = Engine::load(options("none"));
   const auto wanted = engine->generate(text, asked).tokens;
   const Completion again = engine->generate(text, asked);  // from the prefix store
@@ -132,7 +119,7 @@ TEST_P(KvType, GivesTheSameTextWhateverIsChunkedReusedForkedOrTakenBack) {
   session.append(std::span(text).first(70));
   Session probe = session.fork();  // its step forwards the rows so far, in pages of its own
   probe.step();
-  session.append(prompt_tokens(20, 3));
+  session.append(repetitive_prompt(20, 3));
   session.step();
   session.rewind(70);
   session.append(std::span(text).subspan(70));
@@ -159,7 +146,7 @@ TEST_P(KvType, SaysWhatItIsAndWhatAPositionTakes) {
 TEST_P(KvType, LetsThePrefixStoreHoldWhatItsBytesAllow) {
   EngineOptions small = options("none");
   const int64_t page = Engine::load(small)->info().kv_bytes_per_token * 64;
-  const auto text = prompt_tokens(100, 2);  // two pages
+  const auto text = repetitive_prompt(100, 2);  // two pages
   for (const int64_t pages : {1, 2}) {
     small.prefix_cache_bytes = pages * page;
     const auto engine = Engine::load(small);

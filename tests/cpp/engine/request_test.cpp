@@ -10,10 +10,12 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "model/tiny_model.h"
+#include "engine/requests.h"
 
 namespace forerun {
 namespace {
+
+using test::kind_of;
 
 class Requests : public testing::Test {
  protected:
@@ -51,15 +53,6 @@ class Requests : public testing::Test {
       while (!reached) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   };
-  static ErrorKind kind_of(const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.kind();
-    }
-    ADD_FAILURE() << "no error";
-    return ErrorKind::kDevice;
-  }
   static test::TinyModelFile* file_;
 };
 test::TinyModelFile* Requests::file_ = nullptr;

@@ -9,32 +9,15 @@
 
 #include "draft/datastore.h"
 #include "engine/engine.h"
-#include "model/tiny_model.h"
+#include "engine/requests.h"
 #include "text/tokenizer.h"
 
 namespace forerun {
 namespace {
 
-using test::TinyModel;
-using test::TinyModelFile;
-
-std::vector<int32_t> prompt_tokens(int32_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<int32_t> tokens(static_cast<size_t>(count));
-  for (int32_t i = 0; i < count; ++i) {
-    // A short alphabet, so that n-grams repeat.
-    tokens[static_cast<size_t>(i)] = 97 + static_cast<int32_t>(random() % 6);
-  }
-  return tokens;
-}
-
-GenerateOptions request(float temperature, uint64_t seed, int32_t tokens = 40) {
-  GenerateOptions options;
-  options.max_tokens = tokens;
-  options.sampling.temperature = temperature;
-  options.seed = seed;
-  return options;
-}
+using test::repetitive_prompt;
+using test::request;
+using test::TwoModels;
 
 std::unique_ptr<Engine> load(const std::string& target, const std::string& draft,
                              int32_t fixed = -1, int32_t threads = 1,
@@ -50,22 +33,14 @@ std::unique_ptr<Engine> load(const std::string& target, const std::string& draft
 
 class SameText : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    target_ = new TinyModelFile(TinyModel{});
-    TinyModel other;
-    other.layers = 1;  // the target's first layer and head: a draft that is often right
-    draft_ = new TinyModelFile(other);
-  }
-  static void TearDownTestSuite() {
-    delete target_;
-    delete draft_;
-  }
+  static void SetUpTestSuite() { models_ = new TwoModels; }
+  static void TearDownTestSuite() { delete models_; }
   static std::vector<std::vector<int32_t>> plain(const std::vector<GenerateOptions>& requests) {
-    const auto engine = load(target_->path(), "none");
+    const auto engine = load(models_->target.path(), "none");
     std::vector<std::vector<int32_t>> out;
     for (size_t i = 0; i < requests.size(); ++i) {
       out.push_back(
-          engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), requests[i]).tokens);
+          engine->generate(repetitive_prompt(48, static_cast<uint32_t>(i)), requests[i]).tokens);
     }
     return out;
   }
@@ -73,25 +48,23 @@ class SameText : public testing::Test {
     return {request(0.0F, 1), request(0.7F, 2), request(1.0F, 3), request(1.0F, 4)};
   }
   // A datastore of texts that the target might write.
-  static std::string store_file() {
-    const std::string path = testing::TempDir() + "forerun_same_text.store";
+  static void write_store(const std::string& path) {
     std::vector<std::vector<int32_t>> texts = plain(requests());
-    for (uint32_t seed = 0; seed < 4; ++seed) texts.push_back(prompt_tokens(200, seed));
-    const auto tokenizer = load_tokenizer(*open_checkpoint(target_->path()));
+    for (uint32_t seed = 0; seed < 4; ++seed) texts.push_back(repetitive_prompt(200, seed));
+    const auto tokenizer = load_tokenizer(*open_checkpoint(models_->target.path()));
     build_datastore(path, texts, tokenizer->vocab_size(), tokenizer->fingerprint());
-    return path;
   }
-  static TinyModelFile* target_;
-  static TinyModelFile* draft_;
+  static TwoModels* models_;
 };
-TinyModelFile* SameText::target_ = nullptr;
-TinyModelFile* SameText::draft_ = nullptr;
+TwoModels* SameText::models_ = nullptr;
 
 TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
   const auto wanted = plain(requests());
-  const std::string model = "model:" + draft_->path();
-  const std::string self = "model:" + target_->path();
-  const std::string store = "retrieval:" + store_file();
+  const std::string model = "model:" + models_->draft.path();
+  const std::string self = "model:" + models_->target.path();
+  const test::TempFolder folder;
+  write_store(folder.path() + "/texts.store");
+  const std::string store = "retrieval:" + folder.path() + "/texts.store";
   std::vector<std::pair<std::string, std::string>> guesses = {
       {"ngram", "auto"},
       {"suffix", "auto"},
@@ -112,11 +85,11 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
     const bool every_budget = draft == "auto" || draft == "ngram" || draft == self;
     const int32_t step = draft == model ? 5 : every_budget ? 1 : 4;
     for (int32_t budget = 0; budget <= 32; budget += step) {
-      const auto engine = load(target_->path(), draft, budget, 1 + budget % 2, policy);
+      const auto engine = load(models_->target.path(), draft, budget, 1 + budget % 2, policy);
       const auto asked = requests();
       for (size_t i = 0; i < asked.size(); ++i) {
         const Completion got =
-            engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]);
+            engine->generate(repetitive_prompt(48, static_cast<uint32_t>(i)), asked[i]);
         ASSERT_EQ(got.tokens, wanted[i])
             << draft << " " << policy << " budget " << budget << " request " << i;
         if (budget == 0) {
@@ -132,8 +105,8 @@ TEST_F(SameText, WithEveryDrafterPolicyBudgetAndThreadCount) {
 TEST_F(SameText, WithADraftModelThatReadsAnExcerpt) {
   const auto wanted = plain(requests());
   EngineOptions options;
-  options.target = target_->path();
-  options.draft = "model:" + target_->path();
+  options.target = models_->target.path();
+  options.draft = "model:" + models_->target.path();
   options.threads = 1;
   options.fixed_draft = 6;
   options.method_options = {{"model.context", "retrieved"},
@@ -144,7 +117,8 @@ TEST_F(SameText, WithADraftModelThatReadsAnExcerpt) {
   const auto asked = requests();
   int64_t accepted = 0;
   for (size_t i = 0; i < asked.size(); ++i) {
-    const Completion got = engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]);
+    const Completion got =
+        engine->generate(repetitive_prompt(48, static_cast<uint32_t>(i)), asked[i]);
     ASSERT_EQ(got.tokens, wanted[i]) << i;
     accepted += got.stats.accepted;
   }
@@ -154,7 +128,7 @@ TEST_F(SameText, WithADraftModelThatReadsAnExcerpt) {
 TEST_F(SameText, WhenTheTargetDraftsForItselfAlsoAfterAFork) {
   const auto wanted = plain(requests());
   EngineOptions options;
-  options.target = target_->path();
+  options.target = models_->target.path();
   options.draft = "ngram+early-exit";
   options.threads = 1;
   options.fixed_draft = 7;
@@ -164,7 +138,7 @@ TEST_F(SameText, WhenTheTargetDraftsForItselfAlsoAfterAFork) {
   int64_t accepted = 0;
   for (size_t i = 0; i < asked.size(); ++i) {
     Session session = engine->session(asked[i].sampling, asked[i].seed);
-    session.append(prompt_tokens(48, static_cast<uint32_t>(i)));
+    session.append(repetitive_prompt(48, static_cast<uint32_t>(i)));
     session.step();
     Session twin = session.fork();
     for (Session* one : {&twin, &session}) {
@@ -179,10 +153,10 @@ TEST_F(SameText, WhenTheTargetDraftsForItselfAlsoAfterAFork) {
 TEST_F(SameText, UnderTheController) {
   const auto wanted = plain(requests());
   for (const std::string draft : {"auto", "recycle", "none"}) {
-    const auto engine = load(target_->path(), draft, -1, 2);
+    const auto engine = load(models_->target.path(), draft, -1, 2);
     const auto asked = requests();
     for (size_t i = 0; i < asked.size(); ++i) {
-      ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens,
+      ASSERT_EQ(engine->generate(repetitive_prompt(48, static_cast<uint32_t>(i)), asked[i]).tokens,
                 wanted[i])
           << draft;
     }
@@ -199,9 +173,9 @@ TEST_F(SameText, WithPenaltiesAndFilters) {
   asked[2].sampling.min_p = 0.05F;
   asked[2].sampling.logit_bias = {{100, 3.0F}, {99, -5.0F}};
   const auto wanted = plain(asked);
-  const auto engine = load(target_->path(), "ngram+model:" + target_->path(), 7);
+  const auto engine = load(models_->target.path(), "ngram+model:" + models_->target.path(), 7);
   for (size_t i = 0; i < asked.size(); ++i) {
-    ASSERT_EQ(engine->generate(prompt_tokens(48, static_cast<uint32_t>(i)), asked[i]).tokens,
+    ASSERT_EQ(engine->generate(repetitive_prompt(48, static_cast<uint32_t>(i)), asked[i]).tokens,
               wanted[i])
         << i;
   }
@@ -209,12 +183,12 @@ TEST_F(SameText, WithPenaltiesAndFilters) {
 
 TEST_F(SameText, WithBatchNeighbours) {
   const auto wanted = plain(requests());
-  const auto engine = load(target_->path(), "ngram+recycle", 9);
+  const auto engine = load(models_->target.path(), "ngram+recycle", 9);
   const auto asked = requests();
   std::vector<Session> sessions;
   for (size_t i = 0; i < asked.size(); ++i) {
     sessions.push_back(engine->session(asked[i].sampling, asked[i].seed));
-    sessions.back().append(prompt_tokens(48, static_cast<uint32_t>(i)));
+    sessions.back().append(repetitive_prompt(48, static_cast<uint32_t>(i)));
   }
   std::vector<bool> ended(asked.size());
   for (int step = 0; step < 40; ++step) {
@@ -237,14 +211,14 @@ TEST_F(SameText, WithBatchNeighbours) {
 }
 
 TEST_F(SameText, WhateverThePromptChunksAndPrefixReuse) {
-  const auto prompt = prompt_tokens(300, 9);
+  const auto prompt = repetitive_prompt(300, 9);
   const GenerateOptions asked = request(0.9F, 7);
-  const auto fresh = load(target_->path(), "none");
+  const auto fresh = load(models_->target.path(), "none");
   const auto wanted = fresh->generate(prompt, asked).tokens;
 
   for (const int32_t chunk :
        {1, 7, 64, 65, 299}) {  // appended in pieces, a step between would change the text
-    Session session = load(target_->path(), "none")->session(asked.sampling, asked.seed);
+    Session session = load(models_->target.path(), "none")->session(asked.sampling, asked.seed);
     for (size_t at = 0; at < prompt.size(); at += static_cast<size_t>(chunk)) {
       session.append(
           std::span(prompt).subspan(at, std::min(prompt.size() - at, static_cast<size_t>(chunk))));
@@ -266,7 +240,7 @@ TEST_F(SameText, WhateverThePromptChunksAndPrefixReuse) {
   longer.insert(longer.end(), {97, 98, 97});
   const Completion reused = fresh->generate(longer, asked);
   EXPECT_GE(reused.stats.reused_tokens, 300);
-  EXPECT_EQ(reused.tokens, load(target_->path(), "none")->generate(longer, asked).tokens);
+  EXPECT_EQ(reused.tokens, load(models_->target.path(), "none")->generate(longer, asked).tokens);
 }
 
 }  // namespace

@@ -9,42 +9,26 @@
 
 #include "base/settings.h"
 #include "engine/engine.h"
-#include "model/tiny_model.h"
+#include "engine/requests.h"
 
 namespace forerun {
 namespace {
 
-using test::TinyModel;
-using test::TinyModelFile;
+using test::request;
+using test::TwoModels;
 
 const std::vector<int32_t> kPrompt = {97, 98, 97, 99, 97, 98, 97};
 
-GenerateOptions request(float temperature, uint64_t seed) {
-  GenerateOptions options;
-  options.max_tokens = 24;
-  options.sampling.temperature = temperature;
-  options.seed = seed;
-  return options;
-}
-
 class VerifierChoice : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    target_ = new TinyModelFile(TinyModel{});
-    TinyModel other;
-    other.layers = 1;
-    draft_ = new TinyModelFile(other);
-  }
-  static void TearDownTestSuite() {
-    delete target_;
-    delete draft_;
-  }
+  static void SetUpTestSuite() { models_ = new TwoModels; }
+  static void TearDownTestSuite() { delete models_; }
   static std::unique_ptr<Engine> load(const std::string& verify, const std::string& policy,
                                       const std::string& draft = "model", int32_t fixed = 6,
                                       MethodOptions options = {}) {
     EngineOptions wanted;
-    wanted.target = target_->path();
-    wanted.draft = draft == "model" ? "model:" + draft_->path() : draft;
+    wanted.target = models_->target.path();
+    wanted.draft = draft == "model" ? "model:" + models_->draft.path() : draft;
     wanted.threads = 1;
     wanted.fixed_draft = fixed;
     wanted.policy = policy;
@@ -62,52 +46,51 @@ class VerifierChoice : public testing::Test {
     }
     return "";
   }
-  static TinyModelFile* target_;
-  static TinyModelFile* draft_;
+  static TwoModels* models_;
 };
-TinyModelFile* VerifierChoice::target_ = nullptr;
-TinyModelFile* VerifierChoice::draft_ = nullptr;
+TwoModels* VerifierChoice::models_ = nullptr;
 
 const std::vector<std::string> kRatio = {"rejection", "specinfer",    "kseq",     "swor",
                                          "block",     "greedy-draft", "traversal"};
 
 TEST_F(VerifierChoice, EveryRatioVerifierGivesTheGreedyTextAtTemperatureZero) {
-  const auto wanted = load("match", "auto", "none")->generate(kPrompt, request(0.0F, 1)).tokens;
+  const auto wanted = load("match", "auto", "none")->generate(kPrompt, request(0.0F, 1, 24)).tokens;
   for (const std::string& verify : kRatio) {
     for (const int32_t budget : {1, 4, 13}) {
       const auto other = load(verify, "auto", "model", budget);
-      EXPECT_EQ(other->generate(kPrompt, request(0.0F, 1)).tokens, wanted) << verify << budget;
-      const auto engine = load(verify, "auto", "model:" + target_->path(), budget);
-      const Completion got = engine->generate(kPrompt, request(0.0F, 1));
+      EXPECT_EQ(other->generate(kPrompt, request(0.0F, 1, 24)).tokens, wanted) << verify << budget;
+      const auto engine = load(verify, "auto", "model:" + models_->target.path(), budget);
+      const Completion got = engine->generate(kPrompt, request(0.0F, 1, 24));
       EXPECT_EQ(got.tokens, wanted) << verify << " " << budget;
       EXPECT_GT(got.stats.accepted, 0) << verify;
       EXPECT_FALSE(got.stats.lossy);
     }
   }
   // Nothing is drawn then: a chain of the target itself is all accepted.
-  const auto chain = load("rejection", "chain", "model:" + target_->path(), 4);
-  const Stats stats = chain->generate(kPrompt, request(0.0F, 1)).stats;
+  const auto chain = load("rejection", "chain", "model:" + models_->target.path(), 4);
+  const Stats stats = chain->generate(kPrompt, request(0.0F, 1, 24)).stats;
   EXPECT_EQ(stats.accepted, stats.drafted);
   const MethodOptions eased = {{"lenient.epsilon", "0.2"}};
   for (const std::string verify : {"typical", "lenient"}) {
     const auto engine =
         load(verify, "auto", "model", 4, verify == "lenient" ? eased : MethodOptions{});
-    const Completion got = engine->generate(kPrompt, request(0.0F, 1));
+    const Completion got = engine->generate(kPrompt, request(0.0F, 1, 24));
     EXPECT_EQ(got.tokens, wanted) << verify;
     EXPECT_TRUE(got.stats.lossy);
   }
 }
 
 TEST_F(VerifierChoice, WithoutGuessesEveryVerifierGivesTheTextOfPlainDecoding) {
-  const auto wanted = load("match", "auto", "none")->generate(kPrompt, request(0.9F, 5)).tokens;
+  const auto wanted = load("match", "auto", "none")->generate(kPrompt, request(0.9F, 5, 24)).tokens;
   for (const std::string& verify : kRatio) {
-    EXPECT_EQ(load(verify, "auto", "none")->generate(kPrompt, request(0.9F, 5)).tokens, wanted);
-    EXPECT_EQ(load(verify, "auto", "model", 0)->generate(kPrompt, request(0.9F, 5)).tokens, wanted);
+    EXPECT_EQ(load(verify, "auto", "none")->generate(kPrompt, request(0.9F, 5, 24)).tokens, wanted);
+    EXPECT_EQ(load(verify, "auto", "model", 0)->generate(kPrompt, request(0.9F, 5, 24)).tokens,
+              wanted);
   }
 }
 
 TEST_F(VerifierChoice, RatioVerifiersWriteOneTextPerSeedWithPenaltiesAndFilters) {
-  GenerateOptions asked = request(0.9F, 3);
+  GenerateOptions asked = request(0.9F, 3, 24);
   asked.sampling.repetition_penalty = 1.2F;
   asked.sampling.frequency_penalty = 0.2F;
   asked.sampling.top_k = 30;
@@ -136,7 +119,7 @@ TEST_F(VerifierChoice, PairsThatWouldBiasTheTextAreRefusedAtLoad) {
       EXPECT_NE(why.find(verify), std::string::npos) << verify << " " << policy;
       EXPECT_NE(why.find(policy), std::string::npos) << verify << " " << policy;
     }
-    EXPECT_NE(refusal(verify, "auto", "ngram+model:" + draft_->path()), "") << verify;
+    EXPECT_NE(refusal(verify, "auto", "ngram+model:" + models_->draft.path()), "") << verify;
   }
   for (const std::string policy : {"dyspec", "rsd-c", "rsd-s", "greedy-draft", "static"}) {
     EXPECT_NE(refusal("rejection", policy).find("one child per node"), std::string::npos) << policy;

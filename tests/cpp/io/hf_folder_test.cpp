@@ -204,7 +204,8 @@ TEST(OpenCheckpoint, RefusesPathsThatAreNoModel) {
   refused(folder.path() + "/pipe", {"pipe", "not a regular file"});
   expect_error([&] { open_checkpoint(folder.write("empty.gguf", "")); }, ErrorKind::kBadFile,
                {"empty.gguf", "magic"});
-  expect_error([&] { open_gguf(folder.path()); }, ErrorKind::kBadArgument, {"directory"});
+  expect_error([&] { open_gguf(folder.path()); }, ErrorKind::kBadArgument,
+               {"a folder, expected a file"});
 }
 
 }  // namespace

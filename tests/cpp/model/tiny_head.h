@@ -93,21 +93,12 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
 // A file that disappears with the object.
 class TinyHeadFile {
  public:
-  explicit TinyHeadFile(const TinyHead& head) {
-    static int count = 0;
-    path_ =
-        (std::filesystem::temp_directory_path() /
-         ("forerun_head_" + std::to_string(::getpid()) + "_" + std::to_string(count++) + ".gguf"))
-            .string();
-    write_tiny_head(head, path_);
-  }
-  ~TinyHeadFile() { std::remove(path_.c_str()); }
-  TinyHeadFile(const TinyHeadFile&) = delete;
-  TinyHeadFile& operator=(const TinyHeadFile&) = delete;
+  explicit TinyHeadFile(const TinyHead& head) { write_tiny_head(head, path_); }
   const std::string& path() const { return path_; }
 
  private:
-  std::string path_;
+  TempFolder folder_;
+  std::string path_ = folder_.path() + "/head.gguf";
 };
 
 }  // namespace forerun::test

@@ -1,12 +1,8 @@
 #pragma once
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <random>
 #include <string>
@@ -15,6 +11,7 @@
 #include "base/blocks.h"
 #include "base/dtype.h"
 #include "io/gguf_writer.h"
+#include "io/temp_folder.h"
 
 namespace forerun::test {
 
@@ -257,21 +254,12 @@ inline void write_tiny_model(const TinyModel& m, const std::string& path) {
 // A file that disappears with the object.
 class TinyModelFile {
  public:
-  explicit TinyModelFile(const TinyModel& model) {
-    static int count = 0;
-    path_ =
-        (std::filesystem::temp_directory_path() /
-         ("forerun_tiny_" + std::to_string(::getpid()) + "_" + std::to_string(count++) + ".gguf"))
-            .string();
-    write_tiny_model(model, path_);
-  }
-  ~TinyModelFile() { std::remove(path_.c_str()); }
-  TinyModelFile(const TinyModelFile&) = delete;
-  TinyModelFile& operator=(const TinyModelFile&) = delete;
+  explicit TinyModelFile(const TinyModel& model) { write_tiny_model(model, path_); }
   const std::string& path() const { return path_; }
 
  private:
-  std::string path_;
+  TempFolder folder_;
+  std::string path_ = folder_.path() + "/model.gguf";
 };
 
 }  // namespace forerun::test

@@ -6,6 +6,7 @@
 
 #include "base/affinity.h"
 #include "base/error.h"
+#include "io/temp_folder.h"
 
 namespace forerun {
 namespace {
@@ -87,11 +88,9 @@ TEST(Placement, ComesByNameAsTextOrFromAFile) {
   EXPECT_EQ(read_placement("cuda", 8), placed_on("cuda:0", 8));
   const Placement split = dovetailed("cpu", "cuda:0", 8, 2);
   EXPECT_EQ(read_placement(placement_json(split), 8), split);
-  const std::string path = testing::TempDir() + "forerun_placement.json";
-  std::ofstream(path) << placement_json(split);
-  EXPECT_EQ(read_placement(path, 8), split);
+  const test::TempFolder folder;
+  EXPECT_EQ(read_placement(folder.write("plan.json", placement_json(split)), 8), split);
   EXPECT_THROW(read_placement("/nowhere/plan.json", 8), Error);
-  std::remove(path.c_str());
 }
 
 TEST(CoreSets, AreReadAndWrittenInTheShortestForm) {
