@@ -165,7 +165,7 @@ TEST_F(DraftHeads, AreFoundByAutoInAFolderWhenTheyFit) {
     options.heads = folder.string();
     options.threads = 1;
     const auto engine = Engine::load(options);
-    const Tokens text = prompt(30, 1);
+    const Tokens text = test::repetitive_prompt(30, 1);
     GenerateOptions wanted;
     wanted.max_tokens = 40;
     EXPECT_EQ(engine->generate(text, wanted).tokens, load("none")->generate(text, wanted).tokens);
