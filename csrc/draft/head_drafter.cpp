@@ -82,10 +82,14 @@ void HeadDrafter::forget_what_cannot_follow() {
 }
 
 void HeadDrafter::read(std::span<const int32_t> context, int32_t first, const HiddenRows& hidden) {
-  if (first + 1 > end()) start_at(context, first + 1);
+  root_in_scratch_ = false;
+  const int32_t oldest = std::max(first, static_cast<int32_t>(context.size()) - 1 - 2 * kKept);
+  if (oldest >= first + hidden.rows) return;
+  if (oldest + 1 > end()) start_at(context, oldest + 1);
   for (int32_t i = end() - first - 1; i < hidden.rows; ++i) {
     add(context[static_cast<size_t>(first + i) + 1], hidden.row(i));
   }
+  if (head_->config().blocks > 0) forward_text(end() - 1);
 }
 
 void HeadDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
@@ -120,10 +124,16 @@ void HeadDrafter::open_root(std::span<const int32_t> context) {
     cache_.rewind(0);
     first_ = root;
   }
-  while (next_row() <= root) {
-    const auto at = static_cast<size_t>(next_row());
-    forward_rows(context.subspan(at, std::min(context.size() - at, size_t{kChunkRows})));
-    if (root_in_scratch_) return;
+  root_in_scratch_ = false;
+  forward_text(end());
+}
+
+// The rows of the text up to that of token `to`, exclusive.
+void HeadDrafter::forward_text(int32_t to) {
+  int32_t rows = 0;
+  for (int32_t row = next_row(); row < to; row += rows) {
+    rows = std::min(to - row, kChunkRows);
+    forward_rows(std::span(tokens_).subspan(static_cast<size_t>(row), static_cast<size_t>(rows)));
   }
 }
 

@@ -33,9 +33,11 @@ struct HeadScratch {
 //
 // States come from prompts (read) and from verified trees (observe); those of tokens that a prompt
 // took from the prefix cache are missing. The head's cache therefore starts at some token of the
-// text, and its positions count from there, which the rotation of keys cannot tell. At least the
-// last kKept states are kept: where the drafter is asked seldom, or first after a long prompt, it
-// reads at most 2 * kKept tokens.
+// text, and its positions count from there, which the rotation of keys cannot tell.
+//
+// The last 2 * kKept tokens of a prompt are read along with it, for a few per cent of what the
+// target takes; what is written later is read when the drafter is asked next. At least the last
+// kKept states are kept for that, so that it reads at most 2 * kKept tokens.
 class HeadDrafter final : public LevelDrafter {
  public:
   static constexpr int32_t kKept = 1024;
@@ -68,6 +70,7 @@ class HeadDrafter final : public LevelDrafter {
   void start_at(std::span<const int32_t> context, int32_t token);
   void add(int32_t token, std::span<const float> state);
   void forget_what_cannot_follow();
+  void forward_text(int32_t to);
   void forward_rows(std::span<const int32_t> tokens);
   void forward_nodes(std::span<const int32_t> nodes, int32_t depth);
 

@@ -143,23 +143,10 @@ void SessionState::propose(int32_t row_limit, const Load& plain) {
                           allowed.asked_nodes};
       const DraftNoise noise{sampler.seed(), sampler.sampling().temperature,
                              sampler.greedy() ? DrawNeed{} : engine->need, &sampler.sampling()};
-      draft(budget, noise);
+      use_drafter([&] { drafter->propose(tokens, budget, noise, tree); });
     }
   }
   draft_ms = milliseconds_since(start);
-}
-
-// A drafter whose device fails is given up: plain decoding needs the target only.
-void SessionState::draft(const Budget& budget, const DraftNoise& noise) {
-  try {
-    drafter->propose(tokens, budget, noise, tree);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kDevice) throw;
-    drafter.reset();
-    drafter_knows_context = false;
-    throw Error(ErrorKind::kDevice, std::string("the draft failed: ") + error.what() +
-                                        "; the session can go on, without it");
-  }
 }
 
 StepResult SessionState::settle(const StepRows& rows, const Controller::Spent& forward) {

@@ -114,6 +114,13 @@ void SessionState::introduce() {
   drafter_knows_context = true;
 }
 
+void SessionState::give_up_drafter(const Error& error) {
+  drafter.reset();
+  drafter_knows_context = false;
+  throw Error(ErrorKind::kDevice, std::string("the draft failed: ") + error.what() +
+                                      "; the session can go on, without it");
+}
+
 bool SessionState::prefill_chunk(int32_t most_rows) {
   const int32_t missing = static_cast<int32_t>(tokens.size()) - 1 - cache.length();
   if (missing <= 0) return false;
@@ -127,8 +134,9 @@ bool SessionState::prefill_chunk(int32_t most_rows) {
       std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)), 0);
   const TraceScope scope = engine->step("prefill", rows);
   const Forward out = engine->forward();
-  if (drafter) drafter->read(tokens, cache.length(), engine->hidden_rows(out, 0, rows));
+  const int32_t first = cache.length();
   cache.commit_rows(rows);
+  use_drafter([&] { drafter->read(tokens, first, engine->hidden_rows(out, 0, rows)); });
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   stats.prefill_seconds += taken.count();
   return rows < missing;

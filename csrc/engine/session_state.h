@@ -46,7 +46,17 @@ struct SessionState {
   void propose(int32_t row_limit, const Load& plain);
   StepResult settle(const StepRows& rows, const Controller::Spent& forward);
 
-  void draft(const Budget& budget, const DraftNoise& noise);
+  // A drafter whose device fails is given up: plain decoding needs the target only.
+  template <typename Use>
+  void use_drafter(Use use) {
+    try {
+      if (drafter) use();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kDevice) throw;
+      give_up_drafter(error);
+    }
+  }
+  [[noreturn]] void give_up_drafter(const Error& error);
   void cut_at_end_token();
   void emit(const NodeLogits& logits, StepResult& result);
   void learn(const StepRows& rows, Controller::Spent spent, std::span<const int32_t> emitted_now);

@@ -76,7 +76,8 @@ class CpuBackend final : public Backend {
   static void ensure(PageBlock& block, int64_t bytes);
   static bool before(const Candidate& a, const Candidate& b);
   void quantize_for(Tensor x, std::span<const LinearTask> tasks);
-  void multiply(Tensor x, const LinearTask& task, int32_t first, int32_t panels);
+  void multiply(Tensor x, const LinearTask& task, int32_t first, int32_t panels,
+                const uint8_t* next);
 
   // Rows in parallel where there is enough work for it.
   template <typename Body>

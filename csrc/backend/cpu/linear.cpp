@@ -18,6 +18,19 @@ const CpuWeight& weight_of(const LinearTask& task) {
   return static_cast<const CpuWeight&>(*task.weight);
 }
 
+const uint8_t* panel_of(const CpuWeight& weight, int64_t panel) {
+  return weight.memory.data + panel * weight.panel_bytes;
+}
+
+// The panel of this number among those of all tasks; nullptr behind the last.
+const uint8_t* panel_at(std::span<const LinearTask> tasks, int64_t panel) {
+  for (const LinearTask& task : tasks) {
+    if (panel < weight_of(task).panels) return panel_of(weight_of(task), panel);
+    panel -= weight_of(task).panels;
+  }
+  return nullptr;
+}
+
 void check(const Tensor& x, std::span<const LinearTask> tasks) {
   for (const LinearTask& task : tasks) {
     if (task.weight->cols != x.cols || task.weight->rows != task.out.cols ||
@@ -31,20 +44,32 @@ void check(const Tensor& x, std::span<const LinearTask> tasks) {
   }
 }
 
-// Calls body(first, count) for runs of neighbouring panels, shorter towards the end so that threads
-// end together, but not so short that the reading starts over all the time.
+struct Run {  // of neighbouring panels
+  int64_t first = 0, count = 0;
+  int64_t end() const { return first + count; }
+};
+
+// Calls body(run, next) for runs that get shorter towards the end so that threads end together, but
+// not so short that the reading starts over all the time. A thread takes its next run before it
+// begins with one, so that the weights it goes on with are fetched in time; next is empty at last.
 template <typename Body>
 void each_run(ThreadPool& pool, int64_t panels, int64_t panel_bytes, Body&& body) {
   constexpr int64_t kMost = 64, kLeastBytes = 32768;
   const int64_t least = std::clamp<int64_t>(kLeastBytes / panel_bytes, 1, kMost);
-  std::atomic<int64_t> next{0};
+  std::atomic<int64_t> taken{0};
+  const auto take = [&] {
+    Run run{taken.load(std::memory_order_relaxed), 0};
+    do {
+      const int64_t left = panels - run.first;
+      run.count = std::min(std::clamp(left / (int64_t{2} * pool.size()), least, kMost), left);
+    } while (run.count > 0 &&
+             !taken.compare_exchange_weak(run.first, run.end(), std::memory_order_relaxed));
+    return run;
+  };
   const auto work = [&](int) {
-    for (int64_t first = next.load(std::memory_order_relaxed); first < panels;) {
-      const int64_t fair = (panels - first) / (int64_t{2} * pool.size());
-      const int64_t count = std::min(std::clamp(fair, least, kMost), panels - first);
-      if (!next.compare_exchange_weak(first, first + count, std::memory_order_relaxed)) continue;
-      body(first, count);
-      first = next.load(std::memory_order_relaxed);
+    for (Run run = take(), next; run.count > 0; run = next) {
+      next = take();
+      body(run, next);
     }
   };
   if (panels <= least) {
@@ -90,16 +115,17 @@ void CpuBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
   quantize_for(x, tasks);
   int64_t panels = 0;
   for (const LinearTask& task : tasks) panels += weight_of(task).panels;
-  each_run(pool_, panels, weight_of(tasks[0]).panel_bytes, [&](int64_t first, int64_t count) {
+  each_run(pool_, panels, weight_of(tasks[0]).panel_bytes, [&](const Run& run, const Run& next) {
+    int64_t begin = 0;  // of a task's panels, among those of all
     for (const LinearTask& task : tasks) {
-      const int64_t here = std::min(count, weight_of(task).panels - first);
-      if (here > 0) {
-        multiply(x, task, static_cast<int32_t>(first), static_cast<int32_t>(here));
-        first += here;
-        count -= here;
+      const int64_t end = begin + weight_of(task).panels;
+      const int64_t from = std::max(run.first, begin), to = std::min(run.end(), end);
+      if (from < to) {
+        const uint8_t* then = panel_at(tasks, to < run.end() ? to : next.first);
+        multiply(x, task, static_cast<int32_t>(from - begin), static_cast<int32_t>(to - from),
+                 then);
       }
-      if (count == 0) return;
-      first -= weight_of(task).panels;
+      begin = end;
     }
   });
 }
@@ -117,12 +143,12 @@ void CpuBackend::gated_linear(Tensor x, const LinearTask& gate, const LinearTask
   if (x.rows == 0) return;
   quantize_for(x, tasks);
   const int64_t bytes = weight_of(gate).panel_bytes + weight_of(up).panel_bytes;
-  each_run(pool_, weight_of(gate).panels, bytes, [&](int64_t first, int64_t count) {
-    for (const LinearTask& task : tasks) {
-      multiply(x, task, static_cast<int32_t>(first), static_cast<int32_t>(count));
-    }
-    const int64_t output = first * kPanelRows;
-    const int64_t outputs = std::min(count * kPanelRows, gate.weight->rows - output);
+  each_run(pool_, weight_of(gate).panels, bytes, [&](const Run& run, const Run& next) {
+    const auto first = static_cast<int32_t>(run.first), count = static_cast<int32_t>(run.count);
+    multiply(x, gate, first, count, panel_at({&up, 1}, run.first));
+    multiply(x, up, first, count, panel_at({&gate, 1}, next.first));
+    const int64_t output = run.first * kPanelRows;
+    const int64_t outputs = std::min(run.count * kPanelRows, gate.weight->rows - output);
     for (int32_t row = 0; row < x.rows; ++row) {
       float* out = gate.out.row(row) + output;
       kernels_.swiglu(out, up.out.row(row) + output, outputs, out);
@@ -130,14 +156,16 @@ void CpuBackend::gated_linear(Tensor x, const LinearTask& gate, const LinearTask
   });
 }
 
-// At most `panels` panels of a task from `first` on.
-void CpuBackend::multiply(Tensor x, const LinearTask& task, int32_t first, int32_t panels) {
+// `panels` panels of a task from `first` on. next: what this thread reads then, or nullptr.
+void CpuBackend::multiply(Tensor x, const LinearTask& task, int32_t first, int32_t panels,
+                          const uint8_t* next) {
   const CpuWeight& weight = weight_of(task);
   const int64_t output = int64_t{first} * kPanelRows;
   MatmulArgs args;
-  args.panel = weight.memory.data + first * weight.panel_bytes;
+  args.panel = panel_of(weight, first);
   args.panel_bytes = weight.panel_bytes;
-  args.panels = std::min(panels, weight.panels - first);
+  args.panels = panels;
+  args.next = next;
   args.outputs = static_cast<int32_t>(
       std::min<int64_t>(int64_t{args.panels} * kPanelRows, weight.rows - output));
   args.blocks = weight.blocks;

@@ -31,10 +31,12 @@ std::shared_ptr<const DraftHead> head_of(const test::TinyHead& wanted) {
   return DraftHead::load(open_checkpoint(file.path()), target(), 0, same_backend());
 }
 
+// Its costs are never 0, so that there is something to expect of start_ms().
 std::unique_ptr<HeadDrafter> drafter_with(const std::shared_ptr<const DraftHead>& head,
                                           const std::string& policy = "eagle2") {
   return std::make_unique<HeadDrafter>(head, std::make_shared<HeadScratch>(*head),
-                                       make_policy(policy, 4), kContext);
+                                       make_policy(policy, 4), kContext,
+                                       LevelDrafter::Costs{1.0, 1.0});
 }
 
 const std::vector<test::TinyHead> kHeads = {
@@ -122,6 +124,21 @@ TEST(HeadDrafter, StartsAtTheFirstTokenWhoseStateItGets) {
   EXPECT_EQ(contract.propose(*none, context, {8, 4}).drafted(), 0);
   EXPECT_EQ(contract.propose(*late, context, {8, 4}).drafted(), 8);
   EXPECT_EQ(static_cast<HeadDrafter&>(*late).cached(), 34);  // of tokens 65 to 98; the root's waits
+}
+
+// So that the first guess costs no more than any other.
+TEST(HeadDrafter, ReadsAPromptAlongWithTheTarget) {
+  for (const test::TinyHead& wanted : kHeads) {
+    const auto head = head_of(wanted);
+    const test::DrafterContract contract = contract_of(head, "eagle2");
+    const std::vector<int32_t> context = some_text(300, 9);
+    const auto drafter = contract.make();
+    contract.begin(*drafter, context);
+    if (wanted.blocks > 0) {
+      EXPECT_EQ(static_cast<HeadDrafter&>(*drafter).cached(), 298);  // the root's row waits
+    }
+    EXPECT_EQ(drafter->start_ms(300), 0.0);
+  }
 }
 
 TEST(HeadDrafter, ReadsABoundedPartOfALongPrompt) {

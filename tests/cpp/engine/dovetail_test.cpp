@@ -7,6 +7,7 @@
 #include <memory>
 #include <random>
 #include <thread>
+#include <tuple>
 
 #include "backend/simulated.h"
 #include "base/affinity.h"
@@ -14,6 +15,7 @@
 #include "engine/engine.h"
 #include "engine/engine_state.h"
 #include "engine/session_state.h"
+#include "model/tiny_head.h"
 #include "model/tiny_model.h"
 
 namespace forerun {
@@ -170,14 +172,27 @@ TEST_F(Dovetail, RandomDelaysChangeNothing) {
   }
 }
 
+// Model drafts: the first steps are made before it fails. A head already works while the prompt is
+// read.
 TEST_F(Dovetail, ASessionGoesOnWithoutADraftWhoseDeviceFailed) {
   const std::vector<int32_t> wanted = plain(0.8F, 4);
-  for (const int64_t after : {0, 1, 40, 95, 130, 170}) {
+  const TinyModel target{.layers = 3};
+  const test::TinyHeadFile head({.target = target, .blocks = 2, .columns = 120});
+  const std::string model = "model", trained = "head:" + head.path();
+  for (const auto& [draft, steps, after] :
+       std::vector<std::tuple<std::string, int, int64_t>>{{model, 2, 0},
+                                                          {model, 2, 1},
+                                                          {model, 2, 40},
+                                                          {model, 2, 95},
+                                                          {model, 2, 130},
+                                                          {model, 2, 170},
+                                                          {trained, 0, 0},
+                                                          {trained, 0, 5},
+                                                          {trained, 2, 60}}) {
     auto gpu = std::make_shared<SimulatedDevice>();
-    const auto engine = engine_with(options(R"({"layers": "cpu", "draft": "cuda"})"), gpu);
+    const auto engine = engine_with(options(R"({"layers": "cpu", "draft": "cuda"})", draft), gpu);
     const auto session = start(engine, 0.8F, 4);
-    step(*session);
-    step(*session);
+    for (int i = 0; i < steps; ++i) step(*session);
     gpu->fails_at = gpu->operations + after;
     int32_t failures = 0;
     while (session->tokens.size() < 90) {
@@ -192,7 +207,7 @@ TEST_F(Dovetail, ASessionGoesOnWithoutADraftWhoseDeviceFailed) {
         EXPECT_EQ(session->tokens, before);
       }
     }
-    EXPECT_EQ(failures, 1) << after;
+    EXPECT_EQ(failures, 1) << draft << after;
     session->tokens.resize(90);
     EXPECT_EQ(session->tokens, wanted) << after;
   }

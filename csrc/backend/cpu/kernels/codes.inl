@@ -90,12 +90,21 @@ struct CodesQ8 : PanelQ8 {
   }
 };
 
-// An eighth of the superblock that lies kBlocks further on, for the second-level cache.
-template <typename Codes, int kBlocks>
+// What this thread reads `distance` bytes after `at`: behind the panels of these arguments it goes
+// on at args.next.
+FORERUN_INLINE const uint8_t* read_later(const MatmulArgs& args, const uint8_t* at,
+                                         int64_t distance) {
+  const int64_t left = args.panel + args.panels * args.panel_bytes - at;
+  if (distance < left || args.next == nullptr) return at + distance;
+  return args.next + (distance - left);
+}
+
+// An eighth of a superblock, for the second-level cache.
+template <typename Codes>
 FORERUN_INLINE void prefetch_part(const uint8_t* block, int part) {
   constexpr int kPart = (Codes::kBytes / 8 + 63) / 64 * 64;
-  const uint8_t* ahead = block + kBlocks * Codes::kBytes + part * (Codes::kBytes / 8);
-  for (int line = 0; line < kPart; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+  const uint8_t* begin = block + part * (Codes::kBytes / 8);
+  for (int line = 0; line < kPart; line += 64) __builtin_prefetch(begin + line, 0, 2);
 }
 
 template <int kMost, typename Body>

@@ -21,12 +21,12 @@ constexpr int32_t kFloatRun = 64;  // inputs that a row block goes through at a 
 constexpr int kFloatPrefetch = 8192;
 
 template <typename Codes, int kRows>
-void float_run(const uint8_t* weights, int32_t inputs, const float* x, int64_t stride, bool prefetch,
-               float* acc) {
+void float_run(const uint8_t* weights, int32_t inputs, const float* x, int64_t stride,
+               const uint8_t* ahead, float* acc) {
   F32x16 sum[kRows];
   for (int i = 0; i < kRows; ++i) sum[i] = load(acc + i * kPanelRows);
   for (int32_t k = 0; k < inputs; ++k) {
-    if (prefetch) __builtin_prefetch(weights + kFloatPrefetch, 0, 2);
+    if (ahead != nullptr) __builtin_prefetch(ahead + k * Codes::kBytes, 0, 2);
     const F32x16 w = Codes::weights(weights);
     for (int i = 0; i < kRows; ++i) sum[i] = fma(w, splat(x[i * stride + k]), sum[i]);
     weights += Codes::kBytes;
@@ -46,12 +46,14 @@ FORERUN_INLINE void float_panel(const MatmulArgs& args, int32_t panel) {
     for (int32_t k = 0; k < args.blocks; k += kFloatRun) {
       const int32_t run = args.blocks - k < kFloatRun ? args.blocks - k : kFloatRun;
       const uint8_t* weights = start + static_cast<int64_t>(k) * Codes::kBytes;
+      const uint8_t* ahead = read_later(args, weights, kFloatPrefetch);
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
             const float* run_x = x + (first + row) * stride + k;
             float* row_acc = acc + row * kPanelRows;
-            float_run<Codes, kRows>(weights, run, run_x, stride, first + row == 0, row_acc);
+            float_run<Codes, kRows>(weights, run, run_x, stride, first + row == 0 ? ahead : nullptr,
+                                    row_acc);
           });
     }
     store_tile(args, panel, first, rows, acc);

@@ -9,11 +9,11 @@ constexpr int kPrefetchBlocks = 8;  // superblocks ahead
 
 // Groups of 32, unsigned codes, mins.
 template <typename Codes, int kRows>
-FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK* x, bool prefetch,
-                                         float* acc) {
+FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK* x,
+                                         const uint8_t* ahead, float* acc) {
   GroupDot<Codes::kMaxCode, 8> dot[kRows];
   for (int part = 0; part < 8; ++part) {
-    if (prefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
+    if (ahead != nullptr) prefetch_part<Codes>(ahead, part);
     const GroupScale scale = group_scale(block + Codes::kScales + part * 16);
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
@@ -40,11 +40,11 @@ FORERUN_INLINE void superblock_with_mins(const uint8_t* block, const ActivationK
 
 // Groups of 16, codes with a zero point of 32.
 template <typename Codes, int kRows>
-FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK* x, bool prefetch,
-                                         float* acc) {
+FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK* x,
+                                         const uint8_t* ahead, float* acc) {
   GroupDot<Codes::kMaxCode, 4> dot[kRows];
   for (int part = 0; part < 8; ++part) {
-    if (prefetch) prefetch_part<Codes, kPrefetchBlocks>(block, part);
+    if (ahead != nullptr) prefetch_part<Codes>(ahead, part);
     const B64 scales = pairs_s8(block + Codes::kScales + part * 32);
     const GroupScale scale[2] = {group_scale_low(scales), group_scale_high(scales)};
     each_step([&](auto step) __attribute__((always_inline)) {
@@ -55,7 +55,8 @@ FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK
                                    x[i].start16[part * 2 + kStep / 4]);
     });
     const ZeroScales zeros = zero_scales(scales);
-    for (int i = 0; i < kRows; ++i) dot[i].sum = add_zeros(dot[i].sum, zeros, x[i].sum16 + 2 * part);
+    for (int i = 0; i < kRows; ++i)
+      dot[i].sum = add_zeros(dot[i].sum, zeros, x[i].sum16 + 2 * part);
   }
   const F32x16 d = load_half(block + Codes::kD);
   for (int i = 0; i < kRows; ++i) {
@@ -65,11 +66,11 @@ FORERUN_INLINE void superblock_with_zero(const uint8_t* block, const ActivationK
 }
 
 template <typename Codes, int kRows>
-void superblock(const uint8_t* block, const ActivationK* x, bool prefetch, float* acc) {
+void superblock(const uint8_t* block, const ActivationK* x, const uint8_t* ahead, float* acc) {
   if constexpr (Codes::kGroup32) {
-    superblock_with_mins<Codes, kRows>(block, x, prefetch, acc);
+    superblock_with_mins<Codes, kRows>(block, x, ahead, acc);
   } else {
-    superblock_with_zero<Codes, kRows>(block, x, prefetch, acc);
+    superblock_with_zero<Codes, kRows>(block, x, ahead, acc);
   }
 }
 
@@ -84,11 +85,12 @@ FORERUN_INLINE void k_panel(const MatmulArgs& args, int32_t panel) {
     for (int32_t i = 0; i < rows; ++i) store(acc + i * kPanelRows, zero());
     for (int32_t b = 0; b < args.blocks; ++b) {
       const uint8_t* block = start + static_cast<int64_t>(b) * Codes::kBytes;
+      const uint8_t* ahead = read_later(args, block, kPrefetchBlocks * Codes::kBytes);
       const ActivationK* block_x = x + static_cast<int64_t>(b) * args.rows + first;
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
-            superblock<Codes, kRows>(block, block_x + row, first + row == 0,
+            superblock<Codes, kRows>(block, block_x + row, first + row == 0 ? ahead : nullptr,
                                      acc + row * kPanelRows);
           });
     }

@@ -26,20 +26,22 @@ struct BlockDot : PlainDot<Codes::kMaxCode> {};
 template <>
 struct BlockDot<CodesQ8_0> : SignedDot {};
 
-constexpr int32_t kLegacyRun = 8;       // blocks that a row block goes through at a time
-constexpr int kLegacyPrefetch = 16384;  // bytes ahead
+constexpr int32_t kLegacyRun = 8;      // blocks that a row block goes through at a time
+constexpr int kLegacyPrefetch = 8192;  // bytes ahead
 
-// `blocks` blocks for kRows rows; x is [block][all_rows].
+// `blocks` blocks for kRows rows; x is [block][all_rows]. ahead: as many bytes to be fetched, or
+// nullptr.
 template <typename Codes, int kRows>
 void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, const Activation32* x,
-                int32_t all_rows, bool prefetch, float* acc) {
+                int32_t all_rows, const uint8_t* ahead, float* acc) {
   constexpr int kScales = Codes::kMin ? 2 * kHalfRow : kHalfRow;
   F32x16 sum[kRows];
   for (int i = 0; i < kRows; ++i) sum[i] = load(acc + i * kPanelRows);
   for (int32_t b = 0; b < blocks; ++b) {
-    if (prefetch) {
-      for (int line = 0; line < Codes::kCodes; line += 64)
-        __builtin_prefetch(codes + kLegacyPrefetch + line, 0, 2);
+    if (ahead != nullptr) {
+      for (int line = 0; line < Codes::kCodes + kScales; line += 64)
+        __builtin_prefetch(ahead + line, 0, 2);
+      ahead += Codes::kCodes + kScales;
     }
     BlockDot<Codes> dot[kRows];
     for (int i = 0; i < kRows; ++i) dot[i].sum = Codes::start(x[i].sum);
@@ -49,7 +51,8 @@ void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, con
       for (int i = 0; i < kRows; ++i) dot[i].template add<kStep>(code, x[i].code + kStep * 4);
     });
     const F32x16 d = load_half(scales);
-    for (int i = 0; i < kRows; ++i) sum[i] = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), sum[i]);
+    for (int i = 0; i < kRows; ++i)
+      sum[i] = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), sum[i]);
     if constexpr (Codes::kMin) {
       const F32x16 m = load_half(scales + kHalfRow);
       for (int i = 0; i < kRows; ++i) {
@@ -77,12 +80,14 @@ FORERUN_INLINE void legacy_panel(const MatmulArgs& args, int32_t panel) {
       const int32_t run = args.blocks - b < kLegacyRun ? args.blocks - b : kLegacyRun;
       const uint8_t* codes = start + static_cast<int64_t>(b) * Codes::kCodes;
       const uint8_t* scales = all_scales + static_cast<int64_t>(b) * kScales;
+      const uint8_t* ahead = read_later(
+          args, start + static_cast<int64_t>(b) * (Codes::kCodes + kScales), kLegacyPrefetch);
       const Activation32* run_x = x + static_cast<int64_t>(b) * args.rows + first;
       each_row_block(
           rows, [&](auto count, int32_t row) __attribute__((always_inline)) {
             constexpr int kRows = decltype(count)::value;
-            legacy_run<Codes, kRows>(codes, scales, run, run_x + row, args.rows, first + row == 0,
-                                     acc + row * kPanelRows);
+            legacy_run<Codes, kRows>(codes, scales, run, run_x + row, args.rows,
+                                     first + row == 0 ? ahead : nullptr, acc + row * kPanelRows);
           });
     }
     store_tile(args, panel, first, rows, acc);

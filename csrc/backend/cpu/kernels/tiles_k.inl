@@ -1,7 +1,7 @@
 // Q4_K, Q5_K, Q6_K: a unit is a superblock. The scale of a group is multiplied into its codes while
-// they are unpacked, (code - zero) * scale = low + 256 * high with low in [0, 255], so that tiles of
-// full depth add up the whole superblock: isum = sums of low + 256 * sums of high, the same integer
-// as in matmul_k.inl (each below 256 * 127 * 255 < 2^23).
+// they are unpacked, (code - zero) * scale = low + 256 * high with low in [0, 255], so that tiles
+// of full depth add up the whole superblock: isum = sums of low + 256 * sums of high, the same
+// integer as in matmul_k.inl (each below 256 * 127 * 255 < 2^23).
 namespace forerun {
 namespace {
 
@@ -18,6 +18,7 @@ class TileSuperblock {
 
   struct Unit {
     const uint8_t* block = nullptr;
+    const uint8_t* ahead = nullptr;  // another, to be fetched
     const ActivationK* x = nullptr;  // [rows]
   };
 
@@ -26,13 +27,14 @@ class TileSuperblock {
 
   int32_t units() const { return args_.blocks; }
   Unit unit(int32_t panel, int32_t index) const {
-    return {args_.panel + panel * args_.panel_bytes + int64_t{index} * Codes::kBytes,
+    const uint8_t* block = args_.panel + panel * args_.panel_bytes + int64_t{index} * Codes::kBytes;
+    return {block, read_later(args_, block, kTilePrefetch * Codes::kBytes),
             x_ + int64_t{index} * args_.rows};
   }
 
   FORERUN_INLINE void unpack(const Unit& unit, int slot, uint8_t* planes) const {
-    prefetch_part<Codes, kTilePrefetch>(unit.block, 2 * slot);
-    prefetch_part<Codes, kTilePrefetch>(unit.block, 2 * slot + 1);
+    prefetch_part<Codes>(unit.ahead, 2 * slot);
+    prefetch_part<Codes>(unit.ahead, 2 * slot + 1);
     unpack_part(unit.block, 2 * slot, planes + slot * 2 * kPlane);
     unpack_part(unit.block, 2 * slot + 1, planes + slot * 2 * kPlane + kPlane / 2);
   }
@@ -103,7 +105,8 @@ class TileSuperblock {
     }
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
-      const Planes planes = scaled_planes(Codes::template code<kStep>(block, part), scale[kStep / 4]);
+      const Planes planes =
+          scaled_planes(Codes::template code<kStep>(block, part), scale[kStep / 4]);
       store_bytes(low + kStep * 64, planes.low);
       store_bytes(low + kPlane + kStep * 64, planes.high);
     });

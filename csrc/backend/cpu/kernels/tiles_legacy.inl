@@ -15,6 +15,7 @@ class TileBlocks {
   struct Unit {
     const uint8_t* codes = nullptr;
     const uint8_t* scales = nullptr;
+    const uint8_t* ahead = nullptr;   // as much of the weights, to be fetched
     const Activation32* x = nullptr;  // [2][rows]
     bool two = false;                 // the last unit may have one block
   };
@@ -27,13 +28,14 @@ class TileBlocks {
     const uint8_t* codes = args_.panel + panel * args_.panel_bytes;
     const uint8_t* scales = codes + int64_t{args_.blocks} * Codes::kCodes;
     const int64_t block = int64_t{2} * index;
-    return {codes + block * Codes::kCodes, scales + block * kScales, x_ + block * args_.rows,
-            block + 1 < args_.blocks};
+    return {codes + block * Codes::kCodes, scales + block * kScales,
+            read_later(args_, codes + block * (Codes::kCodes + kScales), kAhead),
+            x_ + block * args_.rows, block + 1 < args_.blocks};
   }
 
   FORERUN_INLINE void unpack(const Unit& unit, int, uint8_t* planes) const {
-    for (int line = 0; line < 2 * Codes::kCodes; line += 64) {
-      __builtin_prefetch(unit.codes + kAhead + line, 0, 2);
+    for (int line = 0; line < 2 * (Codes::kCodes + kScales); line += 64) {
+      __builtin_prefetch(unit.ahead + line, 0, 2);
     }
     if constexpr (Codes::kSigned) return;  // multiplied where they lie
     unpack_block(unit.codes, planes);
