@@ -5,6 +5,7 @@
 
 #include "backend/cuda/elementwise.h"
 #include "backend/cuda/kernel_launch.cuh"
+#include "backend/cuda/kv_cells.cuh"
 #include "backend/cuda/launch.h"
 #include "base/error.h"
 
@@ -39,22 +40,13 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
-// Scores of positions 2 l and 2 l + 1 of the block at k_first / k_second (a column of
-// [head_dim][64]), one chain over head_dim. Contiguous: both lie side by side in one page, so that
-// one 4-byte load brings both.
-template <bool Contiguous, int Step>
-__device__ __forceinline__ void score_step(const __half* k_first, const __half* k_second,
-                                           const float* q, int head_dim, int d,
-                                           float (&low)[kHeads], float (&high)[kHeads]) {
+// Scores of positions 2 l and 2 l + 1 of the block, one chain over head_dim. Contiguous: both lie
+// side by side in one page, so that one load brings both.
+template <DType T, bool Contiguous, int Step>
+__device__ __forceinline__ void score_step(KeyAt first, KeyAt second, const float* q, int head_dim,
+                                           int d, float (&low)[kHeads], float (&high)[kHeads]) {
   float2 key[Step];
-#pragma unroll
-  for (int i = 0; i < Step; ++i) {
-    if constexpr (Contiguous) {
-      key[i] = __half22float2(*reinterpret_cast<const __half2*>(k_first + (d + i) * kBlock));
-    } else {
-      key[i] = {__half2float(k_first[(d + i) * kBlock]), __half2float(k_second[(d + i) * kBlock])};
-    }
-  }
+  KvCells<T>::template keys<Contiguous, Step>(first, second, head_dim, d, key);
 #pragma unroll
   for (int i = 0; i < Step; ++i) {
 #pragma unroll
@@ -66,36 +58,45 @@ __device__ __forceinline__ void score_step(const __half* k_first, const __half* 
   }
 }
 
-template <bool Contiguous>
-__device__ __forceinline__ void score(const __half* k_first, const __half* k_second, const float* q,
-                                      int head_dim, float (&low)[kHeads], float (&high)[kHeads]) {
+template <DType T, bool Contiguous>
+__device__ __forceinline__ void score(KeyAt first, KeyAt second, const float* q, int head_dim,
+                                      float (&low)[kHeads], float (&high)[kHeads]) {
   constexpr int kStep = 32;  // loads in flight
   int d = 0;
-  for (; d + kStep <= head_dim; d += kStep) {
-    score_step<Contiguous, kStep>(k_first, k_second, q, head_dim, d, low, high);
+  for (; d + kStep <= head_dim; d += kStep)
+    score_step<T, Contiguous, kStep>(first, second, q, head_dim, d, low, high);
+  if constexpr (!KvCells<T>::kScaled) {  // with scales head_dim is a multiple of kStep
+    for (; d < head_dim; ++d)
+      score_step<T, Contiguous, 1>(first, second, q, head_dim, d, low, high);
   }
-  for (; d < head_dim; ++d) score_step<Contiguous, 1>(k_first, k_second, q, head_dim, d, low, high);
 }
 
-// acc += weight * value of Step positions from j on. v_low, v_high: where the values of the lane's
-// two positions lie; contiguous: all values of the block lie in one page, from v_low of lane 0 on.
-template <int Pairs, int Step>
-__device__ __forceinline__ void weigh_step(const __half* v_low, const __half* v_high,
-                                           bool contiguous, const float* weights, int head_dim,
-                                           int j, float2 (&acc)[kHeads][Pairs]) {
+__device__ __forceinline__ const std::byte* shuffled(const std::byte* mine, int lane) {
+  return reinterpret_cast<const std::byte*>(
+      __shfl_sync(~0U, reinterpret_cast<uint64_t>(mine), lane));
+}
+
+// acc += weight * value of Step positions from j on. low, high: where the values of the lane's two
+// positions lie; contiguous: all values of the block lie in one page, from low of lane 0 on.
+template <DType T, int Pairs, int Step>
+__device__ __forceinline__ void weigh_step(ValuesAt low, ValuesAt high, bool contiguous,
+                                           const float* weights, int head_dim, int j,
+                                           float2 (&acc)[kHeads][Pairs]) {
+  using Cells = KvCells<T>;
   const int lane = threadIdx.x % 32;
-  __half2 value[Step][Pairs];
+  typename Cells::Pair value[Step][Pairs];
 #pragma unroll
   for (int i = 0; i < Step; ++i) {
-    const __half* at = v_low + (j + i) * head_dim;
+    ValuesAt at{low.values + (j + i) * head_dim * Cells::kBytes, low.scales + 2 * (j + i)};
     if (!contiguous) {
-      const auto mine = reinterpret_cast<uint64_t>((j + i) % 2 == 0 ? v_low : v_high);
-      at = reinterpret_cast<const __half*>(__shfl_sync(~0U, mine, (j + i) / 2));
+      const ValuesAt mine = (j + i) % 2 == 0 ? low : high;
+      at.values = shuffled(mine.values, (j + i) / 2);
+      if constexpr (Cells::kScaled) at.scales = shuffled(mine.scales, (j + i) / 2);
     }
 #pragma unroll
     for (int pair = 0; pair < Pairs; ++pair) {
       const int d = pair * 64 + 2 * lane;
-      value[i][pair] = d < head_dim ? *reinterpret_cast<const __half2*>(at + d) : __half2{};
+      value[i][pair] = d < head_dim ? Cells::pair(at, d) : typename Cells::Pair{};
     }
   }
 #pragma unroll
@@ -105,7 +106,7 @@ __device__ __forceinline__ void weigh_step(const __half* v_low, const __half* v_
       const float weight = weights[head * kBlock + j + i];
 #pragma unroll
       for (int pair = 0; pair < Pairs; ++pair) {
-        const float2 v = __half22float2(value[i][pair]);
+        const float2 v = Cells::floats(value[i][pair]);
         acc[head][pair].x = fmaf(weight, v.x, acc[head][pair].x);
         acc[head][pair].y = fmaf(weight, v.y, acc[head][pair].y);
       }
@@ -119,11 +120,11 @@ __device__ __forceinline__ void weigh_step(const __half* v_low, const __half* v_
 // in order. A row's blocks and spans depend on its position only, so tree rows and causal rows give
 // the same bits. Pairs: (head_dim + 63) / 64. Shared: q [kHeads][head_dim], weights
 // [kWarps][kHeads][64], values [kWarps][kHeads][head_dim + 2].
-template <int Pairs>
+template <DType T, int Pairs>
 __global__ void __launch_bounds__(32 * kWarps)
     attention_kernel(const __grid_constant__ AttentionArgs args) {
   begin_kernel();
-  extern __shared__ float shared[];
+  auto* shared = shared_memory<float>();
   const KvLayout& layout = args.batch.layout;
   const int head_dim = layout.head_dim, group = args.heads / layout.kv_heads;
   const int tiles = (group + kHeads - 1) / kHeads;
@@ -148,23 +149,24 @@ __global__ void __launch_bounds__(32 * kWarps)
   const int visible = min(kBlock, row.position + 1 - first);  // of this block
   if (visible > 0) {
     std::byte* const* pages = args.batch.pages + args.batch.first_page[row.sequence];
-    const auto* base_k = reinterpret_cast<const __half*>(layout.k_offset(args.layer, kv_head));
-    const auto* base_v = reinterpret_cast<const __half*>(layout.v_offset(args.layer, kv_head));
+    const int64_t k_offset = layout.k_offset(args.layer, kv_head);
+    const int64_t v_offset = layout.v_offset(args.layer, kv_head);
     // Positions past the visible ones read the first one's slot and are masked.
     const int slot_low = slot_of(args.batch, row, first + (2 * lane < visible ? 2 * lane : 0));
     const int slot_high =
         slot_of(args.batch, row, first + (2 * lane + 1 < visible ? 2 * lane + 1 : 0));
-    const auto page_at = [&](int slot, const __half* base) {
-      return reinterpret_cast<const __half*>(pages[slot / kBlock] +
-                                             reinterpret_cast<intptr_t>(base));
+    const auto key_at = [&](int slot) {
+      return KeyAt{pages[slot / kBlock] + k_offset, slot % kBlock};
+    };
+    const auto values_of = [&](int slot) {
+      return values_at<T>(pages[slot / kBlock] + v_offset, head_dim, slot % kBlock);
     };
     float low[kHeads] = {}, high[kHeads] = {};
     const bool contiguous = first + kBlock <= row.prefix;
     if (contiguous) {
-      score<true>(page_at(slot_low, base_k) + 2 * lane, nullptr, q, head_dim, low, high);
+      score<T, true>(key_at(slot_low), {}, q, head_dim, low, high);
     } else {
-      score<false>(page_at(slot_low, base_k) + slot_low % kBlock,
-                   page_at(slot_high, base_k) + slot_high % kBlock, q, head_dim, low, high);
+      score<T, false>(key_at(slot_low), key_at(slot_high), q, head_dim, low, high);
     }
 #pragma unroll
     for (int head = 0; head < kHeads; ++head) {
@@ -185,15 +187,13 @@ __global__ void __launch_bounds__(32 * kWarps)
     __syncwarp();
     float2 acc[kHeads][Pairs] = {};
     constexpr int kStep = Pairs >= 4 ? 8 : 16;
-    const __half* v_low = page_at(contiguous ? first : slot_low, base_v);
-    const __half* v_high = page_at(slot_high, base_v) + slot_high % kBlock * head_dim;
-    if (!contiguous) v_low += slot_low % kBlock * head_dim;
+    const ValuesAt v_low = values_of(contiguous ? first : slot_low), v_high = values_of(slot_high);
     int j = 0;
     for (; j + kStep <= visible; j += kStep) {
-      weigh_step<Pairs, kStep>(v_low, v_high, contiguous, weights, head_dim, j, acc);
+      weigh_step<T, Pairs, kStep>(v_low, v_high, contiguous, weights, head_dim, j, acc);
     }
     for (; j < visible; ++j)
-      weigh_step<Pairs, 1>(v_low, v_high, contiguous, weights, head_dim, j, acc);
+      weigh_step<T, Pairs, 1>(v_low, v_high, contiguous, weights, head_dim, j, acc);
 #pragma unroll
     for (int head = 0; head < kHeads; ++head) {
 #pragma unroll
@@ -257,38 +257,92 @@ __global__ void join_kernel(const __grid_constant__ AttentionArgs args) {
   args.out.data[row_index * args.out.stride + blockIdx.y * head_dim + threadIdx.x] = value / sum;
 }
 
+// The values of a row as they are kept: v as its type, or the code of v among the 32 of its warp.
+template <DType T>
+__device__ __forceinline__ void store_value(float v, int d, std::byte* value, std::byte* scales) {
+  if constexpr (T == DType::kF16) {
+    *reinterpret_cast<__half*>(value) = __float2half_rn(v);
+  } else if constexpr (T == DType::kF32) {
+    *reinterpret_cast<float*>(value) = v;
+  } else {
+    uint32_t most = magnitude_bits(v);
+    for (int step = 1; step < 32; step *= 2) most = max(most, __shfl_xor_sync(~0U, most, step));
+    const BlockScale scale = block_scale(most);
+    *reinterpret_cast<int8_t*>(value) = static_cast<int8_t>(quantize(v, scale.inverse));
+    if (d % 32 == 0)
+      reinterpret_cast<__half*>(scales)[d / 32 * kBlock] = __float2half_rn(scale.d);
+  }
+}
+
 // Grid: x = row, y = KV head; a thread per value.
+template <DType T>
 __global__ void store_kernel(DeviceBatch batch, int layer, Tensor k, Tensor v) {
   begin_kernel();
-  const int head_dim = batch.layout.head_dim, d = threadIdx.x, head = blockIdx.y;
+  const KvLayout& layout = batch.layout;
+  const int head_dim = layout.head_dim, d = threadIdx.x, head = blockIdx.y;
   if (d >= head_dim) return;
   const AttentionRow row = batch.rows[blockIdx.x];
   std::byte* page = batch.pages[batch.first_page[row.sequence] + row.slot / kBlock];
   const int slot = row.slot % kBlock, at = head * head_dim + d;
-  auto* keys = reinterpret_cast<__half*>(page + batch.layout.k_offset(layer, head));
-  auto* values = reinterpret_cast<__half*>(page + batch.layout.v_offset(layer, head));
-  keys[d * kBlock + slot] = __float2half_rn(k.data[blockIdx.x * k.stride + at]);
-  values[slot * head_dim + d] = __float2half_rn(v.data[blockIdx.x * v.stride + at]);
+  std::byte* keys = page + layout.k_offset(layer, head);
+  std::byte* values = page + layout.v_offset(layer, head);
+  const int bytes = layout.value_bytes();
+  // Four codes of a key lie together.
+  const int cell = T == DType::kQ8_0 ? (d / 4 * kBlock + slot) * 4 + d % 4 : d * kBlock + slot;
+  const int64_t scales = layout.scale_offset() + 2 * slot;
+  store_value<T>(k.data[blockIdx.x * k.stride + at], d, keys + cell * bytes, keys + scales);
+  store_value<T>(v.data[blockIdx.x * v.stride + at], d, values + (slot * head_dim + d) * bytes,
+                 values + scales);
 }
 
-// Grid: x = layer, y = KV head; thread d moves value d of every slot, in the order given.
+template <typename Cell>
+__device__ __forceinline__ void move_cell(std::byte* to, int64_t to_index, const std::byte* from,
+                                          int64_t from_index) {
+  reinterpret_cast<Cell*>(to)[to_index] = reinterpret_cast<const Cell*>(from)[from_index];
+}
+
+// Grid: x = layer, y = KV head; thread d moves value d of every slot, in the order given. Key: what
+// lies together of a key, a value or four codes; Value: of a value.
+template <typename Key, typename Value>
 __global__ void move_kernel(KvLayout layout, std::byte* const* pages, const int32_t* from,
                             const int32_t* to, int count) {
   begin_kernel();
-  const int d = threadIdx.x;
-  if (d >= layout.head_dim) return;
-  const int64_t k_offset = layout.k_offset(blockIdx.x, blockIdx.y),
-                v_offset = layout.v_offset(blockIdx.x, blockIdx.y);
+  const int d = threadIdx.x, head_dim = layout.head_dim;
+  const int keys = head_dim * layout.value_bytes() / static_cast<int>(sizeof(Key));
+  const int64_t k = layout.k_offset(blockIdx.x, blockIdx.y),
+                v = layout.v_offset(blockIdx.x, blockIdx.y);
   for (int i = 0; i < count; ++i) {
-    std::byte* source = pages[from[i] / kBlock];
+    const std::byte* source = pages[from[i] / kBlock];
     std::byte* target = pages[to[i] / kBlock];
-    const int source_slot = from[i] % kBlock, target_slot = to[i] % kBlock;
-    const auto* k = reinterpret_cast<const __half*>(source + k_offset) + d * kBlock + source_slot;
-    const auto* v =
-        reinterpret_cast<const __half*>(source + v_offset) + source_slot * layout.head_dim + d;
-    reinterpret_cast<__half*>(target + k_offset)[d * kBlock + target_slot] = *k;
-    reinterpret_cast<__half*>(target + v_offset)[target_slot * layout.head_dim + d] = *v;
+    const int old_slot = from[i] % kBlock, slot = to[i] % kBlock;
+    if (d < keys) move_cell<Key>(target + k, d * kBlock + slot, source + k, d * kBlock + old_slot);
+    if (d < head_dim)
+      move_cell<Value>(target + v, slot * head_dim + d, source + v, old_slot * head_dim + d);
+    if (d < layout.scales()) {
+      const int64_t scales = layout.scale_offset();
+      for (const int64_t block : {k + scales, v + scales})
+        move_cell<uint16_t>(target + block, d * kBlock + slot, source + block, d * kBlock + old_slot);
+    }
   }
+}
+
+// Calls f with a std::integral_constant of the type of a cache.
+template <typename F>
+void with_kv_type(DType type, const F& f) {
+  if (type == DType::kF32) return f(std::integral_constant<DType, DType::kF32>());
+  if (type == DType::kQ8_0) return f(std::integral_constant<DType, DType::kQ8_0>());
+  f(std::integral_constant<DType, DType::kF16>());
+}
+
+template <DType T>
+void launch_attention(const AttentionArgs& args, dim3 grid, size_t shared, cudaStream_t stream) {
+  const int head_dim = args.batch.layout.head_dim;
+  const auto run = [&](auto kernel) {
+    launch("attention_kernel", kernel, grid, 32 * kWarps, shared, stream, args);
+  };
+  if (head_dim <= 64) return run(attention_kernel<T, 1>);
+  if (head_dim <= 128) return run(attention_kernel<T, 2>);
+  run(attention_kernel<T, 4>);
 }
 
 int round_to_warp(int threads) { return (threads + 31) / 32 * 32; }
@@ -322,13 +376,9 @@ void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, T
     const int32_t rows = std::min(rows_at_once, batch.count - first);
     const AttentionArgs args{batch, layer, heads, first, spans, scale, q, out, scratch.data};
     const dim3 grid(rows, layout.kv_heads * tiles, spans);
-    if (layout.head_dim <= 64) {
-      launch("attention_kernel", attention_kernel<1>, grid, 32 * kWarps, shared, stream, args);
-    } else if (layout.head_dim <= 128) {
-      launch("attention_kernel", attention_kernel<2>, grid, 32 * kWarps, shared, stream, args);
-    } else {
-      launch("attention_kernel", attention_kernel<4>, grid, 32 * kWarps, shared, stream, args);
-    }
+    with_kv_type(layout.type, [&](auto type) {
+      launch_attention<type.value>(args, grid, shared, stream);
+    });
     if (spans == 1) continue;
     launch("join_kernel", join_kernel, dim3(rows, heads), round_to_warp(layout.head_dim), 0, stream,
            args);
@@ -337,15 +387,22 @@ void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, T
 
 void store_kv(const DeviceBatch& batch, int32_t layer, Tensor k, Tensor v, cudaStream_t stream) {
   const dim3 grid(batch.count, batch.layout.kv_heads);
-  launch("store_kernel", store_kernel, grid, round_to_warp(batch.layout.head_dim), 0, stream, batch,
-         layer, k, v);
+  with_kv_type(batch.layout.type, [&](auto type) {
+    launch("store_kernel", store_kernel<type.value>, grid, round_to_warp(batch.layout.head_dim), 0,
+           stream, batch, layer, k, v);
+  });
 }
 
 void move_kv(const KvLayout& layout, std::byte* const* pages, const int32_t* from,
              const int32_t* to, int32_t count, cudaStream_t stream) {
   const dim3 grid(layout.layers, layout.kv_heads);
-  launch("move_kernel", move_kernel, grid, round_to_warp(layout.head_dim), 0, stream, layout, pages,
-         from, to, count);
+  const auto run = [&](auto kernel) {
+    launch("move_kernel", kernel, grid, round_to_warp(layout.head_dim), 0, stream, layout, pages,
+           from, to, count);
+  };
+  if (layout.type == DType::kF16) return run(move_kernel<uint16_t, uint16_t>);
+  if (layout.type == DType::kF32) return run(move_kernel<uint32_t, uint32_t>);
+  run(move_kernel<uint32_t, uint8_t>);
 }
 
 }  // namespace forerun::cuda

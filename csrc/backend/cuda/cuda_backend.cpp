@@ -257,10 +257,14 @@ void CudaBackend::rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved
 }
 
 void CudaBackend::check_kv(const KvLayout& layout) const {
-  if (layout.type == DType::kF16) return;
-  throw Error(ErrorKind::kUnsupported, "cuda: kv_type is " +
-                                           std::string(dtype_info(layout.type).name) +
-                                           ", but this back end keeps keys and values as F16 only");
+  const bool known = layout.type == DType::kF16 || layout.type == DType::kF32 ||
+                     (layout.type == DType::kQ8_0 && layout.head_dim % KvLayout::kScaleBlock == 0);
+  if (known && layout.head_dim % 2 == 0 && layout.head_dim <= kMaxHeadDim) return;
+  throw Error(ErrorKind::kUnsupported,
+              "cuda: keys and values of type " + std::string(dtype_info(layout.type).name) +
+                  " in heads of " + std::to_string(layout.head_dim) +
+                  "; expected F16 or F32 and an even number of values up to " +
+                  std::to_string(kMaxHeadDim) + ", or Q8_0 and a multiple of 32");
 }
 
 void CudaBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {

@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(Threads)
     rms_norm_kernel(Tensor x, int width, const float* weight, float epsilon, Tensor out) {
   begin_kernel();
   constexpr int kKept = 8;
-  __shared__ float warp_sum[32];
+  auto* warp_sum = shared_memory<float>();  // [Threads / 32]
   const float* in = x.data + blockIdx.y * x.stride + blockIdx.x * width;
   float* to = out.data + blockIdx.y * out.stride + blockIdx.x * width;
   float value[kKept], factor[kKept];
@@ -87,8 +87,9 @@ void rms_norm(Tensor x, int32_t parts, const float* weight, float epsilon, Tenso
               cudaStream_t stream) {
   const int width = x.cols / parts;
   const auto run = [&](auto kernel, int threads) {
-    launch("rms_norm_kernel", kernel, dim3(parts, x.rows), threads, 0, stream, x, width, weight,
-           epsilon, out);
+    const size_t shared = sizeof(float) * static_cast<size_t>(threads) / 32;
+    launch("rms_norm_kernel", kernel, dim3(parts, x.rows), threads, shared, stream, x, width,
+           weight, epsilon, out);
   };
   if (width <= 256) return run(rms_norm_kernel<64>, 64);
   if (width <= 2048) return run(rms_norm_kernel<256>, 256);

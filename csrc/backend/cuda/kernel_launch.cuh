@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "backend/cuda/device.cuh"
 #include "backend/cuda/runtime.h"
 
 namespace forerun::cuda {

@@ -83,6 +83,8 @@ void store_kv(const DeviceBatch& batch, int32_t layer, Tensor k, Tensor v, cudaS
 void move_kv(const KvLayout& layout, std::byte* const* pages, const int32_t* from,
              const int32_t* to, int32_t count, cudaStream_t stream);
 
+constexpr int32_t kMaxHeadDim = 256;
+
 struct Scratch {
   float* data = nullptr;
   int64_t floats = 0;

@@ -6,6 +6,10 @@
 
 namespace forerun::cuda {
 
+// What the slices of a block meet in: [slice][row][output].
+template <int Tiles>
+using Partial = float[kSlices][8 * Tiles][17];
+
 // out[row][output] for 16 outputs x 8 * Tiles rows per block: grid.x = panels of all tasks, grid.y
 // = row tiles. 8 warps, one per slice; the slices meet in shared memory. Reads each weight once per
 // grid.y; bound by memory bandwidth while the rows are few.
@@ -16,7 +20,7 @@ __global__ void __launch_bounds__(32 * kSlices, Tiles <= 2 ? 2 : 1)
   let_next_start();
   using P = Packed<T>;
   constexpr int kRows = 8 * Tiles;
-  __shared__ float partial[kSlices][kRows][17];
+  auto& partial = *shared_memory<Partial<Tiles>>();
   const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
   const MatrixTask& task = task_of(tasks, blockIdx.x);
   const int panel = blockIdx.x - task.first_panel;
@@ -55,8 +59,8 @@ __global__ void __launch_bounds__(32 * kSlices, Tiles <= 2 ? 2 : 1)
 template <DType T, int Tiles>
 void launch_linear(const QuantizedRows& x, const MatrixTasks& tasks, cudaStream_t stream) {
   const dim3 grid(tasks.panels, (x.rows + 8 * Tiles - 1) / (8 * Tiles));
-  launch("linear_quantized_kernel", linear_quantized_kernel<T, Tiles>, grid, 32 * kSlices, 0,
-         stream, x, tasks);
+  launch("linear_quantized_kernel", linear_quantized_kernel<T, Tiles>, grid, 32 * kSlices,
+         sizeof(Partial<Tiles>), stream, x, tasks);
 }
 
 template <DType T>

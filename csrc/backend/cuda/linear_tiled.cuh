@@ -27,24 +27,6 @@ struct TiledStage {
   static constexpr int kOutBytes = kRows * kOutStride * 4;
 };
 
-__device__ __forceinline__ void copy_async(std::byte* shared, const void* global) {
-#if __CUDA_ARCH__ >= 800
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(global));
-#endif
-}
-__device__ __forceinline__ void commit_copies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;");
-#endif
-}
-template <int Pending>
-__device__ __forceinline__ void wait_copies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(Pending));
-#endif
-}
-
 // Walks the units, slice by slice.
 struct UnitCursor {
   int units, slice = 0, unit = 0;
@@ -117,7 +99,7 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 2)
   let_next_start();
   using P = Packed<T>;
   using S = TiledStage<T, Tiles>;
-  extern __shared__ __align__(16) std::byte shared[];
+  auto* shared = shared_memory<std::byte>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int panel = min(blockIdx.x * kTiledWarps + warp, tasks.panels - 1);
   const int first_row = blockIdx.y * S::kRows;

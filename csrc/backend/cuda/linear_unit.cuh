@@ -84,13 +84,9 @@ struct Raw {
 __device__ __forceinline__ uint32_t word_of(const uint4& v, int i) {
   return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
-__device__ __forceinline__ int32_t byte_of(const uint4& v,
-                                           int i) {  // sign-extended; K types' 6 bits are positive
-  int32_t value;                                     // the top bit of a selector repeats the sign
-  asm("prmt.b32 %0, %1, 0, %2;"
-      : "=r"(value)
-      : "r"(word_of(v, i / 4)), "r"(0x8880 + i % 4 * 0x1111));
-  return value;
+// Sign-extended; K types' 6 bits are positive. The top bit of a selector's nibble repeats the sign.
+__device__ __forceinline__ int32_t byte_of(const uint4& v, int i) {
+  return static_cast<int32_t>(permute_bytes(word_of(v, i / 4), 0, 0x8880 + i % 4 * 0x1111));
 }
 
 // The activations of one unit and some rows, in global or shared memory; `stride` rows lie between

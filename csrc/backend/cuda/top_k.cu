@@ -15,7 +15,7 @@ constexpr int kSorted = 2048;  // keys per block, 16 KiB of shared memory
 __global__ void __launch_bounds__(512)
     top_k_kernel(Tensor x, const uint64_t* keys, int count, int k, uint64_t* out) {
   begin_kernel();
-  __shared__ uint64_t sorted[kSorted];
+  auto* sorted = shared_memory<uint64_t>();  // [kSorted]
   const int first = blockIdx.x * kSorted;
   for (int i = threadIdx.x; i < kSorted; i += 512) {
     const int at = first + i;
@@ -55,8 +55,8 @@ const uint64_t* top_k(Tensor x, int32_t k, uint64_t* first, uint64_t* second, cu
   const uint64_t* from = nullptr;
   while (true) {
     const int runs = runs_of(count);
-    launch("top_k_kernel", top_k_kernel, dim3(runs, x.rows), 512, 0, stream, x, from, count, k,
-           first);
+    launch("top_k_kernel", top_k_kernel, dim3(runs, x.rows), 512, kSorted * sizeof(uint64_t),
+           stream, x, from, count, k, first);
     if (runs == 1) return first;
     count = runs * k;
     from = first;

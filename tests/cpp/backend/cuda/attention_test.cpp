@@ -24,6 +24,13 @@ class Cache {
     for (const auto& pages : page_) spans_.emplace_back(pages);
   }
 
+  void store(const std::vector<AttentionRow>& rows, int32_t layer, const std::vector<float>& k,
+             const std::vector<float>& v) {
+    const auto count = static_cast<int64_t>(rows.size());
+    const Rows on_k(backend_, k, count), on_v(backend_, v, count);
+    backend_.store_kv({layout_, rows, {}, spans_}, layer, on_k.tensor, on_v.tensor);
+  }
+
   // Stores and attends; returns the attention of the rows.
   std::vector<float> attend(const std::vector<AttentionRow>& rows, const std::vector<int32_t>& path,
                             int32_t layer, const std::vector<float>& q, const std::vector<float>& k,
@@ -69,15 +76,28 @@ TEST_F(Cuda, AttentionMatchesTheCpuForManyShapesOfHeads) {
                             Shape{1, 8, 256}, Shape{2, 5, 34}}) {
     const KvLayout layout{2, shape.kv_heads, shape.head_dim};
     const int64_t kv = int64_t{shape.kv_heads} * shape.head_dim;
-    const int32_t count = shape.head_dim == 64 ? 700 : 300;
+    const int32_t count = shape.head_dim == 64 ? (emulated() ? 540 : 700) : emulated() ? 100 : 300;
     const auto q = random_floats(count * kv * shape.group, 3, 2.0F),
                k = random_floats(count * kv, 4), v = random_floats(count * kv, 5);
     std::vector<AttentionRow> rows = causal_rows(0, count / 2, 1);
     const std::vector<AttentionRow> others = causal_rows(0, count - count / 2, 0);
     rows.insert(rows.begin(), others.begin(), others.end());
     Cache on_gpu(gpu(), layout, 2, count), on_cpu(cpu(), layout, 2, count);
-    const double error =
-        relative_error(on_gpu.attend(rows, {}, 1, q, k, v), on_cpu.attend(rows, {}, 1, q, k, v));
+    on_gpu.store(rows, 1, k, v);
+    on_cpu.store(rows, 1, k, v);
+    std::vector<AttentionRow> some;
+    std::vector<float> some_q, some_k, some_v;
+    for (int32_t i = 0; i < count; i += emulated() && i + 9 < count ? 9 : 1) {
+      const auto take = [i](std::vector<float>& to, const std::vector<float>& from, int64_t width) {
+        to.insert(to.end(), from.begin() + i * width, from.begin() + (i + 1) * width);
+      };
+      some.push_back(rows[static_cast<size_t>(i)]);
+      take(some_q, q, kv * shape.group);
+      take(some_k, k, kv);
+      take(some_v, v, kv);
+    }
+    const double error = relative_error(on_gpu.attend(some, {}, 1, some_q, some_k, some_v),
+                                        on_cpu.attend(some, {}, 1, some_q, some_k, some_v));
     EXPECT_LT(error, 2e-6) << shape.kv_heads << " x " << shape.group << " heads of "
                            << shape.head_dim;
   }
@@ -90,14 +110,14 @@ TEST_F(Cuda, TreeRowsHaveTheBitsOfPlainDecoding) {
   constexpr int32_t kGroup = 3, kNodes = 40;
   constexpr int64_t kKv = 128, kQ = kKv * kGroup;
   for (const int32_t length : {1, 30, 63, 64, 250, 256, 500}) {
+    if (emulated() && (length == 30 || length == 64 || length == 500)) continue;
     std::mt19937 random(static_cast<uint32_t>(length));
     const int32_t total = length + kNodes;
     const auto q = random_floats(total * kQ, 7, 2.0F), k = random_floats(total * kKv, 8),
                v = random_floats(total * kKv, 9);
     Cache tree(gpu(), layout, 1, total + 64);
     const auto prompt = causal_rows(0, length);
-    tree.attend(prompt, {}, 0, slice(q, kQ, 0, length), slice(k, kKv, 0, length),
-                slice(v, kKv, 0, length));
+    tree.store(prompt, 0, slice(k, kKv, 0, length), slice(v, kKv, 0, length));
 
     std::vector<int32_t> parent(kNodes, -1), path;
     std::vector<std::vector<int32_t>> ancestors(kNodes);
@@ -119,10 +139,10 @@ TEST_F(Cuda, TreeRowsHaveTheBitsOfPlainDecoding) {
     const auto wanted = tree.attend(rows, path, 0, slice(q, kQ, length, kNodes),
                                     slice(k, kKv, length, kNodes), slice(v, kKv, length, kNodes));
     for (const int32_t node : {0, 1, 17, kNodes - 1}) {
+      if (emulated() && node == 17) continue;
       const auto& own = ancestors[static_cast<size_t>(node)];
       Cache plain(gpu(), layout, 1, total + 64);
-      plain.attend(prompt, {}, 0, slice(q, kQ, 0, length), slice(k, kKv, 0, length),
-                   slice(v, kKv, 0, length));
+      plain.store(prompt, 0, slice(k, kKv, 0, length), slice(v, kKv, 0, length));
       std::vector<float> last;
       for (size_t i = 0; i < own.size(); ++i) {
         const int64_t at = length + own[i];
@@ -149,7 +169,7 @@ TEST_F(Cuda, TreeRowsHaveTheBitsOfPlainDecoding) {
 
 TEST_F(Cuda, AttentionOfARowDoesNotDependOnTheOthers) {
   const KvLayout layout{1, 1, 128};
-  const int32_t count = 600;
+  const int32_t count = emulated() ? 270 : 600;
   const auto q = random_floats(count * 512, 3, 2.0F), k = random_floats(count * 128, 4),
              v = random_floats(count * 128, 5);
   Cache cache(gpu(), layout, 1, count), chunked(gpu(), layout, 1, count);

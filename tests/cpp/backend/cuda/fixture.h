@@ -48,6 +48,10 @@ inline double relative_error(const std::vector<float>& a, const std::vector<floa
   return std::sqrt(difference) / std::sqrt(norm);
 }
 
+// A GPU emulated on the CPU (tests/cpp/cuda_emulator): thousands of times slower, and full with two
+// blocks of threads, so that its shapes are smaller.
+inline bool emulated() { return cuda_status().text.find("emulated") != std::string::npos; }
+
 // Both back ends; the tests are skipped where there is no GPU.
 class Cuda : public testing::Test {
  protected:

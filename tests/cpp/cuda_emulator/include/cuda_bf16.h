@@ -1,0 +1,7 @@
+#pragma once
+
+#include "cuda_runtime.h"
+
+struct __nv_bfloat16 {
+  unsigned short bits;
+};
