@@ -111,7 +111,6 @@ def test_two_threads_generate_at_once(smollm2_path, plain):
 SCRIPT = """
 import json, sys
 from forerun import _core
-from llama_server import llama_server
 engine = _core.Engine(sys.argv[1], draft="none", threads=2)
 found = engine.generate(sys.argv[2], max_tokens=int(sys.argv[3]), sampling={"temperature": 0.7}, seed=5)
 print(json.dumps(found["tokens"]))

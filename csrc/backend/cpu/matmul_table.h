@@ -13,8 +13,8 @@ struct MatmulArgs {
   int64_t panel_bytes = 0;
   int32_t panels = 0;
   const uint8_t* next = nullptr;  // weights to be read after these, or nullptr
-  int32_t outputs = 0;  // that exist: 16 for each panel, the weight's last may have fewer
-  int32_t blocks = 0;   // superblocks, blocks of 32, or inputs for float weights
+  int32_t outputs = 0;            // that exist: 16 for each panel, the weight's last may have fewer
+  int32_t blocks = 0;             // superblocks, blocks of 32, or inputs for float weights
   const void* activation =
       nullptr;  // ActivationK or Activation32 [blocks][rows]; float types: fp32 rows
   int64_t activation_stride = 0;  // float types: values between rows
