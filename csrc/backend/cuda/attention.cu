@@ -269,8 +269,7 @@ __device__ __forceinline__ void store_value(float v, int d, std::byte* value, st
     for (int step = 1; step < 32; step *= 2) most = max(most, __shfl_xor_sync(~0U, most, step));
     const BlockScale scale = block_scale(most);
     *reinterpret_cast<int8_t*>(value) = static_cast<int8_t>(quantize(v, scale.inverse));
-    if (d % 32 == 0)
-      reinterpret_cast<__half*>(scales)[d / 32 * kBlock] = __float2half_rn(scale.d);
+    if (d % 32 == 0) reinterpret_cast<__half*>(scales)[d / 32 * kBlock] = __float2half_rn(scale.d);
   }
 }
 
@@ -321,7 +320,8 @@ __global__ void move_kernel(KvLayout layout, std::byte* const* pages, const int3
     if (d < layout.scales()) {
       const int64_t scales = layout.scale_offset();
       for (const int64_t block : {k + scales, v + scales})
-        move_cell<uint16_t>(target + block, d * kBlock + slot, source + block, d * kBlock + old_slot);
+        move_cell<uint16_t>(target + block, d * kBlock + slot, source + block,
+                            d * kBlock + old_slot);
     }
   }
 }
@@ -376,9 +376,8 @@ void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, T
     const int32_t rows = std::min(rows_at_once, batch.count - first);
     const AttentionArgs args{batch, layer, heads, first, spans, scale, q, out, scratch.data};
     const dim3 grid(rows, layout.kv_heads * tiles, spans);
-    with_kv_type(layout.type, [&](auto type) {
-      launch_attention<type.value>(args, grid, shared, stream);
-    });
+    with_kv_type(layout.type,
+                 [&](auto type) { launch_attention<type.value>(args, grid, shared, stream); });
     if (spans == 1) continue;
     launch("join_kernel", join_kernel, dim3(rows, heads), round_to_warp(layout.head_dim), 0, stream,
            args);
