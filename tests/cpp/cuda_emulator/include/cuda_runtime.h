@@ -53,7 +53,8 @@ T __ldg(const T* at) {
 
 // c + two signed 16-bit values of a times two signed bytes of b.
 inline int __dp2a_lo(int a, int b, int c) {
-  return c + static_cast<int16_t>(a) * static_cast<int8_t>(b) + (a >> 16) * static_cast<int8_t>(b >> 8);
+  return c + static_cast<int16_t>(a) * static_cast<int8_t>(b) +
+         (a >> 16) * static_cast<int8_t>(b >> 8);
 }
 inline int __dp2a_hi(int a, int b, int c) { return __dp2a_lo(a, b >> 16, c); }
 
@@ -109,9 +110,7 @@ T atomicMax(T* at, T value) {
 inline void __threadfence() {}
 
 inline void cudaTriggerProgrammaticLaunchCompletion() {}
-inline void cudaGridDependencySynchronize() {
-  forerun::emulated::running.waited_for_inputs = true;
-}
+inline void cudaGridDependencySynchronize() { forerun::emulated::running.waited_for_inputs = true; }
 
 namespace forerun::emulated {
 cudaError_t submit(const cudaLaunchConfig_t& config, const void* kernel, const char* signature,

@@ -61,7 +61,8 @@ inline uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) {
 // Done no sooner than somebody waits; until then there is poison.
 inline void copy_async(std::byte* shared, const void* global) {
   emulated::Lane& lane = *emulated::running.lane;
-  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0)
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
+      reinterpret_cast<uintptr_t>(global) % 16 != 0)
     emulated::fault("cp.async: a misaligned address");
   std::memset(shared, emulated::kPoison, 16);
   lane.copies.push_back({shared, global, lane.copy_group});
