@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from forerun.train.answers import read_answers, write_answers
+from forerun.train.own_prompts import invent, own_prompts
 from forerun.train.prompts import compose
 from forerun.train.texts import documentation, excerpts, permissive, standard_library
 
@@ -162,3 +163,57 @@ def test_the_package_imports_no_pytorch_by_itself():
 
     code = "import sys, forerun.cli, forerun.train; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+class Inventing:
+    """A chat model that completes any prompt by its seed: every third text does not end, every seventh is blank."""
+
+    def __init__(self, template="<user>{}</user>"):
+        self.template, self.asked = template, []
+
+    def render(self, messages):
+        return self.template.format(messages[0]["content"])
+
+    def encode(self, text, add_special):
+        assert not add_special
+        return list(text.encode())
+
+    def submit(self, tokens, *, max_tokens, sampling, seed, wait):
+        assert wait and sampling["temperature"] == 1.0 and max_tokens > 0
+        self.asked.append((bytes(tokens).decode(), seed))
+        text = "  " if seed % 7 == 0 else f" question {seed}\n"
+        reason = "length" if seed % 3 == 0 else "stop"
+        completion = type("Completion", (), {"tokens": [1, 2], "text": text, "finish_reason": reason})
+        return type("Pending", (), {"result": lambda self: completion})()
+
+
+def test_a_model_makes_up_prompts_from_its_template_up_to_the_user():
+    engine = Inventing()
+    made = list(invent(engine, 0, 60, seed=5, batch=4))
+    assert {text for text, _ in engine.asked} == {"<user>"}
+    seeds = [seed for _, seed in engine.asked]
+    assert len(set(seeds)) == 60
+    good = [(index, seed) for index, seed in enumerate(seeds) if seed % 3 and seed % 7]
+    assert [(prompt.index, prompt.text) for prompt in made] == [(index, f"question {seed}") for index, seed in good]
+    assert {prompt.kind for prompt in made} == {"own"}
+    assert 0 < sum(prompt.temperature == 0 for prompt in made) < len(made)
+    assert made == list(invent(Inventing(), 0, 60, seed=5, batch=9))
+    assert made != list(invent(Inventing(), 0, 60, seed=6, batch=4))
+
+
+def test_made_up_prompts_are_kept_and_only_missing_ones_are_made(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    first = own_prompts(Inventing(), path, 30, seed=5)
+    with path.open("a") as out:
+        out.write('{"index":99,"kin')  # cut off in the middle of a line
+    engine = Inventing()
+    both = own_prompts(engine, path, 60, seed=5)
+    assert both == list(invent(Inventing(), 0, 60, seed=5))
+    assert both[: len(first)] == first
+    assert len(engine.asked) == 60 - (first[-1].index + 1)
+    assert own_prompts(Inventing(), path, 30, seed=5) == first
+
+
+def test_a_template_that_hides_the_user_is_refused():
+    with pytest.raises(ValueError, match="chat template"):
+        next(invent(Inventing("no room"), 0, 3))

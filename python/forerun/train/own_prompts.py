@@ -40,7 +40,7 @@ def own_prompts(engine: Engine, path: Path, count: int, seed: int = 0, batch: in
 
 def invent(engine: Engine, first: int, count: int, seed: int = 0, batch: int = 16) -> Iterator[Prompt]:
     """Prompts number `first` to `count`, in order; those that did not end within 160 tokens are left out (with
-    SmolLM2-135M a fifth), so that numbers are missing. Greedy answers are asked for as in `compose`.
+    SmolLM2-135M a tenth), so that numbers are missing. Greedy answers are asked for as in `compose`.
 
     Raises ValueError when the model has no chat template, or one that does not show the user's message.
     """
