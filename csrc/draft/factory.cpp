@@ -223,8 +223,9 @@ constexpr Entry kEntries[] = {
      prepare_model,
      make_model},
     {{"head",
-      "a trained head on the target's hidden states: head:PATH (Dovetail, EAGLE, Medusa, Hydra)",
-      "arXiv 2412.18934, 2503.01840, 2401.10774, 2402.05109", true, true},
+      "a trained head on the target's hidden states: head:PATH (Dovetail, EAGLE, Medusa, Hydra, "
+      "Kangaroo)",
+      "arXiv 2412.18934, 2503.01840, 2401.10774, 2402.05109, 2404.18911", true, true},
      true,
      prepare_head,
      make_head},

@@ -16,6 +16,9 @@ HeadScratch::HeadScratch(const DraftHead& head)
   arena.add(own_states, LevelDrafter::kMaxNodes, width);
   arena.add(above, LevelDrafter::kMaxBeam, width);
   memory = arena.allocate(head.backend());
+  if (head.config().exit_layers() > 0) {
+    target = std::make_unique<Workspace>(head.target(), LevelDrafter::kMaxBeam, 0);
+  }
   acceptance.assign(LevelDrafter::kMaxNodes, 1.0F);
 }
 
@@ -106,10 +109,11 @@ void HeadDrafter::observe(std::span<const int32_t> context, const Observation& t
   if (truth.tree != nullptr) policy().observe(truth);
 }
 
-// The root's row needs the state before it.
+// The root's pair needs the state before it.
 int32_t HeadDrafter::room(std::span<const int32_t> context) const {
   const auto length = static_cast<int32_t>(context.size());
   if (end() != length || states_.empty()) return 0;
+  if (exits() && (target_cache_ == nullptr || target_cache_->length() != length - 1)) return 0;
   const int32_t left = cache_.capacity() - length;
   return head_->config().by_depth() ? std::min(left, head_->config().stacks) : left;
 }
@@ -127,6 +131,7 @@ void HeadDrafter::open_root(std::span<const int32_t> context) {
   }
   root_in_scratch_ = false;
   forward_text(end());
+  if (exits()) forward_nodes(kRootOnly, 1);
 }
 
 // The rows of the text up to that of token `to`, exclusive.
@@ -138,12 +143,12 @@ void HeadDrafter::forward_text(int32_t to) {
   }
 }
 
-// The rows of the text that follow those in the cache. The root's stays scratch: it is node 0 of
-// the levels that follow.
+// The rows of the text that follow those in the cache. The root's stays scratch where it is node 0
+// of the levels that follow.
 void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
   Backend& backend = head_->backend();
   const auto rows = static_cast<int32_t>(tokens.size());
-  const bool last = next_row() + rows == end();
+  const bool last = next_row() + rows == end() && !exits();
   const size_t begin = static_cast<size_t>(next_row() - states_begin()) * width_;
   backend.upload(scratch_->true_states.data, states_.data() + begin,
                  static_cast<int64_t>(tokens.size() * width_ * sizeof(float)));
@@ -171,17 +176,32 @@ void HeadDrafter::open_level(std::span<const int32_t> nodes) {
   }
 }
 
-void HeadDrafter::forward_nodes(std::span<const int32_t> nodes, int32_t depth) {
-  Backend& backend = head_->backend();
-  const auto rows = static_cast<int32_t>(nodes.size());
+// What the rows of these nodes are made of: their own states by the target's first layers, or what
+// the head made of their parents.
+Tensor HeadDrafter::states_for(std::span<const int32_t> nodes) {
+  if (exits()) {
+    const Model& target = head_->target();
+    const auto layers = static_cast<size_t>(head_->config().exit_layers());
+    scratch_->batch.clear();
+    scratch_->batch.add_nodes(*target_cache_, grown(), nodes, 0);
+    const LayerRun run{target.all_layers().first(layers)};
+    return target.forward(scratch_->batch, *scratch_->target, run).stream;
+  }
   scratch_->parents.clear();
   for (const int32_t node : nodes)
     scratch_->parents.push_back(grown().parent()[static_cast<size_t>(node)]);
-  const Tensor above = scratch_->above.first_rows(rows);
-  backend.gather_rows(scratch_->own_states, scratch_->parents, above);
+  const Tensor above = scratch_->above.first_rows(static_cast<int32_t>(nodes.size()));
+  head_->backend().gather_rows(scratch_->own_states, scratch_->parents, above);
+  return above;
+}
+
+void HeadDrafter::forward_nodes(std::span<const int32_t> nodes, int32_t depth) {
+  Backend& backend = head_->backend();
+  const auto rows = static_cast<int32_t>(nodes.size());
+  const Tensor states = states_for(nodes);
   scratch_->batch.clear();
   scratch_->batch.add_nodes(cache_, grown(), nodes, rows);
-  const HeadForward out = head_->forward(scratch_->batch, above, depth, scratch_->workspace);
+  const HeadForward out = head_->forward(scratch_->batch, states, depth, scratch_->workspace);
   const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
   for (int32_t i = 0; i < rows; ++i) {
     backend.copy(scratch_->own_states.row(nodes[static_cast<size_t>(i)]), out.states.row(i), bytes);

@@ -22,15 +22,20 @@ struct HeadScratch {
   Tensor true_states;  // [chunk, features], on the head's back end
   Tensor own_states;   // [nodes of a tree, state width]: what each hands to its children
   Tensor above;        // [beam, state width]: of the parents of a level
+  std::unique_ptr<Workspace> target;  // where its layers make the rows of nodes
   Batch batch;
   std::vector<int32_t> parents, same_depth;
   std::vector<float> acceptance;  // [nodes of a tree]: predicted; 1 where nothing predicts it
 };
 
-// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra). Its rows
-// are pairs: token p of the text with the target's hidden state of token p - 1. The rows of the
-// text are made of true states only and keep their keys and values; the rows of a tree are made of
-// the head's own states, and are forgotten with the tree.
+// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra, Kangaroo).
+// Its rows are pairs: token p of the text with the target's hidden state of token p - 1. The rows
+// of the text are made of true states only and keep their keys and values; the rows of a tree are
+// made of the head's own states, and are forgotten with the tree.
+//
+// Of heads behind some layers of the target (HeadConfig::exit_layers) a node's row is its own state
+// instead: the layers run over the nodes in the scratch slots of the sequence's cache, which
+// verification writes anew, and the rows of the tree follow the root's pair.
 //
 // States come from prompts (read) and from verified trees (observe); those of tokens that a prompt
 // took from the prefix cache are missing. The head's cache therefore starts at some token of the
@@ -49,6 +54,7 @@ class HeadDrafter final : public LevelDrafter {
 
   std::string name() const override { return "head"; }
   std::span<const int32_t> wanted_taps() const override { return head_->config().taps; }
+  void borrow(KvCache& cache) override { target_cache_ = &cache; }
   void begin(std::span<const int32_t> context) override { keep_common_prefix(context); }
   void read(std::span<const int32_t> context, int32_t first, const HiddenRows& hidden) override;
   void observe(std::span<const int32_t> context, const Observation& truth) override;
@@ -77,12 +83,15 @@ class HeadDrafter final : public LevelDrafter {
   void forward_text(int32_t to);
   void forward_rows(std::span<const int32_t> tokens);
   void forward_nodes(std::span<const int32_t> nodes, int32_t depth);
+  Tensor states_for(std::span<const int32_t> nodes);
+  bool exits() const { return head_->config().exit_layers() > 0; }
 
   std::shared_ptr<const DraftHead> head_;
   std::shared_ptr<HeadScratch> scratch_;
   size_t width_;  // of a row of the target's states
   KvCache cache_;
-  int32_t first_ = 0;  // token of the cache's first row
+  KvCache* target_cache_ = nullptr;  // of the sequence, lent by it
+  int32_t first_ = 0;                // token of the cache's first row
   bool root_in_scratch_ = false;
   std::vector<int32_t> tokens_;  // of the text; the last of them have their state
   std::vector<float> states_;    // [tokens, width_]: the target's state before each

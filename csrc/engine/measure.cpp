@@ -152,25 +152,33 @@ void EngineState::measure_draft_head() {
     return least;
   };
   draft_shared.head_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
+  if (const auto layers = static_cast<size_t>(head.config().exit_layers()); layers > 0) {
+    draft_shared.head_costs.level += layers_ms(target->all_layers().first(layers), 0);
+  }
 }
 
 // What a level takes that goes to the first exit.
 void EngineState::measure_early_exit() {
   const ExitPlan& plan = draft_shared.exits;
-  const std::span<const int32_t> layers =
-      std::span(plan.layers).first(static_cast<size_t>(plan.exits.front()));
+  const auto layers = std::span(plan.layers).first(static_cast<size_t>(plan.exits.front()));
+  draft_shared.exit_costs.level = layers_ms(layers, 1);
+}
+
+// What these layers of the target take for a node, with its logits or without.
+double EngineState::layers_ms(std::span<const int32_t> layers, int32_t logit_rows) {
+  constexpr int32_t kRoot[] = {DraftTree::kRoot};
   KvCache cache(kv_places, context);
   double least = 0.0;
   for (int round = 0; round < 3; ++round) {
     const double ms = time_ms([&] {
       batch.clear();
-      batch.add_tree(cache, filler_tree(*this, 1));
+      batch.add_nodes(cache, filler_tree(*this, 1), kRoot, logit_rows);
       target->forward(batch, *workspace, {layers, nullptr});
       wait_for(*target);
     });
     least = round == 0 ? ms : std::min(least, ms);
   }
-  draft_shared.exit_costs.level = least;
+  return least;
 }
 
 std::vector<double> Engine::measure_verify(int32_t rows, int32_t context, int32_t repeats) {

@@ -63,6 +63,7 @@ void BlockRun::attend(const Block& block, int32_t index, Tensor input) const {
 
 // The residual of the attention is added on the way to the norm.
 void BlockRun::feed_forward(const Block& block) const {
+  if (!block.gate.weight) return backend.add(rows.x, rows.update);
   backend.add_rms_norm(rows.x, rows.update, block.ffn_norm.floats(), shape.norm_epsilon,
                        rows.normed);
   backend.gated_linear(rows.normed, block.gate.task(rows.gate, "linear.gate_up"),

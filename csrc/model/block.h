@@ -18,7 +18,7 @@ struct Linear {
 };
 
 // The weights of a decoder block: grouped-query attention with RoPE, then SwiGLU, each added to the
-// residual stream. Empty norms are left out.
+// residual stream. Empty norms are left out, and the second half where there is no gate.
 struct Block {
   Buffer attention_norm, ffn_norm, q_norm, k_norm;
   Linear q, k, v, output, gate, up, down;

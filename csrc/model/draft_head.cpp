@@ -20,7 +20,7 @@ Tensor columns(const Tensor& tensor, int32_t begin, int32_t cols) {
 
 // Width of the two inputs that the family puts side by side.
 int32_t joined_width(const HeadConfig& c) {
-  if (c.by_depth()) return 0;
+  if (c.by_depth() || c.exit_layers() > 0) return 0;
   return c.shape.width + (c.family == HeadFamily::kDgf ? c.shape.width : c.target.width);
 }
 
@@ -126,6 +126,10 @@ void DraftHead::enter(const Batch& batch, const Tensor& states, bool own, HeadWo
       return enter_eagle(states, w);
     case HeadFamily::kEagle3:
       return enter_eagle3(states, own, w);
+    case HeadFamily::kKangaroo:
+      return backend_->gather_rows(states,
+                                   std::span(w.all_rows_).first(static_cast<size_t>(states.rows)),
+                                   w.rows_.x.first_rows(states.rows));
     case HeadFamily::kMedusa:
     case HeadFamily::kHydra:
       return;

@@ -55,18 +55,20 @@ struct HeadStack {
 // before it: either the target's own (HeadConfig::taps), or, below the root of a tree, where the
 // target has not been yet, the state that this head made of the row above. Rows of the text see the
 // rows that a batch lets them see, through keys and values of the head's own cache; so do rows of a
-// tree, except in Medusa and Hydra. Immutable after load and shared by all sequences.
+// tree, except in Medusa and Hydra. A row of Kangaroo is a token's own state, which some layers of
+// the target make wherever it is. Immutable after load and shared by all sequences.
 class DraftHead {
  public:
   // The embedding is the target's; so are the rows of the output head where the file has none.
   // Error as read_head_config, and Error(kBadArgument) with the reason when the file was not made
-  // for this target.
+  // for this target, Error(kUnsupported) where it needs the target's layers on another device.
   static std::shared_ptr<const DraftHead> load(std::shared_ptr<const Checkpoint> file,
                                                std::shared_ptr<const Model> target,
                                                uint64_t tokenizer_fingerprint,
                                                std::shared_ptr<Backend> backend);
 
   const HeadConfig& config() const { return config_; }
+  const Model& target() const { return *target_; }
   Backend& backend() const { return *backend_; }
   KvLayout kv_layout() const {
     return {std::max(config_.blocks, 1), config_.shape.kv_heads, config_.shape.head_dim,

@@ -25,6 +25,7 @@ class HeadLoader {
       throw Error(ErrorKind::kBadArgument,
                   "draft head " + file_->path() + " cannot draft for this target: " + why);
     }
+    check_place();
     head_->rope_frequencies_ = rope_frequencies(c.rope);
     bind_entry();
     head_->blocks_.resize(static_cast<size_t>(c.blocks));
@@ -37,6 +38,17 @@ class HeadLoader {
   }
 
  private:
+  // Its rows and those of the target's first layers take turns.
+  void check_place() const {
+    const Model& target = *head_->target_;
+    const bool together =
+        target.backends().size() == 1 && head_->backend_.get() == &target.backend();
+    if (head_->config_.exit_layers() == 0 || together) return;
+    throw Error(ErrorKind::kUnsupported, "draft head " + file_->path() +
+                                             " runs layers of the target, so both have to lie on "
+                                             "one device; use another draft or placement");
+  }
+
   // What makes the first hidden state of a row.
   void bind_entry() {
     const HeadConfig& c = head_->config_;
@@ -55,6 +67,9 @@ class HeadLoader {
         head_->fuse_ = bind_.linear("fc", width, c.features());
         head_->token_norm_ = bind_.vector("block.0.token_norm.weight", target);
         head_->hidden_norm_ = bind_.vector("block.0.hidden_norm.weight", width);
+        head_->final_norm_ = bind_.vector("norm.weight", width);
+        break;
+      case HeadFamily::kKangaroo:
         head_->final_norm_ = bind_.vector("norm.weight", width);
         break;
       case HeadFamily::kMedusa:
@@ -93,14 +108,15 @@ class HeadLoader {
     const bool joined = index == 0 && c.family == HeadFamily::kEagle3;
     const int64_t in = s.width + (joined ? c.target.width : 0);
     const int64_t q = int64_t{s.heads} * s.head_dim, kv = int64_t{s.kv_heads} * s.head_dim;
-    if (index > 0 || c.by_depth()) {
+    if (index > 0 || c.norms_entry()) {
       block.attention_norm = bind_.vector(name + "attn_norm.weight", s.width);
     }
-    block.ffn_norm = bind_.vector(name + "ffn_norm.weight", s.width);
     block.q = bind_.linear(name + "q", q, in);
     block.k = bind_.linear(name + "k", kv, in);
     block.v = bind_.linear(name + "v", kv, in);
     block.output = bind_.linear(name + "o", s.width, q);
+    if (s.ffn_width == 0) return;
+    block.ffn_norm = bind_.vector(name + "ffn_norm.weight", s.width);
     block.gate = bind_.linear(name + "gate", s.ffn_width, s.width);
     block.up = bind_.linear(name + "up", s.ffn_width, s.width);
     block.down = bind_.linear(name + "down", s.width, s.ffn_width);

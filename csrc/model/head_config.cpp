@@ -15,11 +15,10 @@ constexpr int32_t kMaxBlocks = 6;
 constexpr size_t kMaxTaps = 8;
 constexpr int32_t kMaxStacks = 8;
 
-constexpr std::pair<const char*, HeadFamily> kFamilies[] = {{"dgf", HeadFamily::kDgf},
-                                                            {"eagle", HeadFamily::kEagle},
-                                                            {"eagle3", HeadFamily::kEagle3},
-                                                            {"medusa", HeadFamily::kMedusa},
-                                                            {"hydra", HeadFamily::kHydra}};
+constexpr std::pair<const char*, HeadFamily> kFamilies[] = {
+    {"dgf", HeadFamily::kDgf},       {"eagle", HeadFamily::kEagle},
+    {"eagle3", HeadFamily::kEagle3}, {"medusa", HeadFamily::kMedusa},
+    {"hydra", HeadFamily::kHydra},   {"kangaroo", HeadFamily::kKangaroo}};
 
 HeadFamily family_of(const Checkpoint& file) {
   const std::string& name = file.text(std::string(kPrefix) + "family");
@@ -59,7 +58,11 @@ void read_taps(const Fields& f, const Checkpoint& file, HeadConfig& c) {
     }
     c.taps.push_back(static_cast<int32_t>(tap));
   }
-  if (c.family != HeadFamily::kEagle3 && c.taps != std::vector<int32_t>{-1}) {
+  if (c.family == HeadFamily::kKangaroo) {
+    if (c.taps.size() != 1 || c.taps[0] < 1) {
+      f.fail("taps", "is not one layer from 1 on, behind which this family leaves the target");
+    }
+  } else if (c.family != HeadFamily::kEagle3 && c.taps != std::vector<int32_t>{-1}) {
     f.fail("taps", "is not [-1]: this family reads the hidden state after the final norm");
   }
 }
@@ -86,7 +89,7 @@ void read_shape(const Fields& f, HeadConfig& c) {
     s.head_dim = s.rotary = c.rope.rotary = 2;
     return;
   }
-  s.ffn_width = f.count("ffn_width", 1, kMaxWidth);
+  s.ffn_width = f.count("ffn_width", c.family == HeadFamily::kKangaroo ? 0 : 1, kMaxWidth);
   s.heads = f.count("heads", 1, kMaxWidth);
   s.kv_heads = f.count("kv_heads", 1, s.heads);
   s.head_dim = f.count("head_dim", 2, 1024);

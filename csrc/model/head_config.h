@@ -19,8 +19,9 @@ enum class HeadFamily {
   kEagle,   // EAGLE and EAGLE-2, arXiv 2401.15077 and 2406.16858
   kEagle3,  // arXiv 2503.01840
   // A stack of its own for every depth, all on one state of the target:
-  kMedusa,  // arXiv 2401.10774
-  kHydra,   // and the tokens between, arXiv 2402.05109; Hydra++ with a block over the text
+  kMedusa,    // arXiv 2401.10774
+  kHydra,     // and the tokens between, arXiv 2402.05109; Hydra++ with a block over the text
+  kKangaroo,  // an adapter behind the target's first layers, arXiv 2404.18911
 };
 
 // What a draft file says of the draft and of the target that it was made for.
@@ -45,6 +46,11 @@ struct HeadConfig {
     return family == HeadFamily::kHydra ? (stacks + 1) * shape.width : shape.width;
   }
   bool by_depth() const { return stacks > 0; }
+  // Layers of the target that have to run over a token before the head can say what follows it:
+  // a row is then the state of its own token, not of the one before. 0: all is the head's.
+  int32_t exit_layers() const { return family == HeadFamily::kKangaroo ? taps[0] : 0; }
+  // Whether what enters the first block is normalised before its attention.
+  bool norms_entry() const { return by_depth() || exit_layers() > 0; }
 };
 
 // Reads and checks a draft file. Error(kBadFile) naming the field or tensor that is missing or out

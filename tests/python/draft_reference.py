@@ -27,7 +27,7 @@ def draft_config(family: str, **changes) -> dict:
         "ffn_width": 320,
         "norm_epsilon": 1e-5,
         "rope_base": 10000.0,
-        "taps": [2, 0, 1] if family == "eagle3" else [-1],
+        "taps": {"eagle3": [2, 0, 1], "kangaroo": [2]}.get(family, [-1]),
         "target.width": 256,
         "target.layers": 3,
         "target.vocab": 260,
@@ -66,6 +66,8 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
         own_head = False
         if c["blocks"]:
             norm("norm")
+    elif family == "kangaroo":
+        norm("norm")
     elif family == "eagle":
         matrix("fc", d, target + d)
         if c.get("bias"):
@@ -79,13 +81,15 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
     for index in range(c["blocks"]):
         b = f"block.{index}."
         inputs = d + target if family == "eagle3" and index == 0 else d
-        if index or family == "hydra":
+        if index or family in ("hydra", "kangaroo"):
             norm(b + "attn_norm")
-        norm(b + "ffn_norm")
         matrix(b + "q", q, inputs)
         matrix(b + "k", kv, inputs)
         matrix(b + "v", kv, inputs)
         matrix(b + "o", d, q, 0.5)
+        if not c["ffn_width"]:
+            continue
+        norm(b + "ffn_norm")
         matrix(b + "gate", c["ffn_width"], d)
         matrix(b + "up", c["ffn_width"], d)
         matrix(b + "down", d, c["ffn_width"], 0.5)
@@ -159,6 +163,8 @@ class Twin:
             h = self.norm(b + "attn_norm", x) if b + "attn_norm.weight" in self.t else entered
             q, k, v = (self.linear(b + part, h).reshape(n, -1, c["head_dim"]) for part in "qkv")
             x = x + self.linear(b + "o", attention(rotate(q, shape), rotate(k, shape), v, np.float16))
+            if b + "gate.weight" not in self.t:
+                continue
             h = self.norm(b + "ffn_norm", x)
             gate = self.linear(b + "gate", h)
             x = x + self.linear(b + "down", gate * sigmoid(gate) * self.linear(b + "up", h))

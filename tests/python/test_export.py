@@ -39,11 +39,10 @@ def random_draft(parts, family, blocks, taps, own_head, **more):
         heads=parts.heads,
         kv_heads=parts.kv_heads,
         head_dim=parts.head_dim,
-        ffn_width=96,
         norm_epsilon=parts.norm_epsilon,
         taps=taps,
         own_head=own_head,
-        **more,
+        **{"ffn_width": 96, **more},
     )
     vocabulary = torch.arange(0, parts.vocab, 2)
     draft = make_draft(shape, torch.from_numpy(parts.embedding), torch.from_numpy(parts.head), vocabulary, 7)

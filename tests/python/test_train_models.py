@@ -34,7 +34,7 @@ def sequence(rng, length, learn_from, taps=1):
 
 def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0, **more):
     shape = {"heads": 4, "kv_heads": 2, "head_dim": 6, "ffn_width": 10, "taps": list(taps), "own_head": own_head}
-    config = DraftConfig(family, WIDTH, blocks, **shape, **more)
+    config = DraftConfig(family, WIDTH, blocks, **{**shape, **more})
     generator = torch.Generator().manual_seed(seed)
     embedding = torch.randn(VOCAB, WIDTH, generator=generator)
     head = torch.randn(VOCAB, WIDTH, generator=generator)

@@ -53,12 +53,14 @@ class Chain:
             x = into = t["fc.weight"] @ np.concatenate([e, state]) + t["fc.bias"]
         elif family in ("medusa", "hydra"):
             return self._path(state, e, own)
+        elif family == "kangaroo":  # the state of the token itself, wherever it is
+            x = state
         else:
             x = state if own else t["fc.weight"] @ state
             u, v = rms(e, t["block.0.token_norm.weight"], epsilon), rms(x, t["block.0.hidden_norm.weight"], epsilon)
             into = np.concatenate([u, v])
         for index in range(self.shape["blocks"]):
-            if index:
+            if index or family == "kangaroo":
                 into = rms(x, t[f"block.{index}.attn_norm.weight"], epsilon)
             x = self._block(f"block.{index}.", x, into, self.cache[index])
         return x
@@ -88,7 +90,7 @@ class Chain:
     def logits(self, state, depth=0):
         if self.shape["family"] in ("medusa", "hydra"):
             return self._stack_logits(state, depth)
-        if self.shape["family"] == "eagle3":
+        if self.shape["family"] in ("eagle3", "kangaroo"):
             state = rms(state, self.t["norm.weight"], self.shape["norm_epsilon"])
         return self.t["head.weight"] @ state
 
@@ -106,6 +108,8 @@ class Chain:
             weights /= weights.sum()
             out.append(sum(w * value[group] for w, value in zip(weights, cache[1], strict=True)))
         h = x + t[name + "o.weight"] @ np.concatenate(out)
+        if name + "gate.weight" not in t:
+            return h
         y = rms(h, t[name + "ffn_norm.weight"], s["norm_epsilon"])
         gate = t[name + "gate.weight"] @ y
         return h + t[name + "down.weight"] @ (gate * sigmoid(gate) * (t[name + "up.weight"] @ y))

@@ -115,16 +115,19 @@ def draft(
     file: Annotated[Path, typer.Argument(help="The draft file to write, at every improvement.")],
     run: Run = None,
     family: Annotated[
-        str, typer.Option(help="dgf, eagle, eagle3, medusa, hydra or hydra++.", rich_help_panel=_SHAPE)
+        str, typer.Option(help="dgf, eagle, eagle3, medusa, hydra, hydra++ or kangaroo.", rich_help_panel=_SHAPE)
     ] = "eagle3",
     blocks: Annotated[int, typer.Option(help="Decoder blocks, 1 to 6.", rich_help_panel=_SHAPE)] = 1,
     stack_layers: Annotated[int, typer.Option(help="Of each stack of medusa and hydra.", rich_help_panel=_SHAPE)] = 1,
-    ffn_width: Annotated[int, typer.Option(help="0 takes the target's.", rich_help_panel=_SHAPE)] = 0,
+    ffn_width: Annotated[int, typer.Option(help="0 takes the target's, none in kangaroo.", rich_help_panel=_SHAPE)] = 0,
     draft_vocab: Annotated[int, typer.Option(help="Tokens that it can say.", rich_help_panel=_SHAPE)] = 8192,
     own_head: Annotated[
         bool, typer.Option("--own-head", help="Train a head instead of using the target's.", rich_help_panel=_SHAPE)
     ] = False,
     taps: Annotated[str, typer.Option(help="Hidden states that it reads.", rich_help_panel=_SHAPE)] = "-1",
+    exit_layer: Annotated[
+        int, typer.Option(help="The target's layers before kangaroo; collect this tap.", rich_help_panel=_SHAPE)
+    ] = 0,
     weights: Weights = "q8_0",
     epochs: Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=_LEARN)] = 4,
     rows: Rows = 2048,
@@ -132,8 +135,13 @@ def draft(
     fine_rate: Annotated[float, typer.Option(help="Of all else (AdamW).", rich_help_panel=_LEARN)] = 0.002,
     floor: Annotated[float, typer.Option(help="Share of the peak rates at the end.", rich_help_panel=_LEARN)] = 0.05,
     unroll: Annotated[
-        int, typer.Option(help="Steps on its own outputs, or stacks of medusa and hydra.", rich_help_panel=_LEARN)
-    ] = 3,
+        int,
+        typer.Option(
+            help="Steps on its own outputs, or stacks of medusa and hydra.",
+            show_default="3, kangaroo 1",
+            rich_help_panel=_LEARN,
+        ),
+    ] = 0,
     thin: Annotated[
         float, typer.Option(help="Share of the rows that go on after the first step.", rich_help_panel=_LEARN)
     ] = 0.5,
@@ -168,7 +176,10 @@ def draft(
     from forerun.train.unroll import Objective
 
     folder = _begin(file, run, threads)
-    tapped = tuple(_integers("taps", taps))
+    if bool(exit_layer) != (family == "kangaroo"):
+        raise ValueError(f"exit-layer: expected 1 or more with kangaroo, and none with others, found {exit_layer}")
+    tapped = (exit_layer,) if exit_layer else tuple(_integers("taps", taps))
+    unroll = unroll or (1 if exit_layer else 3)
     shape = runs.Shape(family, blocks, ffn_width, draft_vocab, own_head, unroll, stack_layers, tapped)
     objective = Objective(unroll=unroll, law=law_loss, feature=feature_loss, thin=thin, noise=noise, text=text_loss)
     schedule = Schedule(

@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STACKED = ("medusa", "hydra")  # a stack of its own for every depth
-FAMILIES = ("dgf", "eagle", "eagle3", *STACKED)
+FAMILIES = ("dgf", "eagle", "eagle3", *STACKED, "kangaroo")
 FINAL = -1  # the tap of the target's hidden state after its final norm
 REACH = 12  # columns of padding on the right of a batch; unrolled steps + 1 must not exceed it
 
 
 @dataclass(frozen=True)
 class DraftConfig:
-    """Shapes of a draft. taps: target hidden states it reads, -1 the final one, l >= 0 the input of layer l.
+    """Shapes of a draft. taps: target hidden states it reads, -1 the final one, l >= 0 the input of layer l; of
+    kangaroo the number of the target's layers before it. ffn_width 0, in kangaroo: blocks of attention only.
 
     own_head: the file holds a trained head; otherwise rows of the target's head are used. draft_vocab: rows of the
     head, the likeliest tokens of the training answers. stacks: depths that medusa and hydra guess at, each by
@@ -47,8 +48,18 @@ class DraftConfig:
         if self.stack_layers < 1:
             raise ValueError(f"stack_layers: expected 1 or more, found {self.stack_layers}")
         check_heads(self.heads, self.kv_heads, self.head_dim)
-        if self.family != "eagle3" and self.taps != [FINAL]:
+        if self.ffn_width < 1 and self.family != "kangaroo":
+            raise ValueError(f"ffn_width: expected 1 or more of {self.family}, found {self.ffn_width}")
+        if self.family == "kangaroo":
+            if len(self.taps) != 1 or self.taps[0] < 1:
+                raise ValueError(f"taps: kangaroo leaves the target before one layer from 1 on, found {self.taps}")
+        elif self.family != "eagle3" and self.taps != [FINAL]:
             raise ValueError(f"taps: {self.family} reads the final hidden state only, [-1], found {self.taps}")
+
+    @property
+    def fixed_unroll(self) -> int:
+        """The unrolled steps that it has to learn from; 0: as many as one likes."""
+        return 1 if self.family == "kangaroo" else self.stacks
 
     def metadata(self) -> dict[str, Any]:
         """What the draft file says of it; the target's part comes from the target."""

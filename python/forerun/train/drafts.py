@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from forerun.draft_file import Target, read_draft
+from forerun.train.adapters import Adapter
 from forerun.train.config import STACKED, DraftConfig
 from forerun.train.models import Draft, DraftBase
 from forerun.train.stacks import Stacks
@@ -20,7 +21,8 @@ def make_draft(config: DraftConfig, embedding: Tensor, head: Tensor, draft_token
     """A draft with seeded random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        draft = (Stacks if config.stacks else Draft)(config, embedding, head, draft_tokens)
+        kind = Stacks if config.stacks else Adapter if config.family == "kangaroo" else Draft
+        draft = kind(config, embedding, head, draft_tokens)
         draft.initialise()
     return draft
 

@@ -60,6 +60,8 @@ class Block(nn.Module):
         self.k = nn.Linear(wide * width, config.kv_heads * config.head_dim, bias=False)
         self.v = nn.Linear(wide * width, config.kv_heads * config.head_dim, bias=False)
         self.o = nn.Linear(inner, width, bias=False)
+        if not config.ffn_width:
+            return
         self.ffn_norm = RmsNorm(width, config.norm_epsilon)
         self.gate = nn.Linear(width, config.ffn_width, bias=False)
         self.up = nn.Linear(width, config.ffn_width, bias=False)
@@ -76,6 +78,8 @@ class Block(nn.Module):
         if step:
             seen.chain.append((self._keys(x, columns + step), self._values(x)))
         h = residual + self.o(self._attend(queries, columns, seen, present))
+        if not self.config.ffn_width:
+            return h
         y = self.ffn_norm(h)
         return h + self.down(functional.silu(self.gate(y)) * self.up(y))
 
@@ -143,6 +147,13 @@ class DraftBase(nn.Module):
         return functional.linear(*self.readout(state, step))
 
 
+def head_rows(head: Tensor, draft_tokens: Tensor, learns: bool) -> nn.Linear:
+    """The rows of the target's head for these tokens."""
+    made = nn.Linear(head.shape[1], len(draft_tokens), bias=False)
+    made.weight = nn.Parameter(head[draft_tokens].clone(), requires_grad=learns)
+    return made
+
+
 class Draft(DraftBase):
     """A draft of decoder blocks: its output takes the place of the feature in the next step."""
 
@@ -172,9 +183,7 @@ class Draft(DraftBase):
         if config.family == "eagle3":
             self.block[0].token_norm = RmsNorm(width, config.norm_epsilon)
             self.block[0].hidden_norm = RmsNorm(width, config.norm_epsilon)
-        rows = head[draft_tokens].clone()
-        self.head = nn.Linear(width, len(draft_tokens), bias=False)
-        self.head.weight = nn.Parameter(rows, requires_grad=config.own_head)
+        self.head = head_rows(head, draft_tokens, config.own_head)
 
     def begin(self, features: Tensor, tokens: Tensor, present: Tensor, start: int) -> tuple[Tensor, list[Seen]]:
         """Rows of true features, all T columns: features [B, T, W], tokens [B, T] (already shifted by one).

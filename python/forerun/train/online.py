@@ -188,7 +188,7 @@ def _learn(link: Connection, target: Path, draft: Path, folder: Path, plan: Onli
     try:
         parts = read_target(target)
         model = load_draft(draft, parts)
-        objective = Objective(unroll=model.config.stacks or plan.unroll, only_rejected=True)
+        objective = Objective(unroll=model.config.fixed_unroll or plan.unroll, only_rejected=True)
     except Exception as error:
         link.send(f"{type(error).__name__}: {error}")
         return

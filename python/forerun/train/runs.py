@@ -24,7 +24,8 @@ _VOCABULARY = "vocabulary.pt"
 
 @dataclass(frozen=True)
 class Shape:
-    """What is chosen of a draft; the rest follows from the target. ffn_width 0 takes the target's.
+    """What is chosen of a draft; the rest follows from the target. ffn_width 0 takes the target's, and none in
+    kangaroo.
 
     family: one of config.FAMILIES, or "hydra++" for hydra with a block over the text; those of config.STACKED have
     `stacks` stacks of `stack_layers` layers and no other blocks.
@@ -49,7 +50,7 @@ class Shape:
             heads=target.heads,
             kv_heads=target.kv_heads,
             head_dim=target.head_dim,
-            ffn_width=self.ffn_width or target.ffn_width,
+            ffn_width=self.ffn_width or (0 if family == "kangaroo" else target.ffn_width),
             norm_epsilon=target.norm_epsilon,
             taps=list(self.taps),
             own_head=self.own_head,
@@ -87,7 +88,7 @@ def new_draft(shape: Shape, target: TargetParts, vocabulary: torch.Tensor, seed:
     """An untrained draft that can say the tokens of `vocabulary`."""
     config = shape.of(target)
     draft = make_draft(config, torch.from_numpy(target.embedding), torch.from_numpy(target.head), vocabulary, seed)
-    if config.family == "eagle3":  # the rows of the target's head expect the target's norm before them
+    if config.family in ("eagle3", "kangaroo"):  # the rows of the target's head expect the target's norm before them
         draft.norm.weight.data.copy_(torch.from_numpy(target.norm))
     return draft
 
@@ -111,10 +112,10 @@ def train_draft(
     start: the folder of an earlier run of this shape to begin from; its vocabulary is kept too.
     """
     target = read_target(target_path)
-    stacks = shape.of(target).stacks
-    if stacks and (objective.unroll != stacks or objective.feature):
+    steps = shape.of(target).fixed_unroll
+    if steps and (objective.unroll != steps or objective.feature):
         raise ValueError(
-            f"unroll and feature: {shape.family} has {stacks} stacks, a step for each, and predicts no features; "
+            f"unroll and feature: this {shape.family} learns from {steps} steps, and predicts no features; "
             f"found {objective.unroll} and {objective.feature}"
         )
     train, validation = split(load_sequences(shards, list(shape.taps), most_texts), held_out)

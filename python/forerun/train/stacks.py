@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from forerun.train.config import DraftConfig
-from forerun.train.models import Block, DraftBase, RmsNorm, Seen
+from forerun.train.models import Block, DraftBase, RmsNorm, Seen, head_rows
 
 
 class Stack(nn.Module):
@@ -58,8 +58,7 @@ class Stacks(DraftBase):
         made = nn.ModuleList(Stack(config, index, rows) for index in range(config.stacks))
         self.add_module(config.family, made)
         if not config.own_head:
-            self.head = nn.Linear(config.width, len(draft_tokens), bias=False)
-            self.head.weight = nn.Parameter(rows.clone(), requires_grad=False)
+            self.head = head_rows(head, draft_tokens, learns=False)
 
     @property
     def stacks(self) -> nn.ModuleList:

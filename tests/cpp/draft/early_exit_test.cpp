@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "draft/contract.h"
 #include "draft/model_drafter.h"
+#include "draft/on_a_cache.h"
 #include "model/tiny_model.h"
 
 namespace forerun {
@@ -31,43 +32,9 @@ std::shared_ptr<const Model> model_of(int32_t layers) {
 }
 std::shared_ptr<const Model> target() { return model_of(3); }
 
-// Lends the drafter a cache that holds the context, as a session does.
-class OnACache final : public Drafter {
- public:
-  explicit OnACache(std::unique_ptr<Drafter> drafter)
-      : drafter_(std::move(drafter)),
-        cache_(target()->backend(), target()->kv_layout(), kContext),
-        workspace_(target()->backend(), target()->config(), kContext, 1) {
-    drafter_->borrow(cache_);
-  }
-  std::string name() const override { return drafter_->name(); }
-  void begin(std::span<const int32_t> context) override { drafter_->begin(context); }
-  void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
-               DraftTree& tree) override {
-    cache_.rewind(0);
-    Batch batch;
-    batch.add_causal(cache_, context.first(context.size() - 1), 0);
-    if (batch.rows() > 0) target()->forward(batch, workspace_);
-    cache_.commit_rows(batch.rows());
-    drafter_->propose(context, budget, noise, tree);
-    EXPECT_EQ(cache_.length(), static_cast<int32_t>(context.size()) - 1);
-  }
-  void observe(std::span<const int32_t> context, const Observation& truth) override {
-    drafter_->observe(context, truth);
-  }
-  void rewind(std::span<const int32_t> context) override { drafter_->rewind(context); }
-  std::unique_ptr<Drafter> fork() const override {
-    return std::make_unique<OnACache>(drafter_->fork());
-  }
-
- private:
-  std::unique_ptr<Drafter> drafter_;
-  KvCache cache_;
-  Workspace workspace_;
-};
-
 std::unique_ptr<Drafter> drafter_with(const ExitPlan& plan, const std::string& policy = "auto") {
-  return std::make_unique<OnACache>(
+  return std::make_unique<test::OnACache>(
+      target(), kContext,
       std::make_unique<EarlyExitDrafter>(target(), plan, make_policy(policy, 4)));
 }
 

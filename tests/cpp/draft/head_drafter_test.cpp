@@ -5,7 +5,9 @@
 #include <memory>
 #include <vector>
 
+#include "base/error.h"
 #include "draft/contract.h"
+#include "draft/on_a_cache.h"
 #include "model/tiny_head.h"
 
 namespace forerun {
@@ -75,6 +77,54 @@ TEST(HeadDrafter, KeepsTheContractOfDraftersForEveryFamilyPolicyAndTemperature) 
         contract.check(5);
       }
     }
+  }
+}
+
+const test::TinyHead kKangaroo = {
+    .family = "kangaroo", .blocks = 2, .ffn = 0, .taps = {1}, .columns = 90};
+
+// The rows of the text are made of what the contract says, those of a tree by the target's first
+// layer: two different things here, and still the same after every history.
+TEST(HeadDrafter, KeepsTheContractBehindLayersOfTheTarget) {
+  for (const int32_t ffn : {0, 64}) {
+    test::TinyHead wanted = kKangaroo;
+    wanted.ffn = ffn;
+    const auto head = head_of(wanted);
+    for (const char* policy : {"chain", "eagle2"}) {
+      for (const float temperature : {0.0F, 0.8F}) {
+        test::DrafterContract contract = contract_of(head, policy);
+        contract.noise = {17, temperature};
+        contract.make = [head, policy] {
+          return std::make_unique<test::OnACache>(target(), 512, drafter_with(head, policy));
+        };
+        contract.check(5);
+      }
+    }
+  }
+}
+
+TEST(HeadDrafter, NeedsTheTargetsCacheBehindItsLayers) {
+  const auto head = head_of(kKangaroo);
+  const test::DrafterContract contract = contract_of(head, "chain");
+  const std::vector<int32_t> context = some_text(20, 3);
+  const auto drafter = drafter_with(head);
+  contract.begin(*drafter, context);
+  EXPECT_EQ(contract.propose(*drafter, context, {4, 4}).drafted(), 0);
+  KvCache empty(target()->backend(), target()->kv_layout(), 64);
+  drafter->borrow(empty);
+  EXPECT_EQ(contract.propose(*drafter, context, {4, 4}).drafted(), 0);
+  empty.prepare(19);
+  empty.commit_rows(19);
+  EXPECT_EQ(contract.propose(*drafter, context, {4, 4}).drafted(), 4);
+}
+
+TEST(HeadDrafter, LiesWhereTheLayersLieThatItRuns) {
+  const test::TinyHeadFile file(kKangaroo);
+  try {
+    DraftHead::load(open_checkpoint(file.path()), target(), 0, make_cpu_backend(1));
+    FAIL() << "expected an Error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUnsupported);
   }
 }
 

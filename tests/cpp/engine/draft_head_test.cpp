@@ -25,8 +25,9 @@ class DraftHeads : public testing::Test {
     first_ = new test::TinyHeadFile({.blocks = 2, .columns = 120});
     third_ = new test::TinyHeadFile(
         {.family = "eagle3", .taps = {0, 1, -1}, .columns = 120, .own_head = true});
+    behind_ = new test::TinyHeadFile({.family = "kangaroo", .ffn = 0, .taps = {1}, .columns = 120});
   }
-  static void TearDownTestSuite() { delete target_, delete first_, delete third_; }
+  static void TearDownTestSuite() { delete target_, delete first_, delete third_, delete behind_; }
 
   static std::unique_ptr<Engine> load(const std::string& draft, int32_t fixed = 8,
                                       int64_t prefix_bytes = 0,
@@ -42,7 +43,7 @@ class DraftHeads : public testing::Test {
   }
   static std::vector<std::string> drafts() {
     return {"head:" + first_->path(), "head:" + third_->path(), "suffix+head:" + first_->path(),
-            "head:" + third_->path() + "+trigram"};
+            "head:" + third_->path() + "+trigram", "early-exit+head:" + behind_->path()};
   }
   static void expect_equal(const StepTree& a, const StepTree& b) {
     ASSERT_EQ(a.nodes.size(), b.nodes.size());
@@ -59,12 +60,34 @@ class DraftHeads : public testing::Test {
     session.step();
     return session.last_tree();
   }
+  static void fork_and_rewind(const std::string& path) {
+    const auto engine = load("head:" + path);
+    Session session = engine->session();
+    session.append(repetitive_prompt(40, 4));
+    for (int step = 0; step < 3; ++step) session.step();
+    Session copy = session.fork();
+    const Tokens text = session.tokens();
+    session.step();
+    copy.step();
+    expect_equal(copy.last_tree(), session.last_tree());
+    expect_equal(copy.last_tree(), fresh_tree(*engine, text));
+
+    session.rewind(25);
+    const Tokens cut(text.begin(), text.begin() + 25);
+    session.step();
+    expect_equal(session.last_tree(), fresh_tree(*engine, cut));
+    session.append(repetitive_prompt(20, 8));
+    const Tokens longer = session.tokens();
+    session.step();
+    expect_equal(session.last_tree(), fresh_tree(*engine, longer));
+  }
   static test::TinyModelFile* target_;
-  static test::TinyHeadFile *first_, *third_;
+  static test::TinyHeadFile *first_, *third_, *behind_;
 };
 test::TinyModelFile* DraftHeads::target_ = nullptr;
 test::TinyHeadFile* DraftHeads::first_ = nullptr;
 test::TinyHeadFile* DraftHeads::third_ = nullptr;
+test::TinyHeadFile* DraftHeads::behind_ = nullptr;
 
 TEST_F(DraftHeads, LeaveTheTextAsItIsAtEveryBudgetAndTemperature) {
   for (const float temperature : {0.0F, 0.9F}) {
@@ -87,7 +110,7 @@ TEST_F(DraftHeads, LeaveTheTextAsItIsAtEveryBudgetAndTemperature) {
 }
 
 TEST_F(DraftHeads, DraftTheSameWhetherATextWasWrittenOrGiven) {
-  for (const std::string& path : {first_->path(), third_->path()}) {
+  for (const std::string& path : {first_->path(), third_->path(), behind_->path()}) {
     const auto engine = load("head:" + path);
     Session session = engine->session();
     session.append(repetitive_prompt(30, 3));
@@ -101,25 +124,7 @@ TEST_F(DraftHeads, DraftTheSameWhetherATextWasWrittenOrGiven) {
 }
 
 TEST_F(DraftHeads, DraftTheSameAfterAForkARewindAndAnotherTurn) {
-  const auto engine = load("head:" + third_->path());
-  Session session = engine->session();
-  session.append(repetitive_prompt(40, 4));
-  for (int step = 0; step < 3; ++step) session.step();
-  Session copy = session.fork();
-  const Tokens text = session.tokens();
-  session.step();
-  copy.step();
-  expect_equal(copy.last_tree(), session.last_tree());
-  expect_equal(copy.last_tree(), fresh_tree(*engine, text));
-
-  session.rewind(25);
-  const Tokens cut(text.begin(), text.begin() + 25);
-  session.step();
-  expect_equal(session.last_tree(), fresh_tree(*engine, cut));
-  session.append(repetitive_prompt(20, 8));
-  const Tokens longer = session.tokens();
-  session.step();
-  expect_equal(session.last_tree(), fresh_tree(*engine, longer));
+  for (const std::string& path : {third_->path(), behind_->path()}) fork_and_rewind(path);
 }
 
 TEST_F(DraftHeads, DraftTheSameWithNeighboursInTheBatch) {

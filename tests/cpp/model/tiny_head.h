@@ -52,7 +52,7 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   };
   const int64_t d = h.width, dt = h.target.width, taps = static_cast<int64_t>(h.taps.size());
   const bool third = h.family == "eagle3";
-  const bool stacked = h.stacks > 0;
+  const bool stacked = h.stacks > 0, kangaroo = h.family == "kangaroo";
   for (int32_t k = 0; k < h.stacks; ++k) {
     const std::string s = h.family + "." + std::to_string(k) + ".";
     if (h.family == "hydra") matrix(s + "skip", d, (k + 2) * d), matrix(s + "in", d, (k + 2) * d);
@@ -62,6 +62,8 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   if (h.family == "dgf") {
     norm("token_norm", dt);
     matrix("dgf.w1", d, dt), matrix("dgf.w2", d, dt), matrix("dgf.gate", d, 2 * d);
+  } else if (kangaroo) {
+    norm("norm", d);
   } else if (!stacked) {
     matrix("fc", d, third ? taps * dt : dt + d);
   }
@@ -70,11 +72,12 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   for (int32_t i = 0; i < h.blocks; ++i) {
     const std::string b = "block." + std::to_string(i) + ".";
     const int64_t in = third && i == 0 ? d + dt : d;
-    if (i > 0 || stacked) norm(b + "attn_norm", d);
-    norm(b + "ffn_norm", d);
+    if (i > 0 || stacked || kangaroo) norm(b + "attn_norm", d);
     matrix(b + "q", q, in), matrix(b + "k", kv, in), matrix(b + "v", kv, in);
-    matrix(b + "o", d, q), matrix(b + "gate", h.ffn, d), matrix(b + "up", h.ffn, d);
-    matrix(b + "down", d, h.ffn);
+    matrix(b + "o", d, q);
+    if (h.ffn == 0) continue;
+    norm(b + "ffn_norm", d);
+    matrix(b + "gate", h.ffn, d), matrix(b + "up", h.ffn, d), matrix(b + "down", d, h.ffn);
   }
   if (h.columns > 0) {
     std::vector<int32_t> tokens(static_cast<size_t>(h.target.vocab));
