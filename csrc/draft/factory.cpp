@@ -124,6 +124,7 @@ std::unique_ptr<TreePolicy> policy_of(const DraftResources& resources, const cha
 void prepare_model(DraftPart& part, DraftResources& resources) {
   policy_of(resources, "model", false);
   Settings& settings = part.settings;
+  resources.model_confidence = settings.real("confidence", ExitPlan{}.confidence, 0.0, 1.0);
   ExcerptOptions& excerpt = resources.excerpt;
   resources.excerpts = settings.choice("context", {"full", "retrieved"}) == "retrieved";
   const auto size = [&settings](const char* key, int32_t fallback) {
@@ -148,8 +149,9 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
   const int32_t context = resources.excerpts
                               ? std::min(resources.context, resources.excerpt.tokens + kTreeRoom)
                               : resources.context;
-  auto drafter = std::make_unique<ModelDrafter>(
-      resources.model, policy_of(resources, "model", false), context, resources.model_costs);
+  auto drafter =
+      std::make_unique<ModelDrafter>(resources.model, policy_of(resources, "model", false), context,
+                                     resources.model_confidence, resources.model_costs);
   if (!resources.excerpts) return on_its_queue(std::move(drafter), resources, resources.ahead);
   auto reader = std::make_unique<ExcerptDrafter>(std::move(drafter), resources.excerpt);
   return on_its_queue(std::move(reader), resources, false);
@@ -177,7 +179,12 @@ void prepare_early_exit(DraftPart& part, DraftResources& resources) {
   const int32_t layers = resources.target->config().layers;
   std::string skip = part.settings.text("skip", "");
   const std::string exits = part.settings.text("exits", "");
-  const double confidence = part.settings.real("confidence", 0.6, 0.0, 1.0);
+  const double confidence = part.settings.real("confidence", ExitPlan{}.confidence, 0.0, 1.0);
+  const std::vector<int32_t>& trained = resources.target->config().exits;
+  if (skip.empty() && exits.empty() && !trained.empty()) {
+    resources.exits = ExitPlan::after(trained, confidence, layers);
+    return;
+  }
   if (skip.empty() && exits.empty() && layers > 1) {  // the middle third
     skip = std::to_string(layers / 3) + "-" + std::to_string(std::max(2 * layers / 3 - 1, 0));
   }

@@ -62,7 +62,8 @@ struct DraftResources {
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;
-  bool excerpts = false;  // "model" reads an excerpt of a long text
+  double model_confidence = 0.6;  // of "model", where its file has several exits
+  bool excerpts = false;          // "model" reads an excerpt of a long text
   ExcerptOptions excerpt;
   std::shared_ptr<const Datastore> datastore;  // of "retrieval"
   std::shared_ptr<TrigramTable> trigrams;      // of "trigram"

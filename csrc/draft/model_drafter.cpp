@@ -9,16 +9,14 @@ constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-                           int32_t context, Costs costs)
-    : LevelDrafter(DraftSource::kModel, std::move(policy), costs),
-      model_(std::move(model)),
-      cache_(model_->backend(), model_->kv_layout(), context) {}
+                           int32_t context, double confidence, Costs costs)
+    : ExitDrafter(DraftSource::kModel, model,
+                  ExitPlan::after(model->config().exits, confidence, model->config().layers),
+                  std::move(policy), kChunkRows, costs),
+      cache_(model->backend(), model->kv_layout(), context) {}
 
 ModelDrafter::ModelDrafter(const ModelDrafter& other)
-    : LevelDrafter(other),
-      model_(other.model_),
-      cache_(other.cache_.fork()),
-      tokens_(other.tokens_) {}
+    : ExitDrafter(other), cache_(other.cache_.fork()), tokens_(other.tokens_) {}
 
 std::unique_ptr<Drafter> ModelDrafter::fork() const {
   return std::unique_ptr<Drafter>(new ModelDrafter(*this));
@@ -43,12 +41,12 @@ void ModelDrafter::observe(std::span<const int32_t> context, const Observation& 
 // root.
 void ModelDrafter::keep_true_guesses(std::span<const int32_t> context) {
   const size_t first = tokens_.size();
-  if (rows_in_scratch_ && first + 1 < context.size() &&
+  if (rows_in_scratch_ && first + 1 < context.size() && is_whole(DraftTree::kRoot) &&
       grown().token()[DraftTree::kRoot] == context[first]) {
     path_.assign(1, DraftTree::kRoot);
     for (size_t at = first + 1; at + 1 < context.size(); ++at) {
       const int32_t child = grown().child_with(path_.back(), context[at]);
-      if (child < 0) break;
+      if (child < 0 || !is_whole(child)) break;
       path_.push_back(child);
     }
     cache_.commit(path_);
@@ -66,32 +64,30 @@ int32_t ModelDrafter::unread(int32_t context) const {
 }
 
 void ModelDrafter::open_root(std::span<const int32_t> context) {
-  if (!workspace_) {
-    workspace_ =
-        std::make_unique<Workspace>(model_->backend(), model_->config(), kChunkRows, kMaxBeam);
-  }
   keep_common_prefix(context);
-  for (size_t done = tokens_.size(); done < context.size();) {
-    const size_t rows = std::min(context.size() - done, size_t{kChunkRows});
-    const bool last = done + rows == context.size();
-    batch_.clear();
-    batch_.add_causal(cache_, context.subspan(done, rows), last ? 1 : 0);
-    const Forward out = model_->forward(batch_, *workspace_);
-    // The root's row stays scratch: it is node 0 of the levels that follow.
-    const size_t kept = last ? rows - 1 : rows;
-    cache_.commit_rows(static_cast<int32_t>(kept));
-    tokens_.insert(tokens_.end(), context.begin() + static_cast<int64_t>(done),
-                   context.begin() + static_cast<int64_t>(done + kept));
+  // Where the root goes through the whole model, it goes along with the text before it.
+  const size_t whole = context.size() - (plan().nested() ? 1 : 0);
+  for (size_t done = tokens_.size(); done < whole;) {
+    const size_t rows = std::min(whole - done, size_t{kChunkRows});
+    read(context.subspan(done, rows), done + rows == context.size());
     done += rows;
-    if (last) keep_laws(model_->backend(), out.logits, kRootOnly);
   }
+  if (plan().nested()) open_level(kRootOnly);
   rows_in_scratch_ = true;
 }
 
-void ModelDrafter::open_level(std::span<const int32_t> nodes) {
+// Tokens that follow those in the cache. The root's row stays scratch: it is node 0 of the levels
+// that follow.
+void ModelDrafter::read(std::span<const int32_t> tokens, bool with_root) {
   batch_.clear();
-  batch_.add_tree(cache_, grown(), nodes.front());
-  keep_laws(model_->backend(), model_->forward(batch_, *workspace_).logits, nodes);
+  batch_.add_causal(cache_, tokens, with_root ? 1 : 0);
+  const Forward out = model().forward(batch_, workspace(), {plan().layers});
+  const auto kept = tokens.first(tokens.size() - (with_root ? 1 : 0));
+  cache_.commit_rows(static_cast<int32_t>(kept.size()));
+  tokens_.insert(tokens_.end(), kept.begin(), kept.end());
+  if (!with_root) return;
+  keep_laws(model().backend(), out.logits, kRootOnly);
+  root_is_whole();
 }
 
 }  // namespace forerun

@@ -6,20 +6,20 @@
 #include <string>
 #include <vector>
 
-#include "draft/level_drafter.h"
-#include "model/batch.h"
-#include "model/kv_cache.h"
+#include "draft/exit_drafter.h"
 
 namespace forerun {
 
 // A small model drafts for the large one; same vocabulary (the engine checks). It has its own KV
 // cache on its model's back end and catches up with tokens it has not seen. Rows of guesses that
-// came true are kept.
-class ModelDrafter final : public LevelDrafter {
+// came true are kept, unless their node left the model early: the text's rows are in all layers.
+class ModelDrafter final : public ExitDrafter {
  public:
   // context: positions of a sequence. Beyond the draft model's capacity nothing is proposed.
+  // A node stops at the exits of the model's file; confidence: ExitPlan's.
   ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-               int32_t context, Costs costs = {0.0, 0.0});
+               int32_t context, double confidence = ExitPlan{}.confidence,
+               Costs costs = {0.0, 0.0});
 
   std::string name() const override { return "model"; }
   void begin(std::span<const int32_t> context) override { keep_common_prefix(context); }
@@ -34,13 +34,12 @@ class ModelDrafter final : public LevelDrafter {
   int32_t room(std::span<const int32_t> context) const override;
   int32_t unread(int32_t context) const override;
   void open_root(std::span<const int32_t> context) override;
-  void open_level(std::span<const int32_t> nodes) override;
+  void open_level(std::span<const int32_t> nodes) override { open_nodes(cache_, nodes); }
 
   void keep_common_prefix(std::span<const int32_t> context);
   void keep_true_guesses(std::span<const int32_t> context);
+  void read(std::span<const int32_t> tokens, bool with_root);
 
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Workspace> workspace_;  // made by the first proposal
   KvCache cache_;
   Batch batch_;
   std::vector<int32_t> tokens_;   // whose rows are committed

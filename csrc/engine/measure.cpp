@@ -112,21 +112,23 @@ void EngineState::measure_draft_model() {
   Workspace rows(model, kPrompt, 1);
   std::vector<int32_t> prompt(kPrompt);
   for (int32_t i = 0; i < kPrompt; ++i) prompt[static_cast<size_t>(i)] = filler_token(*this, i);
-  const auto forward_ms = [&](int32_t count) {
+  const ExitPlan plan = ExitPlan::after(model.config().exits, 1.0, model.config().layers);
+  const auto forward_ms = [&](int32_t count, std::span<const int32_t> layers) {
     double least = 0.0;
     for (int round = 0; round < 3; ++round) {
       KvCache cache(model.kv_places(), context);
       const double ms = time_ms([&] {
         batch.clear();
         batch.add_causal(cache, std::span(prompt).first(static_cast<size_t>(count)), 1);
-        model.forward(batch, rows);
+        model.forward(batch, rows, {layers});
         wait_for(model);
       });
       least = round == 0 ? ms : std::min(least, ms);
     }
     return least;
   };
-  draft_shared.model_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
+  draft_shared.model_costs = {forward_ms(1, plan.to_first_exit()),
+                              forward_ms(kPrompt, plan.layers) / kPrompt};
 }
 
 // What a level of a draft head's tree and a token of its prompt take.
@@ -159,9 +161,7 @@ void EngineState::measure_draft_head() {
 
 // What a level takes that goes to the first exit.
 void EngineState::measure_early_exit() {
-  const ExitPlan& plan = draft_shared.exits;
-  const auto layers = std::span(plan.layers).first(static_cast<size_t>(plan.exits.front()));
-  draft_shared.exit_costs.level = layers_ms(layers, 1);
+  draft_shared.exit_costs.level = layers_ms(draft_shared.exits.to_first_exit(), 1);
 }
 
 // What these layers of the target take for a node, with its logits or without.

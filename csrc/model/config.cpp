@@ -123,6 +123,18 @@ ModelConfig read_hf(const Checkpoint& file) {
   return c;
 }
 
+void read_exits(const Checkpoint& file, ModelConfig& c) {
+  const Fields f(file, "forerun.");
+  for (const int64_t exit : f.integers("exits")) {
+    const int32_t before = c.exits.empty() ? 0 : c.exits.back();
+    if (exit <= before || exit > c.layers) {
+      f.fail("exits", "holds " + std::to_string(exit) + ", expected layers from 1 to " +
+                          std::to_string(c.layers) + " that rise");
+    }
+    c.exits.push_back(static_cast<int32_t>(exit));
+  }
+}
+
 }  // namespace
 
 ModelConfig read_model_config(const Checkpoint& checkpoint) {
@@ -137,6 +149,7 @@ ModelConfig read_model_config(const Checkpoint& checkpoint) {
     f.fail("head width", std::to_string(c.head_dim) + " with " + std::to_string(c.rope.rotary) +
                              " rotated values: both must be even, the second not larger");
   }
+  if (checkpoint.find("forerun.exits") != nullptr) read_exits(checkpoint, c);
   // Products of shapes stay far below int32 in every kernel.
   if (int64_t{c.heads} * c.head_dim > kMaxWidth) f.fail("head count x width", "is out of range");
   return c;

@@ -36,6 +36,7 @@ struct ModelConfig {
   float norm_epsilon = 1e-5F;
   RopeConfig rope;
   bool tied_head = false;
+  std::vector<int32_t> exits;  // layers after which it was trained to be left, ascending, or none
 };
 
 // Reads and checks the shape. Error(kUnsupported) naming an unknown architecture or feature

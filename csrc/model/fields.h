@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "io/checkpoint.h"
@@ -40,6 +42,19 @@ class Fields {
   }
   bool flag(const std::string& key, bool fallback) const {
     return file_.boolean(prefix_ + key, fallback);
+  }
+  // Signed or not, as the writer chose.
+  std::vector<int64_t> integers(const std::string& key) const {
+    const MetaValue* value = file_.find(prefix_ + key);
+    if (value == nullptr) fail(key, "is missing");
+    if (const auto* list = std::get_if<std::vector<int64_t>>(value)) return *list;
+    const auto* list = std::get_if<std::vector<uint64_t>>(value);
+    if (list == nullptr) fail(key, "is not a list of integers");
+    std::vector<int64_t> out;
+    for (const uint64_t item : *list) {
+      out.push_back(static_cast<int64_t>(std::min(item, uint64_t{1} << 62)));
+    }
+    return out;
   }
 
  private:

@@ -31,22 +31,8 @@ HeadFamily family_of(const Checkpoint& file) {
               file.path() + ": a draft of the family '" + name + "', this build has " + known);
 }
 
-// Signed or not, as the writer chose.
-std::vector<int64_t> integers(const Fields& f, const Checkpoint& file, const std::string& key) {
-  const MetaValue* value = file.find(kPrefix + key);
-  if (value == nullptr) f.fail(key, "is missing");
-  if (const auto* list = std::get_if<std::vector<int64_t>>(value)) return *list;
-  if (const auto* list = std::get_if<std::vector<uint64_t>>(value)) {
-    std::vector<int64_t> out;
-    for (const uint64_t item : *list)
-      out.push_back(static_cast<int64_t>(std::min(item, uint64_t{1} << 62)));
-    return out;
-  }
-  f.fail(key, "is not a list of integers");
-}
-
-void read_taps(const Fields& f, const Checkpoint& file, HeadConfig& c) {
-  const std::vector<int64_t> taps = integers(f, file, "taps");
+void read_taps(const Fields& f, HeadConfig& c) {
+  const std::vector<int64_t> taps = f.integers("taps");
   if (taps.empty() || taps.size() > kMaxTaps) {
     f.fail("taps", "has " + std::to_string(taps.size()) + " entries, expected 1 to " +
                        std::to_string(kMaxTaps));
@@ -142,7 +128,7 @@ HeadConfig read_head_config(const Checkpoint& file) {
   HeadConfig c;
   c.family = family_of(file);
   c.target = MadeFor::read(f);
-  read_taps(f, file, c);
+  read_taps(f, c);
   if (c.family == HeadFamily::kMedusa || c.family == HeadFamily::kHydra) read_stacks(file, c);
   read_shape(f, c);
   c.norm_before_residual = f.flag("norm_before_residual", false);

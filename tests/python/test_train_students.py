@@ -10,7 +10,8 @@ pytest.importorskip("safetensors", reason="needs safetensors")
 
 import forerun  # noqa: E402
 from forerun.cli import run as command  # noqa: E402
-from forerun.train.distill import DIVERGENCES, Distillation, acceptance, distill, divergence, scorer  # noqa: E402
+from forerun.train.data import make_batch  # noqa: E402
+from forerun.train.distill import DIVERGENCES, Distillation, acceptance, distill, divergence, loss_of, scorer  # noqa: E402
 from forerun.train.shards import Sequence, write_shard  # noqa: E402
 from forerun.train.students import Student, StudentConfig, export_student  # noqa: E402
 from test_logits import config, runtime_log_probabilities  # noqa: E402
@@ -28,8 +29,8 @@ def target(tmp_path_factory):
     return path
 
 
-def student(seed=0, layers=2):
-    return Student(StudentConfig(VOCAB, 64, layers, heads=2, kv_heads=1, head_dim=32, ffn_width=96), seed)
+def student(seed=0, layers=2, exits=()):
+    return Student(StudentConfig(VOCAB, 64, layers, heads=2, kv_heads=1, head_dim=32, ffn_width=96, exits=exits), seed)
 
 
 def laws(rng, rows, outcomes):
@@ -115,6 +116,77 @@ def test_distilling_raises_what_is_accepted(tmp_path, loss):
     assert after["sampled"] > 0.85, loss
 
 
+@pytest.mark.parametrize("loss", ["text", "forward"])
+def test_every_exit_learns_as_a_student_that_ends_there_would(tmp_path, loss):
+    texts = alternating(np.random.default_rng(4), 40)
+    nested = student(seed=2, layers=3, exits=(1, 3))
+    batch, wanted = make_batch(texts[:5]), []
+    for layers in (1, 3):
+        shorter = student(layers=layers)
+        shorter.load_state_dict({name: nested.state_dict()[name] for name in shorter.state_dict()})
+        wanted.append(loss_of(shorter, batch, loss)[0].item())
+    found, (shown, _) = loss_of(nested, batch, loss)
+    assert found.item() == pytest.approx(sum(wanted), rel=1e-5)
+    assert shown == pytest.approx(wanted[1], rel=1e-5)
+    plan = Distillation(loss=loss, steps=60, rows=120, rate=2e-2, validate_every=60, bf16=False)
+    after = distill(nested, texts[8:], texts[:8], plan, tmp_path)[-1]
+    assert after["sampled_by_exit"][1] == after["sampled"]
+    assert min(after["sampled_by_exit"]) > 0.85
+
+
+def sure_enough(made, tokens, confidence):
+    """The likeliest token at the first exit that is so sure, among the 64 likeliest, or at the last; which that is; and
+    by how much all was decided.
+    """
+    margins = []
+    with torch.no_grad():
+        laws = [made.logits(state)[0, -1].double() for state in made.states(torch.tensor([tokens]))]
+    for index, logits in enumerate(laws):
+        first, second = logits.topk(64).values.softmax(-1)[:2].tolist()
+        last = index == len(laws) - 1
+        if last or first >= confidence:
+            return int(logits.argmax()), index, min([*margins, first - second, 1 if last else first - confidence])
+        margins.append(confidence - first)
+    raise AssertionError
+
+
+def test_the_runtime_leaves_a_student_where_it_is_sure_enough(target, tmp_path):
+    made = student(seed=3, layers=3, exits=(1, 2, 3))
+    for parameter in made.parameters():
+        parameter.data = parameter.data * 6 if parameter.ndim == 2 else parameter.data
+        if parameter.ndim == 2:
+            parameter.data = parameter.data.half().float()
+    path = tmp_path / "s.gguf"
+    export_student(made, target, path, "student", weights="f16")
+    tokens = [int(token) for token in np.random.default_rng(2).integers(0, 256, 20)]
+    seen, left = 0, set()
+    for confidence in (0.1, 0.2, 0.3):
+        settings = {"threads": 1, "fixed_draft": 4, "policy": "chain"}
+        options = {"model.confidence": str(confidence)}
+        with forerun.Engine(target, f"model:{path}", method_options=options, **settings) as engine:
+            session = engine.session()
+            session.append(tokens)
+            for _ in range(8):
+                text = list(session.tokens)
+                session.step()
+                for node in session.last_tree().nodes[1:]:
+                    wanted, exit_index, clear = sure_enough(made, text, confidence)
+                    if clear < 0.01:
+                        break  # too close to call with half-precision keys
+                    assert node.token == wanted
+                    text.append(node.token)
+                    seen += 1
+                    left.add(exit_index)
+    assert seen > 30
+    assert left == {0, 1, 2}
+
+
+def test_exits_are_layers_that_rise_to_the_last():
+    for exits in ((0, 2), (2, 1), (1,), (1, 3), (1, 1, 2)):
+        with pytest.raises(ValueError, match="exits"):
+            student(layers=2, exits=exits)
+
+
 def test_a_seed_repeats_and_a_stopped_run_goes_on(tmp_path):
     texts = alternating(np.random.default_rng(5), 20)
     plan = Distillation(steps=6, rows=60, validate_every=3)
@@ -124,15 +196,15 @@ def test_a_seed_repeats_and_a_stopped_run_goes_on(tmp_path):
     assert logs[0] == logs[1]
 
     made, calls = student(), []
-    write = made.forward
+    look = made.states
 
-    def forward(tokens):
+    def states(tokens):
         calls.append(1)
         if len(calls) == 3 + 4 + 2:  # three batches, four validations, then in the fifth batch
             raise RuntimeError
-        return write(tokens)
+        return look(tokens)
 
-    made.forward = forward
+    made.states = states
     with pytest.raises(RuntimeError):
         distill(made, texts[4:], texts[:4], plan, tmp_path / "c")
     assert distill(student(), texts[4:], texts[:4], plan, tmp_path / "c") == logs[0]
@@ -173,7 +245,7 @@ def test_the_command_makes_a_model(target, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     write_shard(tmp_path / "data" / "shard-00000.safetensors", alternating(np.random.default_rng(7), 10), [], "m.gguf")
     file = tmp_path / "s.gguf"
-    options = ["--width", "64", "--layers", "1", "--steps", "2", "--rows", "60", "--held-out", "5"]
+    options = ["--width", "64", "--layers", "2", "--exits", "1,2", "--steps", "2", "--rows", "60", "--held-out", "5"]
     assert command(["train", "student", str(target), str(tmp_path / "data"), str(file), *options]) == 0
     assert "0.1 MB" in capsys.readouterr().out
     assert forerun.Engine(file, draft="none", threads=1).info["architecture"] == "qwen3"

@@ -218,6 +218,9 @@ def student(
     run: Run = None,
     width: Annotated[int, typer.Option(help="Hidden width, a multiple of 64.", rich_help_panel=_SHAPE)] = 256,
     layers: Annotated[int, typer.Option(help="Decoder layers.", rich_help_panel=_SHAPE)] = 4,
+    exits: Annotated[
+        str, typer.Option(help="Layers after which it may be left (S2D), such as 2,4,6.", rich_help_panel=_SHAPE)
+    ] = "",
     weights: Weights = "q8_0",
     loss: Annotated[
         str, typer.Option(help="text (pre-training), forward, reverse, jsd or tvd.", rich_help_panel=_LEARN)
@@ -246,7 +249,9 @@ def student(
 
     folder = _begin(file, run, threads)
     path = Path(models.resolve(target))
-    config = StudentConfig(read_target(path).vocab, width, layers, width // 64, width // 64, 64, 3 * width)
+    left = tuple(_integers("exits", exits)) if exits else ()
+    shape = {"heads": width // 64, "kv_heads": width // 64, "head_dim": 64, "ffn_width": 3 * width, "exits": left}
+    config = StudentConfig(read_target(path).vocab, width, layers, **shape)
     made = Student(config, seed)
     if start is not None:
         made.load_state_dict(torch.load(start / "state.pt", weights_only=True)["student"])

@@ -1,5 +1,7 @@
 """Distillation of stand-alone drafts: DistillSpec (Zhou et al., arXiv 2310.08461), after FastDraft's pre-training
 (Zafrir et al., arXiv 2411.11055) where that is wanted: the loss `text` on plain text, then a divergence on answers.
+Of a draft with several exits each one learns, the losses summed (sorted fine-tuning, Kavehzadeh et al., arXiv
+2309.08968).
 
 The target tells its k likeliest tokens at each position; all others count as one more outcome, on both sides. So
 every divergence here is at most the one over the whole vocabulary, and equals it where k covers the law.
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -125,8 +127,8 @@ def distill(
         torch.manual_seed(plan.seed * 1_000_003 + step)
         batch = _batch(student, train, plan, step, score, ends or set())
         factor = min(1, (step + 1) / 20) * cosine(step / plan.steps)
-        loss_of = partial(_loss, student, batch, plan.loss)
-        loss, rows = descend(student, [(optimiser, plan.rate)], factor, loss_of, plan.bf16)
+        step_loss = partial(loss_of, student, batch, plan.loss)
+        loss, rows = descend(student, [(optimiser, plan.rate)], factor, step_loss, plan.bf16)
         progress.step(rows, f"loss {loss:.3f}")
         if (step + 1) % plan.validate_every == 0 or step + 1 == plan.steps:
             run.add({"step": step + 1, "train": loss, **acceptance(student, held_out)})
@@ -135,18 +137,21 @@ def distill(
 
 
 @torch.no_grad()
-def acceptance(student: Student, held_out: list[Sequence]) -> dict[str, float]:
+def acceptance(student: Student, held_out: list[Sequence]) -> dict[str, Any]:
     """`sampled`: the mean probability that a sampled guess is accepted, 1 - TVD; `greedy`: the share of likeliest
-    tokens that agree.
+    tokens that agree; both after all layers. `sampled_by_exit`: the former at each of several exits.
     """
-    kept, agreed, count = 0.0, 0, 0
+    kept, agreed, count = [0.0] * max(1, len(student.config.exits)), 0, 0
     for sequence in held_out:
         tokens, top, logprobs, counts = _rows(make_batch([sequence]))
-        logits = student(tokens)[counts].float()
-        kept += float((1 - divergence("tvd", logits, top[counts], logprobs[counts])).sum())
+        for index, state in enumerate(student.states(tokens)):
+            logits = student.logits(state[counts]).float()
+            kept[index] += float((1 - divergence("tvd", logits, top[counts], logprobs[counts])).sum())
         agreed += int((logits.argmax(-1) == top[counts][:, 0]).sum())
         count += int(counts.sum())
-    return {"sampled": kept / max(1, count), "greedy": agreed / max(1, count)}
+    sampled = [one / max(1, count) for one in kept]
+    found = {"sampled": sampled[-1], "greedy": agreed / max(1, count)}
+    return {**found, "sampled_by_exit": sampled} if len(sampled) > 1 else found
 
 
 def _rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -157,16 +162,20 @@ def _rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return batch.tokens[:, :columns], batch.top_tokens[:, :columns], batch.top_logprobs[:, :columns], counts
 
 
-def _loss(student: Student, batch: Batch, kind: str) -> tuple[Tensor, tuple[float, int]]:
+def loss_of(student: Student, batch: Batch, kind: str) -> tuple[Tensor, tuple[float, int]]:
+    """The sum over the exits, and the loss after all layers with its number of rows."""
     tokens, top, logprobs, counts = _rows(batch)
-    logits = student(tokens)
     if kind == "text":
-        follows = batch.present[:, 1 : batch.columns + 1] & counts
-        wanted = batch.tokens[:, 1 : batch.columns + 1][follows]
-        loss = functional.cross_entropy(logits[follows].float(), wanted)
-        return loss, (loss.item(), len(wanted))
-    loss = divergence(kind, logits[counts], top[counts], logprobs[counts]).mean()
-    return loss, (loss.item(), int(counts.sum()))
+        counts = counts & batch.present[:, 1 : batch.columns + 1]
+    wanted = batch.tokens[:, 1 : batch.columns + 1][counts]
+    losses = []
+    for state in student.states(tokens):
+        logits = student.logits(state[counts])
+        if kind == "text":
+            losses.append(functional.cross_entropy(logits.float(), wanted))
+        else:
+            losses.append(divergence(kind, logits, top[counts], logprobs[counts]).mean())
+    return sum(losses), (losses[-1].item(), len(wanted))
 
 
 def _batch(

@@ -1,5 +1,8 @@
 """Small stand-alone drafts: decoders of their own with the target's vocabulary, for `draft="model:FILE"`.
 
+Several exits make a draft of S2D (Kavehzadeh et al., arXiv 2407.01955): each exit is followed by the norm and the head
+of the whole, and the runtime runs a token's row no further than to the exit that is sure enough.
+
 They are qwen3-shaped (norms on queries and keys, tied head), since every runtime that reads GGUF can run those.
 Parameters carry GGUF's tensor names with dots as they are in the file.
 """
@@ -22,7 +25,9 @@ from forerun.train.models import RmsNorm, rotate
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """Shapes of a student; `vocab` is the target's."""
+    """Shapes of a student; `vocab` is the target's. exits: layers after which it may be left, ascending, the last of
+    all among them; none for a plain student.
+    """
 
     vocab: int
     width: int = 256
@@ -34,8 +39,11 @@ class StudentConfig:
     norm_epsilon: float = 1e-6
     rope_base: float = 10000.0
     context: int = 2048
+    exits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.exits and (list(self.exits) != sorted({*self.exits, self.layers}) or self.exits[0] < 1):
+            raise ValueError(f"exits: expected layers from 1 that rise to the last, {self.layers}, found {self.exits}")
         check_heads(self.heads, self.kv_heads, self.head_dim)
 
 
@@ -86,11 +94,21 @@ class Student(nn.Module):
                     nn.init.normal_(parameter, std=0.02 * scale)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits [B, T, vocab] of tokens [B, T]; padding goes to the right."""
+        """Logits [B, T, vocab] of tokens [B, T] after all layers; padding goes to the right."""
+        return self.logits(self.states(tokens)[-1])
+
+    def states(self, tokens: Tensor) -> list[Tensor]:
+        """The residual stream [B, T, width] at each exit, the last one after all layers."""
         x = self.token_embd(tokens)
-        for block in self.blk:
+        found = []
+        for index, block in enumerate(self.blk, 1):
             x = block(x)
-        return functional.linear(self.output_norm(x), self.token_embd.weight)
+            if index in self.config.exits or index == len(self.blk):
+                found.append(x)
+        return found
+
+    def logits(self, state: Tensor) -> Tensor:
+        return functional.linear(self.output_norm(state), self.token_embd.weight)
 
     @torch.no_grad()
     def write(self, prompts: list[list[int]], count: int, temperature: float, ends: set[int]) -> list[list[int]]:
@@ -126,6 +144,8 @@ def export_student(student: Student, target: Path, path: Path, name: str, weight
     writer.add_rope_freq_base(config.rope_base)
     writer.add_context_length(config.context)
     writer.add_layer_norm_rms_eps(config.norm_epsilon)
+    if config.exits:
+        writer.add_array("forerun.exits", list(config.exits))
     for field in gguf.GGUFReader(target).fields.values():
         if field.name.startswith("tokenizer."):
             sub = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "draft/contract.h"
+#include "draft/early_exit.h"
+#include "draft/on_a_cache.h"
 #include "model/tiny_model.h"
 #include "verify/sampler.h"
 
@@ -26,6 +28,19 @@ std::shared_ptr<const Model> tiny() {
 std::unique_ptr<ModelDrafter> drafter_with(const std::string& policy, int32_t top_k = 4,
                                            int32_t context = kContext) {
   return std::make_unique<ModelDrafter>(tiny(), make_policy(policy, top_k), context);
+}
+
+// Trained to be left after each of its three layers, says its file.
+std::shared_ptr<const Model> nested() {
+  static const std::shared_ptr<const Model> model = [] {
+    const test::TinyModelFile file({.layers = 3, .seed = 5, .exits = {1, 2, 3}});
+    return Model::load(open_checkpoint(file.path()), make_cpu_backend(1));
+  }();
+  return model;
+}
+
+std::unique_ptr<ModelDrafter> nested_drafter(double confidence, const std::string& policy) {
+  return std::make_unique<ModelDrafter>(nested(), make_policy(policy, 4), kContext, confidence);
 }
 
 // Plain decoding by the same model, one row at a time.
@@ -114,6 +129,50 @@ TEST(ModelDrafter, ADynamicTreeHoldsTheGreedyTextDeeperThanItsWidth) {
   EXPECT_EQ(tree.drafted(), 16);
   EXPECT_GE(depth_along(tree, continued(prompt, 6, {}, 0)), 2);
   EXPECT_GT(drafter->expected_ms(4), 0.0);
+}
+
+TEST(ModelDrafter, LeavesItsModelWhereATargetThatDraftsForItselfWould) {
+  const std::vector<int32_t> prompt = {72, 101, 108, 108, 111, 44, 32, 101, 108};
+  for (const double confidence : {0.0, 0.02, 0.04, 1.0}) {
+    for (const DraftNoise& noise : {DraftNoise{}, DraftNoise{9, 0.8F}}) {
+      test::OnACache whole(
+          nested(), kContext,
+          std::make_unique<EarlyExitDrafter>(nested(), ExitPlan::parse("", "1,2,3", confidence, 3),
+                                             make_policy("auto", 4)));
+      const auto drafter = nested_drafter(confidence, "auto");
+      test::DrafterContract::expect_equal(proposed(*drafter, prompt, 30, noise),
+                                          proposed(whole, prompt, 30, noise));
+    }
+  }
+}
+
+TEST(ModelDrafter, KeepsTheContractWithNestedExits) {
+  for (const double confidence : {0.0, 0.03, 1.0}) {
+    for (const char* policy : {"chain", "eagle2"}) {
+      test::DrafterContract contract;
+      contract.vocab = kVocab;
+      contract.rounds = 20;
+      contract.noise = {17, 0.8F};
+      contract.make = [&] { return nested_drafter(confidence, policy); };
+      contract.check(5);
+    }
+  }
+}
+
+TEST(ModelDrafter, KeepsTrueGuessesOnlyOfNodesThatWentThroughTheWholeModel) {
+  const std::vector<int32_t> prompt = {72, 101, 108, 108, 111, 44, 32};
+  const auto length = static_cast<int32_t>(prompt.size());
+  for (const bool sure : {true, false}) {
+    const auto drafter = nested_drafter(sure ? 0.0 : 1.0, "chain");
+    const DraftTree tree = proposed(*drafter, prompt, 6, {});
+    ASSERT_EQ(tree.drafted(), 6);
+    std::vector<int32_t> context = prompt, path = {0};
+    for (int32_t node = 1; node <= 6; ++node) context.push_back(tree.token()[node]);
+    for (int32_t node = 1; node <= 6; ++node) path.push_back(node);
+    context.push_back(7);
+    drafter->observe(context, {&tree, path, 7, {}, 0});
+    EXPECT_EQ(drafter->cached(), sure ? length - 1 : length + 5);  // the last guess was not opened
+  }
 }
 
 TEST(ModelDrafter, ProposesNothingBeyondItsContext) {

@@ -48,6 +48,14 @@ TEST(ModelConfig, RefusesAnOddHeadWidth) {
   EXPECT_TRUE(names(text, "even")) << text;
 }
 
+TEST(ModelConfig, RefusesExitsThatAreNotLayersThatRise) {
+  for (const std::vector<int32_t>& exits : {std::vector{0, 2}, {2, 1}, {1, 1}, {1, 3}, {-1}}) {
+    const auto [kind, text] = refusal({.layers = 2, .exits = exits});
+    EXPECT_EQ(kind, ErrorKind::kBadFile);
+    EXPECT_TRUE(names(text, "forerun.exits")) << text;
+  }
+}
+
 TEST(ModelConfig, ReadsTheShapeItWrites) {
   const test::TinyModelFile file({.architecture = "qwen3", .layers = 3, .context = 77});
   const ModelConfig c = read_model_config(*open_checkpoint(file.path()));

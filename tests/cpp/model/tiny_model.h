@@ -26,6 +26,7 @@ struct TinyModel {
   int32_t context = 512;
   bool tied = false;
   uint32_t seed = 1;
+  std::vector<int32_t> exits = {};  // that the file says it was trained for
 };
 
 // Numbers of the tensor types in the file format.
@@ -204,6 +205,7 @@ inline void write_tiny_model(const TinyModel& m, const std::string& path) {
   file.u32(a + "context_length", static_cast<uint32_t>(m.context));
   file.f32(a + "attention.layer_norm_rms_epsilon", 1e-5F);
   file.f32(a + "rope.freq_base", 10000.0F);
+  if (!m.exits.empty()) file.i32s("forerun.exits", m.exits);
   write_vocabulary(file, m.vocab);
 
   std::mt19937 random(m.seed);
