@@ -1,7 +1,9 @@
-"""Public draft heads as draft files: EAGLE-1/2/3, Dovetail's DGF, Medusa and Hydra as their authors publish them.
+"""Public draft heads as draft files: EAGLE-1/2/3, Dovetail's DGF, Medusa, Hydra and Kangaroo as their authors publish
+them.
 
 Names and shapes as in the authors' loaders: SafeAILab/EAGLE (cnets.py, cnets1.py), ddInference/Dovetail, the EAGLE-3
-heads of SpecForge and vLLM, FasterDecoding/Medusa, zankner/Hydra. Weights are read, never executed (tensor_files.py).
+heads of SpecForge and vLLM, FasterDecoding/Medusa, zankner/Hydra,
+Equationliu/Kangaroo. Weights are read, never executed (tensor_files.py).
 """
 
 from __future__ import annotations
@@ -35,7 +37,12 @@ _PREFIXES = ("model.", "medusa_head.", "hydra_head.")
 
 
 def convert_draft(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], target: str, *, weights: str = "q8_0"
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    target: str,
+    *,
+    weights: str = "q8_0",
+    exit_layer: int = 0,
 ) -> dict[str, Any]:
     """Writes the draft head of a folder or file as the draft file `out`; returns its metadata.
 
@@ -43,6 +50,7 @@ def convert_draft(
         or such a file with config.json beside it.
     target: the model that it drafts for, a .gguf file or a Hugging Face folder.
     weights: "q8_0" or "f16".
+    exit_layer: how many of the target's layers run before it; needed for Kangaroo, whose files do not say it.
 
     Raises forerun.ModelFileError for a file that is malformed or not a draft head, ValueError for one that does not
     fit the target, NotImplementedError for a feature that the runtime does not have.
@@ -52,23 +60,28 @@ def convert_draft(
     path = _weights_file(Path(source))
     config = _config(path.with_name("config.json"))
     tensors = _plain_names(read_tensors(path))
-    metadata, found = convert(config, tensors, Target.of(target))
+    metadata, found = convert(config, tensors, Target.of(target), exit_layer)
     write_draft(out, metadata, found, name=Path(source).stem, weights=weights)
     return metadata
 
 
 def convert(
-    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], target: Target
+    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], target: Target, exit_layer: int = 0
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metadata and tensors of a draft file for a head whose tensors have their authors' names."""
     family = family_of(tensors)
+    if (family == "kangaroo") != (exit_layer > 0):
+        raise ValueError(f"exit_layer: expected 1 or more for Kangaroo and 0 for others, found {exit_layer} ({family})")
     if family in ("medusa", "hydra"):
         return _convert_stacks(family, config, tensors, target)
     scaling = config.get("rope_scaling") or {}
     if scaling.get("rope_type", scaling.get("type", "default")) != "default":
         raise NotImplementedError(f"rope_scaling {scaling}: draft heads rotate without scaling")
-    found = _blocks(tensors, keeps_first_norm=False)
-    if family == "dgf":
+    found = _blocks(tensors, keeps_first_norm=family == "kangaroo", feeds_forward=family != "kangaroo")
+    taps = [exit_layer or -1]
+    if family == "kangaroo":
+        found["norm.weight"] = _take(tensors, "norm.weight")
+    elif family == "dgf":
         for name, stored in (("dgf.w1", "W_1"), ("dgf.w2", "W_2"), ("dgf.gate", "W_z")):
             found[name + ".weight"] = _take(tensors, stored).T  # stored as [inputs, outputs]
         found["token_norm.weight"] = _take(tensors, "input_layernorm.weight")
@@ -76,14 +89,13 @@ def convert(
         found["fc.weight"] = _take(tensors, "fc.weight")
         if "fc.bias" in tensors:
             found["fc.bias"] = tensors["fc.bias"]
-    taps = [-1]
     if family == "eagle3":
         found["block.0.token_norm.weight"] = _take(tensors, "layers.0.input_layernorm.weight")
         found["block.0.hidden_norm.weight"] = _take(tensors, "layers.0.hidden_norm.weight")
         found["norm.weight"] = _take(tensors, "norm.weight")
         found |= _head(tensors, target)
         taps = _taps(config, target)
-    width = len(found["block.0.ffn_norm.weight"])
+    width = len(found["block.0.o.weight"])
     metadata = {
         "family": family,
         "width": width,
@@ -110,8 +122,10 @@ def family_of(tensors: Mapping[str, np.ndarray]) -> str:
         return "medusa"
     if any(name.startswith("hydra_mlp.0.") for name in tensors):
         return "hydra"
+    if {"norm.weight", "layers.0.self_attn.q_proj.weight"} <= tensors.keys() and not any("mlp" in n for n in tensors):
+        return "kangaroo"
     names = ", ".join(sorted(tensors)[:6])
-    raise _core.ModelFileError(f"not a draft head of EAGLE, DGF, Medusa or Hydra; its first tensors: {names}")
+    raise _core.ModelFileError(f"not a draft head of EAGLE, DGF, Medusa, Hydra or Kangaroo; its first tensors: {names}")
 
 
 def _convert_stacks(
@@ -212,7 +226,9 @@ def _take(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return tensors[name]
 
 
-def _blocks(tensors: Mapping[str, np.ndarray], keeps_first_norm: bool) -> dict[str, np.ndarray]:
+def _blocks(
+    tensors: Mapping[str, np.ndarray], keeps_first_norm: bool, feeds_forward: bool = True
+) -> dict[str, np.ndarray]:
     """Decoder blocks under the names of the draft file. The first has no norm of its own in EAGLE and DGF; EAGLE-3
     gives that name to the norm of the token's embedding."""
     out = {}
@@ -230,6 +246,8 @@ def _blocks(tensors: Mapping[str, np.ndarray], keeps_first_norm: bool) -> dict[s
         out[f"block.{index}.{_BLOCK[role]}.{parts[-1]}"] = value
     for index in {"0"} | {name.split(".")[1] for name in out}:
         for role, ours in _BLOCK.items():
+            if not feeds_forward and ours in ("ffn_norm", "gate", "up", "down"):
+                continue
             if ours != "attn_norm" and f"block.{index}.{ours}.weight" not in out:
                 raise _core.ModelFileError(f"tensor 'layers.{index}.{role}.weight' is missing")
     return out
@@ -269,7 +287,7 @@ def _block_shape(config: Mapping[str, Any], found: Mapping[str, np.ndarray]) -> 
         "heads": heads,
         "kv_heads": len(found["block.0.k.weight"]) // head_dim,
         "head_dim": head_dim,
-        "ffn_width": len(found["block.0.gate.weight"]),
+        "ffn_width": len(found.get("block.0.gate.weight", [])),
     }
 
 
@@ -278,7 +296,7 @@ def _check_fit(found: Mapping[str, np.ndarray], metadata: Mapping[str, Any], tar
     width, family, taps = metadata["width"], metadata["family"], metadata["taps"]
     if family != "eagle3" and width != target.width:
         raise ValueError(f"the head is {width} wide, the target {target.width}: it was made for another target")
-    if family != "dgf":
+    if family not in ("dgf", "kangaroo"):
         inputs = len(taps) * target.width if family == "eagle3" else target.width + width
         if found["fc.weight"].shape != (width, inputs):
             raise ValueError(

@@ -49,6 +49,20 @@ def _model(name: str) -> Path:
         )
 
 
+@pytest.fixture(scope="session")
+def target(tmp_path_factory) -> Path:
+    """A random llama of three layers and float weights, to train drafts for."""
+    import numpy as np
+
+    from test_logits import config
+    from tiny_files import make, write_gguf
+
+    path = tmp_path_factory.mktemp("target") / "m.gguf"
+    shape = config("llama", layers=3)
+    write_gguf(path, shape, make(np.random.default_rng(1), shape, "F32", "F32")[0])
+    return path
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty model cache of the test's own."""

@@ -15,20 +15,9 @@ from forerun.train.config import DraftConfig  # noqa: E402
 from forerun.train.drafts import make_draft  # noqa: E402
 from forerun.train.export import as_stored, export  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
-from test_logits import config  # noqa: E402
-from tiny_files import make, write_gguf  # noqa: E402
 from train_twins import Chain  # noqa: E402
 
 DEPTH = 4
-
-
-@pytest.fixture(scope="module")
-def target(tmp_path_factory):
-    path = tmp_path_factory.mktemp("target") / "m.gguf"
-    shape = config("llama", layers=3)
-    files, _ = make(np.random.default_rng(1), shape, "F32", "F32")
-    write_gguf(path, shape, files)
-    return path
 
 
 def random_draft(parts, family, blocks, taps, own_head, **more):

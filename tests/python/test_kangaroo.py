@@ -9,7 +9,10 @@ import pytest
 
 import forerun
 from draft_reference import Twin, draft_config, random_draft, write_draft
+from forerun.convert_draft import convert_draft
+from forerun.draft_file import read_draft
 from reference import hidden_states
+from test_convert_draft import as_published, published_config, save
 from test_heads import PROMPT, SHAPE, TOKENS, to_dict, trees
 from test_heads import target as target
 
@@ -76,6 +79,25 @@ def test_the_comparison_sees_a_wrong_layer_a_shifted_state_and_a_missing_norm(ta
     assert error(lambda found: hidden_states(SHAPE, weights, found)[layer][1:]) > 2e-3  # the first state left out
     for name in [name for name in tensors if "norm" in name]:
         assert error(change={name: np.ones_like(tensors[name])}) > 5e-3, name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_published_adapter_becomes_the_same_draft(target, tmp_path, case):
+    path, _ = target
+    c, _ = CASES[case]
+    c = c | {"ffn_width": 0}
+    tensors = random_draft(np.random.default_rng(5), c)
+    source = save(tmp_path / "published", published_config(c), as_published("kangaroo", tensors))
+    made = convert_draft(source, tmp_path / "made.gguf", str(path), weights="f32", exit_layer=c["taps"][0])
+    assert made.items() >= {key: value for key, value in c.items() if key != "norm_epsilon"}.items()
+    found = read_draft(tmp_path / "made.gguf")[1]
+    assert found.keys() == tensors.keys()
+    assert all((found[name] == value).all() for name, value in tensors.items())
+    forerun.Engine(path, f"head:{tmp_path / 'made.gguf'}", threads=1)
+    with pytest.raises(ValueError, match="exit_layer: expected 1 or more for Kangaroo"):
+        convert_draft(source, tmp_path / "other.gguf", str(path))
+    with pytest.raises(ValueError, match="it reads layers"):
+        convert_draft(source, tmp_path / "other.gguf", str(path), exit_layer=3)
 
 
 def test_files_of_another_graph_are_refused(target, tmp_path):

@@ -27,18 +27,8 @@ from forerun.train.target import read_target  # noqa: E402
 from forerun.train.trainer import Schedule  # noqa: E402
 from forerun.train.unroll import Objective  # noqa: E402
 from test_export import DEPTH, random_draft  # noqa: E402
-from test_logits import config  # noqa: E402
 from test_stop_heads import acceptance  # noqa: E402
 from test_train_runs import Counting, circles  # noqa: E402
-from tiny_files import make, write_gguf  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def target(tmp_path_factory):
-    path = tmp_path_factory.mktemp("target") / "m.gguf"
-    shape = config("llama", layers=3)
-    write_gguf(path, shape, make(np.random.default_rng(1), shape, "F32", "F32")[0])
-    return path
 
 
 @pytest.fixture(scope="module")

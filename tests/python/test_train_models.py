@@ -12,7 +12,7 @@ pytest.importorskip("safetensors", reason="needs safetensors")
 
 from forerun.train import losses  # noqa: E402
 from forerun.train.config import DraftConfig  # noqa: E402
-from forerun.train.data import batches, make_batch, split  # noqa: E402
+from forerun.train.data import groups, make_batch, split  # noqa: E402
 from forerun.train.drafts import make_draft  # noqa: E402
 from forerun.train.models import draft_vocabulary  # noqa: E402
 from forerun.train.shards import Sequence, read_shard, shard_sequences, write_shard  # noqa: E402
@@ -276,7 +276,7 @@ def test_an_epoch_has_every_text_once_in_an_order_of_its_seed():
         text.tokens[0] = index % VOCAB
 
     def epoch(seed, number):
-        return [batch.features.sum().item() for batch in batches(texts, 40, seed, number, 0)]
+        return [make_batch(group).features.sum().item() for group in groups(texts, 40, seed, number)]
 
     total = sum(float(text.features.astype(np.float32).sum()) for text in texts)
     assert sum(epoch(0, 0)) == pytest.approx(total, abs=1e-2)

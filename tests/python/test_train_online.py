@@ -17,19 +17,9 @@ from forerun.train.export import export  # noqa: E402
 from forerun.train.online import Online, OnlinePlan  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
 from forerun.train.unroll import Objective, batch_loss, steps  # noqa: E402
-from test_logits import config as target_shape  # noqa: E402
 from test_train_models import sequence, tiny  # noqa: E402
-from tiny_files import make, write_gguf  # noqa: E402
 
 OPTIONS = {"threads": 1, "fixed_draft": 3, "policy": "chain", "context": 256}
-
-
-@pytest.fixture(scope="module")
-def target(tmp_path_factory):
-    path = tmp_path_factory.mktemp("target") / "m.gguf"
-    shape = target_shape("llama", layers=2)
-    write_gguf(path, shape, make(np.random.default_rng(1), shape, "F32", "F32")[0])
-    return path
 
 
 def new_draft(target, path):

@@ -16,16 +16,17 @@ from gguf.quants import dequantize  # noqa: E402
 from forerun import _core  # noqa: E402
 from forerun.cli import run as command  # noqa: E402
 from forerun.train.collect import Budget, collect  # noqa: E402
-from forerun.train.data import make_batch  # noqa: E402
+from forerun.train.data import groups, make_batch  # noqa: E402
 from forerun.train.evaluate import evaluate  # noqa: E402
 from forerun.train.export import as_stored, export, tensors  # noqa: E402
 from forerun.train.loop import read_log  # noqa: E402
 from forerun.train.runs import Shape, load_sequences, train_draft  # noqa: E402
 from forerun.train.shards import Sequence, read_shard  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
-from forerun.train.trainer import Schedule  # noqa: E402
+from forerun.train.trainer import Schedule, Trainer  # noqa: E402
 from forerun.train.unroll import Objective  # noqa: E402
 from test_logits import config  # noqa: E402
+from test_train_models import sequence, tiny  # noqa: E402
 from tiny_files import make, write_gguf  # noqa: E402
 
 PERIOD = 5
@@ -86,6 +87,21 @@ def test_what_repeats_is_learnt(target, shards, tmp_path):
         assert log[-1]["chain_tau"] > 2.5
         assert log[0]["train"][0] > log[-1]["train"][0]
     assert log[-1]["train"][0] < 0.75  # the law's own entropy, kept to three tokens, is 0.63
+
+
+def test_a_run_ends_where_its_last_epoch_does(tmp_path):
+    """Epochs of many texts differ in their batches: as many rows, divided elsewhere."""
+    rng = np.random.default_rng(1)
+    texts = [sequence(rng, int(length), 2) for length in rng.integers(5, 40, 700)]
+    seed, counts = next(
+        (seed, counts)
+        for seed in range(50)
+        if (counts := [len(groups(texts, 900, seed, epoch)) for epoch in range(2)])[0] > counts[1]
+    )
+    schedule = Schedule(epochs=2, rows=900, validate_every=1000, seed=seed)
+    Trainer(tiny("dgf"), texts, texts[:3], Objective(unroll=1), schedule, tmp_path).run()
+    (last,) = read_log(tmp_path)
+    assert last["step"] == last["of"] == sum(counts)
 
 
 @pytest.mark.parametrize("family", ["medusa", "hydra", "hydra++"])

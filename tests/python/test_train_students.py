@@ -14,19 +14,9 @@ from forerun.train.data import make_batch  # noqa: E402
 from forerun.train.distill import DIVERGENCES, Distillation, acceptance, distill, divergence, loss_of, scorer  # noqa: E402
 from forerun.train.shards import Sequence, write_shard  # noqa: E402
 from forerun.train.students import Student, StudentConfig, export_student  # noqa: E402
-from test_logits import config, runtime_log_probabilities  # noqa: E402
-from tiny_files import make, write_gguf  # noqa: E402
+from test_logits import runtime_log_probabilities  # noqa: E402
 
 VOCAB = 260
-
-
-@pytest.fixture(scope="module")
-def target(tmp_path_factory):
-    path = tmp_path_factory.mktemp("target") / "m.gguf"
-    shape = config("llama", layers=2)
-    files, _ = make(np.random.default_rng(1), shape, "F32", "F32")
-    write_gguf(path, shape, files)
-    return path
 
 
 def student(seed=0, layers=2, exits=()):

@@ -16,13 +16,14 @@ def convert_draft(
     file: Annotated[Path, typer.Argument(help="The draft file to write.")],
     target: Annotated[str, typer.Option(help="The model that it drafts for: a file, a folder or a pulled name.")],
     weights: Annotated[str, typer.Option(help="q8_0, or f16 at twice the size.")] = "q8_0",
+    exit_layer: Annotated[int, typer.Option(help="Of Kangaroo: the target's layers before it.")] = 0,
 ) -> None:
-    """Make a draft file of a public draft head (EAGLE-1/2/3, DGF, Medusa, Hydra), for Engine(draft='head:FILE')."""
+    """Make a draft file of a public head (EAGLE-1/2/3, DGF, Medusa, Hydra, Kangaroo), for Engine(draft="head:FILE")."""
     try:
         from forerun import convert_draft as convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error.name} is missing: pip install 'forerun[convert]'", name=error.name) from None
-    made = convert.convert_draft(source, file, models.resolve(target), weights=weights)
+    made = convert.convert_draft(source, file, models.resolve(target), weights=weights, exit_layer=exit_layer)
     blocks = f"{made['blocks']} block{'s' if made['blocks'] > 1 else ''}"
     size = file.stat().st_size / 1e6
     common.out.print(f"{file}: {made['family']}, {blocks}, {size:,.1f} MB, for {common.printable(made['target.name'])}")

@@ -172,6 +172,7 @@ def draft(
     _require()
     from forerun.train import curves, loop, runs
     from forerun.train.export import export
+    from forerun.train.processes import join
     from forerun.train.trainer import Schedule
     from forerun.train.unroll import Objective
 
@@ -193,6 +194,7 @@ def draft(
         seed=seed,
         bf16=not f32,
     )
+    processes = join()
     runs.train_draft(
         Path(models.resolve(target)),
         data,
@@ -204,7 +206,11 @@ def draft(
         hours=hours,
         start=start,
         on_best=lambda best, parts: export(best, parts, file, file.stem, weights),
+        processes=processes,
     )
+    processes.close()
+    if not processes.is_main:
+        return
     curves.draw(folder, folder / "curves.png")
     best = max(loop.read_log(folder), key=lambda entry: entry["score"])
     common.out.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, validation tau {best['score']:.2f} with 8 nodes")

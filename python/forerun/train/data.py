@@ -12,8 +12,7 @@ differences matter.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -43,6 +42,10 @@ class Batch:
     @property
     def columns(self) -> int:
         return self.features.shape[1]
+
+    def to(self, device: torch.device) -> Batch:
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **tensors)
 
     def inputs(self, step: int, columns: torch.Tensor) -> torch.Tensor:
         """The tokens whose embeddings enter rows `columns` in unrolled step `step`."""
@@ -95,13 +98,19 @@ def split(sequences: list[Item], held_out: int) -> tuple[list[Item], list[Item]]
     return kept, sequences[held_out - 1 :: held_out]
 
 
-def batches(sequences: list[Sequence], rows: int, seed: int, epoch: int, most_context: int) -> Iterator[Batch]:
-    """One epoch in random order, in batches of about `rows` rows to learn from, sequences of like length together."""
+def groups(
+    sequences: list[Sequence], rows: int, seed: int, epoch: int, part: tuple[int, int] = (0, 1)
+) -> list[list[Sequence]]:
+    """One epoch in random order, in groups of about `rows` rows to learn from, sequences of like length together. How
+    many there are differs a little from epoch to epoch.
+
+    part: (i, n) for the i-th of n equal shares; less than n groups are left over.
+    """
     order = random.Random(f"{seed}/{epoch}")
     shuffled = sequences[:]
     order.shuffle(shuffled)
     pool = 512  # sorted by length within so many, which keeps padding small and the order random
-    groups: list[list[Sequence]] = []
+    found: list[list[Sequence]] = []
     for begin in range(0, len(shuffled), pool):
         group: list[Sequence] = []
         learnt = 0
@@ -109,10 +118,10 @@ def batches(sequences: list[Sequence], rows: int, seed: int, epoch: int, most_co
             group.append(sequence)
             learnt += len(sequence.tokens) - sequence.learn_from
             if learnt >= rows:
-                groups.append(group)
+                found.append(group)
                 group, learnt = [], 0
         if group:
-            groups.append(group)
-    order.shuffle(groups)
-    for group in groups:
-        yield make_batch(group, most_context)
+            found.append(group)
+    order.shuffle(found)
+    index, count = part
+    return found[index : len(found) // count * count : count]

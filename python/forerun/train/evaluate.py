@@ -10,6 +10,7 @@ other row.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +42,9 @@ class Validation:
         return f"acceptance {depths}; tau {self.chain_tau:.3f} as a chain, {trees}; {self.rows:,} rows"
 
 
-def evaluate(draft: DraftBase, batches: list[Batch], depth: int = 5, nodes: tuple[int, ...] = (4, 8, 16)) -> Validation:
+def evaluate(
+    draft: DraftBase, batches: Iterable[Batch], depth: int = 5, nodes: tuple[int, ...] = (4, 8, 16)
+) -> Validation:
     """Scores a draft, as deep as it goes; ranks of 16 and more count as never guessed."""
     depth = min(depth, draft.most_steps)
     paths: list[list[int]] = []
@@ -69,7 +72,7 @@ def _ranks(draft: DraftBase, batch: Batch, depth: int) -> tuple[Tensor, Tensor]:
     for step, columns, state in steps(draft, batch, depth):
         token, _, _, counts = batch.wanted(step, columns)
         row = draft.row_of[token]
-        rank = torch.full(token.shape, _PAST)
+        rank = torch.full(token.shape, _PAST, device=token.device)
         with torch.autocast(state.device.type, enabled=False):
             logits = draft.logits(state[counts].float(), step)
         own = logits.gather(1, row[counts].clamp_min(0)[:, None])

@@ -18,7 +18,7 @@ def export(draft: DraftBase, target: Target, path: Path, name: str, weights: str
     """
     found = tensors(draft)
     if len(draft.draft_tokens) < target.vocab:
-        found = {"draft_tokens": draft.draft_tokens.numpy(), **found}
+        found = {"draft_tokens": draft.draft_tokens.cpu().numpy(), **found}
     metadata = {**draft.config.metadata(), **target.metadata()}
     return draft_file.write_draft(path, metadata, found, name=name, licence=licence, weights=weights)
 
@@ -26,7 +26,7 @@ def export(draft: DraftBase, target: Target, path: Path, name: str, weights: str
 def tensors(draft: DraftBase) -> dict[str, np.ndarray]:
     """The tensors of the file, float32, by name. A head that is the target's is not among them."""
     return {
-        name: value.detach().float().numpy()
+        name: value.detach().float().cpu().numpy()
         for name, value in draft.state_dict().items()
         if draft.config.own_head or name != "head.weight"
     }

@@ -32,7 +32,7 @@ def descend(
             group["lr"] = rate * factor
         optimiser.zero_grad(set_to_none=True)
     model.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=bf16):
         loss, shown = loss_of()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -56,12 +56,13 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 class RunFolder:
     """A run's folder: settings.json, state.pt to go on from, log.jsonl with a line for each validation.
 
-    settings: dataclasses and plain values by name; a run goes on with the same ones only.
+    settings: dataclasses and plain values by name; a run goes on with the same ones only. writes: without it, of a
+    process beside the one that writes, nothing is changed.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, path: Path, settings: dict[str, Any], writes: bool = True) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self.path, self._settings = path, settings
+        self.path, self._settings, self._writes = path, settings, writes
 
     def resume(self) -> dict[str, Any] | None:
         """The state that was saved last; None at the beginning. What was logged after it is forgotten.
@@ -70,13 +71,17 @@ class RunFolder:
         """
         path = self.path / "state.pt"
         if not path.exists():
+            if not self._writes:
+                return None
             (self.path / "settings.json").write_text(json.dumps(self._plain(), indent=1), encoding="utf-8")
             self._write_log([])
             return None
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         found = {name: _like(value, state["settings"].get(name)) for name, value in self._settings.items()}
-        if found != self._settings:
+        if found != self._settings or state["settings"].keys() > self._settings.keys():
             raise ValueError(f"{path}: made with other settings or data; take them, or another folder")
+        if not self._writes:
+            return state
         self._write_log([entry for entry in self.log() if entry["step"] <= state["step"]])
         return state
 
@@ -85,6 +90,8 @@ class RunFolder:
 
     def write(self, name: str, state: dict[str, Any]) -> None:
         """Whole or not at all."""
+        if not self._writes:
+            return
         partial = (self.path / name).with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.path / name)

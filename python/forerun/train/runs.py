@@ -14,6 +14,7 @@ from forerun.train.config import FINAL, STACKED, DraftConfig
 from forerun.train.data import split
 from forerun.train.drafts import make_draft
 from forerun.train.models import DraftBase, draft_vocabulary
+from forerun.train.processes import Processes
 from forerun.train.shards import Sequence, read_shard
 from forerun.train.target import TargetParts, read_target
 from forerun.train.trainer import Schedule, Trainer
@@ -105,12 +106,15 @@ def train_draft(
     hours: float = 0.0,
     start: Path | None = None,
     on_best: Callable[[DraftBase, TargetParts], None] | None = None,
+    processes: Processes | None = None,
 ) -> DraftBase:
     """Trains, or goes on training, in `folder`, and returns the draft of the best validation.
 
     held_out: every so many-th text is for validation. hours: stop after this long, to be gone on with; 0 never.
-    start: the folder of an earlier run of this shape to begin from; its vocabulary is kept too.
+    start: the folder of an earlier run of this shape to begin from; its vocabulary is kept too. on_best: called in the
+    main one of `processes`.
     """
+    processes = processes or Processes()
     target = read_target(target_path)
     steps = shape.of(target).fixed_unroll
     if steps and (objective.unroll != steps or objective.feature):
@@ -119,21 +123,23 @@ def train_draft(
             f"found {objective.unroll} and {objective.feature}"
         )
     train, validation = split(load_sequences(shards, list(shape.taps), most_texts), held_out)
-    folder.mkdir(parents=True, exist_ok=True)
-    for source in (folder, start):
-        if source is not None and (source / _VOCABULARY).exists():
-            vocabulary = torch.load(source / _VOCABULARY, weights_only=True)
-            break
-    else:
-        vocabulary = draft_vocabulary(token_counts(train, target.vocab), shape.of(target).draft_vocab)
-    torch.save(vocabulary, folder / _VOCABULARY)
+    vocabulary = None
+    if processes.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = [source / _VOCABULARY for source in (folder, start) if source and (source / _VOCABULARY).exists()]
+        if held:
+            vocabulary = torch.load(held[0], weights_only=True)
+        else:
+            vocabulary = draft_vocabulary(token_counts(train, target.vocab), shape.of(target).draft_vocab)
+        torch.save(vocabulary, folder / _VOCABULARY)
+    vocabulary = processes.agreed(vocabulary)
     draft = new_draft(shape, target, vocabulary, schedule.seed)
     if start is not None:
-        draft.load_state_dict(torch.load(start / "best.pt", weights_only=True))
+        draft.load_state_dict(torch.load(start / "best.pt", weights_only=True, map_location="cpu"))
     notify = None if on_best is None else lambda best: on_best(best, target)
-    trainer = Trainer(draft, train, validation, objective, schedule, folder, notify)
+    trainer = Trainer(draft, train, validation, objective, schedule, folder, notify, processes)
     trainer.run(time.monotonic() + 3600 * hours if hours else None)
     best = folder / "best.pt"
     if best.exists():
-        draft.load_state_dict(torch.load(best, weights_only=True))
+        draft.load_state_dict(torch.load(best, weights_only=True, map_location="cpu"))
     return draft

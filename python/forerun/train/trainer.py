@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from forerun.train.data import Batch, aligned, batches
+from forerun.train.data import Batch, aligned, groups, make_batch
 from forerun.train.evaluate import Validation, evaluate
 from forerun.train.loop import Rated, RunFolder, cosine, descend
 from forerun.train.models import DraftBase
+from forerun.train.processes import Processes
 from forerun.train.progress import Progress
 from forerun.train.shards import Sequence
 from forerun.train.unroll import Objective, batch_loss
@@ -51,8 +54,22 @@ class Schedule:
             raise ValueError("epochs, rows and validate_every: expected 1 or more")
 
 
+class _Learner(nn.Module):
+    """What processes that train together call: the loss of a batch."""
+
+    def __init__(self, draft: DraftBase, objective: Objective) -> None:
+        super().__init__()
+        self.draft, self.objective = draft, objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, list[float]]:
+        return batch_loss(self.draft, batch, self.objective)
+
+
 class Trainer:
     """Trains a draft in `folder`: state.pt to go on from, best.pt (the draft of the best validation), log.jsonl.
+
+    Several processes each learn from batches of their own, the slopes averaged; the main one validates and writes, so
+    that `folder` lies where all of them can read it.
 
     Raises ValueError when `folder` holds a run of other settings.
     """
@@ -66,20 +83,29 @@ class Trainer:
         schedule: Schedule,
         folder: Path,
         on_best: Callable[[DraftBase], None] | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self._on_best = on_best
+        self._processes = processes or Processes()
+        draft.to(self._processes.device)
         self.draft, self.objective, self.schedule = draft, objective, schedule
         self._train = train
         self._validation = aligned(held_out, schedule.most_context)
         self._optimisers = optimisers(draft, schedule)
-        self._per_epoch = sum(1 for _ in self._batches(0))
-        self._total = self._per_epoch * schedule.epochs
+        counts = [len(self._groups(epoch)) for epoch in range(schedule.epochs)]
+        if not min(counts):
+            raise ValueError(f"rows: {self._processes.count} processes, and less batches of {schedule.rows} rows")
+        self._begins = [0, *accumulate(counts)]  # the steps at which epochs begin
+        self._total = self._begins[-1]
         self._step = 0
         self._best = -math.inf
         self._stale = 0
         settings = {"draft": draft.config, "objective": objective, "schedule": schedule, "texts": len(train)}
-        self._folder = RunFolder(folder, settings)
+        if self._processes.count > 1:
+            settings["processes"] = self._processes.count
+        self._folder = RunFolder(folder, settings, self._processes.is_main)
         self._resume()
+        self._learner = self._processes.share(_Learner(draft, objective))
 
     @property
     def best(self) -> float:
@@ -90,18 +116,18 @@ class Trainer:
         """Trains to the end, or to the time `until` (of time.monotonic); returns whether it has ended."""
         progress = Progress("steps", self._total - self._step, "rows")
         saved = time.monotonic()
-        for epoch in range(self._step // self._per_epoch, self.schedule.epochs):
-            for index, batch in enumerate(self._batches(epoch)):
-                if epoch * self._per_epoch + index < self._step:
-                    continue
+        for epoch, begin in enumerate(self._begins[:-1]):
+            for group in self._groups(epoch)[max(0, self._step - begin) :]:
+                batch = make_batch(group, self.schedule.most_context)
                 shown = self._update(batch)
-                progress.step(int(batch.present[:, batch.start + 2 :].sum()), f"loss {shown[0]:.3f}")
+                if self._processes.is_main:
+                    progress.step(int(batch.present[:, batch.start + 2 :].sum()), f"loss {shown[0]:.3f}")
                 ended = self._step == self._total
                 if self._step % self.schedule.validate_every == 0 or ended:
                     self._validate(shown)
                     if 0 < self.schedule.patience <= self._stale:
                         return True
-                out_of_time = until is not None and time.monotonic() > until
+                out_of_time = until is not None and self._processes.agreed(time.monotonic() > until)
                 if ended or out_of_time or time.monotonic() - saved > 60 * self.schedule.checkpoint_minutes:
                     self._save()
                     saved = time.monotonic()
@@ -109,18 +135,24 @@ class Trainer:
                     return ended
         return True
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        return batches(self._train, self.schedule.rows, self.schedule.seed, epoch, self.schedule.most_context)
+    def _groups(self, epoch: int) -> list[list[Sequence]]:
+        part = (self._processes.index, self._processes.count)
+        return groups(self._train, self.schedule.rows, self.schedule.seed, epoch, part)
 
     def _update(self, batch: Batch) -> list[float]:
-        torch.manual_seed(hash((self.schedule.seed, self._step)) % 2**31)
+        torch.manual_seed((hash((self.schedule.seed, self._step)) + self._processes.index) % 2**31)
         factor = _factor(self._step / self._total, self.schedule)
-        loss_of = partial(batch_loss, self.draft, batch, self.objective)
+        loss_of = partial(self._learner, batch.to(self._processes.device))
         shown = descend(self.draft, self._optimisers, factor, loss_of, self.schedule.bf16, self.schedule.clip)
         self._step += 1
         return shown
 
     def _validate(self, shown: list[float]) -> None:
+        if self._processes.is_main:
+            self._score(shown)
+        self._best, self._stale = self._processes.agreed((self._best, self._stale))
+
+    def _score(self, shown: list[float]) -> None:
         found = self.validate()
         score = found.tree_tau.get(8, found.chain_tau)
         self._stale = 0 if score > self._best else self._stale + 1
@@ -134,8 +166,9 @@ class Trainer:
 
     def validate(self) -> Validation:
         self.draft.eval()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
-            return evaluate(self.draft, self._validation)
+        device = self._processes.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.bf16):
+            return evaluate(self.draft, (batch.to(device) for batch in self._validation))
 
     def _save(self) -> None:
         self._folder.save(

@@ -47,7 +47,7 @@ def steps(
     features = batch.features
     if noise:
         features = features + (torch.rand_like(features) * 2 - 1) * noise
-    every = torch.arange(batch.columns)
+    every = torch.arange(batch.columns, device=features.device)
     columns = every[batch.start :]
     present = batch.present[:, : batch.columns]
     state, seen = draft.begin(features, batch.inputs(0, every), present, batch.start)
@@ -63,7 +63,7 @@ def steps(
 
 def batch_loss(draft: DraftBase, batch: Batch, objective: Objective) -> tuple[Tensor, list[float]]:
     """The loss to minimise, and the mean cross-entropy of each step, to the law if that is learnt."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=batch.features.device)
     shown = []
     for step, columns, state in steps(draft, batch, objective.unroll, objective.thin, objective.noise):
         token, top_tokens, top_logprobs, counts = batch.wanted(step, columns)
@@ -75,7 +75,8 @@ def batch_loss(draft: DraftBase, batch: Batch, objective: Objective) -> tuple[Te
             wanted.append((*target_law(top_tokens[counts], top_logprobs[counts], draft.row_of), objective.law))
         if objective.text:
             row = draft.row_of[token[counts]]
-            wanted.append((row.clamp_min(0)[:, None], torch.ones(len(row), 1), row >= 0, objective.text))
+            certain = torch.ones(len(row), 1, device=row.device)
+            wanted.append((row.clamp_min(0)[:, None], certain, row >= 0, objective.text))
         means = []
         for rows, p, learn, _ in wanted:
             hidden, head = draft.readout(chosen[learn], step)
