@@ -77,7 +77,7 @@ def test_what_cannot_be_learnt_from_is_refused_and_a_failure_is_told(target, tmp
         with pytest.raises(forerun.ModelFileError, match="expected 'forerun-draft'"):
             Online(engine, target, target, tmp_path / "run")
         write_draft(tmp_path / "other.gguf", metadata | {"target.layers": 4}, tensors, weights="f16")
-        with pytest.raises(ValueError, match=r"target\.layers is 4, the target has 2"):
+        with pytest.raises(ValueError, match=r"target\.layers is 4, the target has 3"):
             Online(engine, target, tmp_path / "other.gguf", tmp_path / "run")
         with Online(engine, target, draft, tmp_path / "run", OnlinePlan(every=1)) as online:
             online._process.terminate()

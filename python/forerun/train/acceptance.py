@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch.nn import functional
 
 from forerun.draft_file import extend_draft
 from forerun.train.config import REACH
-from forerun.train.data import Batch, aligned, batches, split
+from forerun.train.data import Batch, aligned, groups, make_batch, split
 from forerun.train.drafts import load_draft
 from forerun.train.loop import RunFolder, cosine, descend
 from forerun.train.models import DraftBase
@@ -149,11 +148,12 @@ def train_acceptance(
         head.load_state_dict(state["head"])
         optimiser.load_state_dict(state["optimiser"])
     fixed = _examples(draft, aligned(validation, plan.most_context), plan)
-    epochs = [partial(batches, train, plan.rows, plan.seed, epoch, plan.most_context) for epoch in range(plan.epochs)]
-    total = plan.epochs * sum(1 for _ in epochs[0]())
+    todo = [group for epoch in range(plan.epochs) for group in groups(train, plan.rows, plan.seed, epoch)]
+    total = len(todo)
     progress = Progress("steps", total - step, "tokens")
-    for batch in islice((batch for epoch in epochs for batch in epoch()), step, None):
+    for group in todo[step:]:
         torch.manual_seed(plan.seed * 1_000_003 + step)
+        batch = make_batch(group, plan.most_context)
         states, accepted = _joined(drafted(draft, batch, plan.depth, plan.true_share))
         step += 1
         factor = min(1.0, step / (0.03 * total)) * cosine(step / total, 0.01)

@@ -147,7 +147,7 @@ TEST(ModelDrafter, LeavesItsModelWhereATargetThatDraftsForItselfWould) {
 }
 
 TEST(ModelDrafter, KeepsTheContractWithNestedExits) {
-  for (const double confidence : {0.0, 0.03, 1.0}) {
+  for (const double confidence : {0.0, 0.1, 0.3, 1.0}) {
     for (const char* policy : {"chain", "eagle2"}) {
       test::DrafterContract contract;
       contract.vocab = kVocab;
