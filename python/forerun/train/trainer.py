@@ -19,6 +19,7 @@ from forerun.train.evaluate import Validation, evaluate
 from forerun.train.loop import Rated, RunFolder, cosine, descend
 from forerun.train.models import DraftBase
 from forerun.train.progress import Progress
+from forerun.train.rounding import rounded
 from forerun.train.shards import Sequence
 from forerun.train.unroll import Objective, batch_loss
 
@@ -28,7 +29,8 @@ class Schedule:
     """rows: rows to learn from in a batch. rate: peak learning rate of the matrices (Muon), `fine_rate` of the rest
     (AdamW). warm_up: share of all steps; then the rate falls by a cosine to
     `floor` of its peak. most_context: tokens before
-    an answer that a row may see, 0 all. patience: validations without progress before it stops, 0 never stops.
+    an answer that a row may see, 0 all. weights: of the file to come, whose rounding is trained with if it is coarse.
+    patience: validations without progress before it stops, 0 never stops.
     """
 
     epochs: int = 4
@@ -41,6 +43,7 @@ class Schedule:
     clip: float = 1.0
     most_context: int = 256
     validate_every: int = 100
+    weights: str = "q8_0"
     checkpoint_minutes: float = 3.0
     patience: int = 0
     seed: int = 0
@@ -116,7 +119,8 @@ class Trainer:
         torch.manual_seed(hash((self.schedule.seed, self._step)) % 2**31)
         factor = _factor(self._step / self._total, self.schedule)
         loss_of = partial(batch_loss, self.draft, batch, self.objective)
-        shown = descend(self.draft, self._optimisers, factor, loss_of, self.schedule.bf16, self.schedule.clip)
+        seen = rounded(self.draft, self.schedule.weights)
+        shown = descend(self.draft, self._optimisers, factor, loss_of, self.schedule.bf16, self.schedule.clip, seen)
         self._step += 1
         return shown
 
@@ -134,7 +138,8 @@ class Trainer:
 
     def validate(self) -> Validation:
         self.draft.eval()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
+        bf16 = torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16)
+        with rounded(self.draft, self.schedule.weights), bf16:
             return evaluate(self.draft, self._validation)
 
     def _save(self) -> None:
