@@ -71,8 +71,9 @@ ExitPlan ExitPlan::parse(const std::string& skip, const std::string& exits, doub
 }
 
 EarlyExitDrafter::EarlyExitDrafter(std::shared_ptr<const Model> target, ExitPlan plan,
-                                   std::unique_ptr<TreePolicy> policy, Costs costs)
-    : LevelDrafter(DraftSource::kEarlyExit, std::move(policy), costs),
+                                   std::unique_ptr<TreePolicy> policy,
+                                   std::shared_ptr<LevelCosts> costs)
+    : LevelDrafter(DraftSource::kEarlyExit, std::move(policy), std::move(costs)),
       target_(std::move(target)),
       plan_(std::make_shared<const ExitPlan>(std::move(plan))) {
   for (std::vector<int32_t>* nodes : {&unsure_, &behind_}) nodes->reserve(kMaxNodes);

@@ -33,7 +33,7 @@ struct ExitPlan {
 class EarlyExitDrafter final : public LevelDrafter {
  public:
   EarlyExitDrafter(std::shared_ptr<const Model> target, ExitPlan plan,
-                   std::unique_ptr<TreePolicy> policy, Costs costs = {0.0, 0.0});
+                   std::unique_ptr<TreePolicy> policy, std::shared_ptr<LevelCosts> costs = nullptr);
 
   std::string name() const override { return "early-exit"; }
   void borrow(KvCache& cache) override { cache_ = &cache; }

@@ -9,8 +9,8 @@ constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-                           int32_t context, Costs costs)
-    : LevelDrafter(DraftSource::kModel, std::move(policy), costs),
+                           int32_t context, std::shared_ptr<LevelCosts> costs)
+    : LevelDrafter(DraftSource::kModel, std::move(policy), std::move(costs)),
       model_(std::move(model)),
       cache_(model_->backend(), model_->kv_layout(), context) {}
 

@@ -19,7 +19,7 @@ class ModelDrafter final : public LevelDrafter {
  public:
   // context: positions of a sequence. Beyond the draft model's capacity nothing is proposed.
   ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-               int32_t context, Costs costs = {0.0, 0.0});
+               int32_t context, std::shared_ptr<LevelCosts> costs = nullptr);
 
   std::string name() const override { return "model"; }
   void begin(std::span<const int32_t> context) override { keep_common_prefix(context); }

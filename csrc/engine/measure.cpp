@@ -126,7 +126,7 @@ void EngineState::measure_draft_model() {
     }
     return least;
   };
-  draft_shared.model_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
+  draft_shared.model_costs->set(forward_ms(1), forward_ms(kPrompt) / kPrompt);
 }
 
 // What a level of a draft head's tree and a token of its prompt take.
@@ -151,7 +151,7 @@ void EngineState::measure_draft_head() {
     }
     return least;
   };
-  draft_shared.head_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
+  draft_shared.head_costs->set(forward_ms(1), forward_ms(kPrompt) / kPrompt);
 }
 
 // What a level takes that goes to the first exit.
@@ -170,7 +170,7 @@ void EngineState::measure_early_exit() {
     });
     least = round == 0 ? ms : std::min(least, ms);
   }
-  draft_shared.exit_costs.level = least;
+  draft_shared.exit_costs->set(least, 0.0);
 }
 
 std::vector<double> Engine::measure_verify(int32_t rows, int32_t context, int32_t repeats) {
