@@ -97,6 +97,22 @@ struct AttentionBatch {
       pages;  // per sequence: slot s is column s % 64 of pages[s / 64]
 };
 
+// How the token after a row of logits is chosen where neither history nor bias plays a part
+// (verify/sampler.h has the formula).
+struct TokenDraw {
+  uint64_t seed = 0;
+  int64_t position = 0;       // of the token, for its noise
+  float temperature = 0.0F;   // 0: the largest logit
+  float least_scaled = 0.0F;  // min-p: (logit - best) / temperature of a token that is kept
+  int32_t top_k = 0;          // 0: all
+  float top_p = 1.0F;
+
+  // Draws from a list of the best tokens.
+  constexpr bool ranked(int32_t vocab) const {
+    return temperature != 0.0F && top_k > 0 && top_k < vocab;
+  }
+};
+
 // A device: memory, packed weights and about a dozen operations on fp32 rows. The rules of the
 // exactness contract
 // (../README.md) hold for every implementation: the bits of a row depend neither on the other rows
@@ -169,6 +185,17 @@ class Backend {
   // The k largest of each row, largest first, ties to the lowest id; NaN counts as -inf. Results on
   // the host.
   virtual void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) = 0;
+  // Whether choose() has such draws from rows of `vocab` logits; if not, the host reads the logits.
+  virtual bool can_choose(const TokenDraw& draw, int32_t vocab) const {
+    (void)draw, (void)vocab;
+    return false;
+  }
+  // tokens[i]: what draws[i] chooses from row i, the very token of the sampler on the host. Results
+  // on the host; Error(kUnsupported) for draws that it does not have.
+  virtual void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) {
+    (void)logits, (void)draws, (void)tokens;
+    throw Error(ErrorKind::kUnsupported, name() + ": choose: it does not have such a draw");
+  }
 };
 
 // threads: 0 = the cores this process may use, or those of `cores`. cores: a set such as "0-3,6" to

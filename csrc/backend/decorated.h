@@ -109,6 +109,13 @@ class DecoratedBackend : public Backend {
   void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) override {
     timed({"top_k", x.rows, bytes_of(x), values_of(x)}, [&] { inner_->top_k(x, k, ids, values); });
   }
+  bool can_choose(const TokenDraw& draw, int32_t vocab) const override {
+    return inner_->can_choose(draw, vocab);
+  }
+  void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) override {
+    timed({"choose", logits.rows, bytes_of(logits), values_of(logits)},
+          [&] { inner_->choose(logits, draws, tokens); });
+  }
 
  protected:
   struct Work {

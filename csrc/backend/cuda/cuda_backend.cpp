@@ -319,6 +319,13 @@ void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pa
                 static_cast<int32_t>(from.size()), stream_.get());
 }
 
+const uint64_t* CudaBackend::ranked(Tensor x, int32_t k) {
+  const int64_t keys = top_k_keys(x.cols, k) * x.rows;
+  grow(keys_, 2 * keys * static_cast<int64_t>(sizeof(uint64_t)), "top-k keys");
+  auto* first = reinterpret_cast<uint64_t*>(keys_.data());
+  return cuda::top_k(x, k, first, first + keys, stream_.get());
+}
+
 void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) {
   use();
   if (x.rows == 0 || k == 0) return;
@@ -327,10 +334,7 @@ void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<f
                                              ", expected 1.." +
                                              std::to_string(std::min(x.cols, kMaxTopK)));
   }
-  const int64_t keys = top_k_keys(x.cols, k) * x.rows;
-  grow(keys_, 2 * keys * static_cast<int64_t>(sizeof(uint64_t)), "top-k keys");
-  auto* first = reinterpret_cast<uint64_t*>(keys_.data());
-  const uint64_t* sorted = cuda::top_k(x, k, first, first + keys, stream_.get());
+  const uint64_t* sorted = ranked(x, k);
   const int64_t row_bytes = k * static_cast<int64_t>(sizeof(uint64_t));
   const auto rows_at_once = static_cast<int32_t>(bounce_.bytes() / row_bytes);
   for (int32_t row = 0; row < x.rows; row += rows_at_once) {
@@ -346,6 +350,36 @@ void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<f
       values[static_cast<size_t>(int64_t{row} * k + i)] = top_k_value(host[i]);
     }
   }
+}
+
+// Top-p over the whole vocabulary is the host's: its sums are those of the CPU's vectors.
+bool CudaBackend::can_choose(const TokenDraw& draw, int32_t vocab) const {
+  if (draw.temperature == 0.0F) return true;
+  return draw.ranked(vocab) ? draw.top_k <= kMaxTopK : draw.top_p >= 1.0F;
+}
+
+void CudaBackend::choose(Tensor logits, std::span<const TokenDraw> draws,
+                         std::span<int32_t> tokens) {
+  int32_t most = 0;
+  host_choices_.clear();
+  for (const TokenDraw& draw : draws) {
+    if (!can_choose(draw, logits.cols)) return Backend::choose(logits, draws, tokens);
+    if (draw.ranked(logits.cols)) most = std::max(most, draw.top_k);
+    host_choices_.push_back({draw});
+  }
+  use();
+  const auto rows = static_cast<int32_t>(draws.size());
+  if (rows == 0) return;
+  const Tensor x = logits.first_rows(rows);
+  const int64_t bytes = rows * static_cast<int64_t>(sizeof(RowChoice));
+  grow(choices_, bytes, "the choice of tokens");
+  staging_.upload(choices_.data(), host_choices_.data(), bytes, stream_.get());
+  auto* on_device = reinterpret_cast<RowChoice*>(choices_.data());
+  if (most > 0) cut_ranked(on_device, rows, ranked(x, most), most, x.cols, stream_.get());
+  choose_tokens(x, on_device, stream_.get());
+  download(host_choices_.data(), on_device, bytes);
+  for (size_t row = 0; row < draws.size(); ++row)
+    tokens[row] = static_cast<int32_t>(top_k_id(host_choices_[row].winner));
 }
 
 }  // namespace forerun::cuda

@@ -11,8 +11,9 @@
 
 namespace forerun::cuda {
 
-// One GPU, one stream. Operations are queued and return; only download and top_k wait. Scratch
-// grows when an operation is larger than all before it (reserve prevents that), never shrinks.
+// One GPU, one stream. Operations are queued and return; only download, top_k and choose wait.
+// Scratch grows when an operation is larger than all before it (reserve prevents that), never
+// shrinks.
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(int device);
@@ -47,11 +48,14 @@ class CudaBackend final : public Backend {
   void move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
                std::span<const int32_t> from, std::span<const int32_t> to) override;
   void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) override;
+  bool can_choose(const TokenDraw& draw, int32_t vocab) const override;
+  void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) override;
 
  private:
   void use() const;  // makes this device the calling thread's
   QuantizedRows quantized(Tensor x, bool super);
   void grow(DeviceMemory& memory, int64_t bytes, const char* purpose);
+  const uint64_t* ranked(Tensor x, int32_t k);  // keys, [rows][k], the largest first
   void linear_of(DType dtype, const QuantizedRows& x, std::span<const LinearTask> tasks);
 
   int device_;
@@ -63,7 +67,8 @@ class CudaBackend final : public Backend {
   BatchUpload batch_;
   DeviceMemory file_blocks_;  // a matrix as the file has it, while it is packed
   DeviceMemory codes_, scales_, sums_;
-  DeviceMemory attention_, indices_, keys_;
+  DeviceMemory attention_, indices_, keys_, choices_;
+  std::vector<RowChoice> host_choices_;
 };
 
 }  // namespace forerun::cuda

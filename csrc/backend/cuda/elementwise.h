@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "backend/cuda/host_device.h"
+#include "base/host_device.h"
 
 namespace forerun::cuda {
 

@@ -100,4 +100,17 @@ constexpr int32_t kMaxTopK = 1024;
 int64_t top_k_keys(int32_t cols, int32_t k);
 const uint64_t* top_k(Tensor x, int32_t k, uint64_t* first, uint64_t* second, cudaStream_t stream);
 
+// One row of logits, whose token is chosen: keys as top_k's.
+struct RowChoice {
+  TokenDraw draw;
+  uint64_t best = 0;    // of the largest logit
+  uint64_t least = 0;   // that a kept token reaches
+  uint64_t winner = 0;  // id of the token that is chosen
+};
+// After best and least are 0: top-k, and top-p among its tokens. keys: [count][k], k at least every
+// draw's top_k, the largest first.
+void cut_ranked(RowChoice* rows, int32_t count, const uint64_t* keys, int32_t k, int32_t vocabulary,
+                cudaStream_t stream);
+void choose_tokens(Tensor logits, RowChoice* rows, cudaStream_t stream);
+
 }  // namespace forerun::cuda

@@ -1,0 +1,124 @@
+// Tokens chosen on the GPU are those of the CPU's sampler, bit for bit: greedy, with noise, and
+// with the filters that the GPU has.
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "backend/cuda/fixture.h"
+#include "base/error.h"
+#include "verify/sampler.h"
+
+namespace forerun::cuda_test {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct Case {
+  Sampling sampling;
+  uint64_t seed = 0;
+  int64_t position = 0;
+};
+
+// What each row's own sampler would draw, from the logits that lie on the GPU.
+void compare(Backend& gpu, const std::vector<float>& logits, int32_t vocab,
+             const std::vector<Case>& cases) {
+  const auto rows = static_cast<int32_t>(cases.size());
+  const Rows on_gpu(gpu, logits, rows);
+  std::vector<TokenDraw> draws;
+  std::vector<int32_t> wanted, found(cases.size(), -7);
+  for (int32_t row = 0; row < rows; ++row) {
+    const Case& one = cases[static_cast<size_t>(row)];
+    Sampler sampler(one.sampling, one.seed, vocab);
+    draws.push_back(*sampler.draw(one.position));
+    const std::span all(logits);
+    wanted.push_back(
+        sampler.sample(all.subspan(static_cast<size_t>(row) * static_cast<size_t>(vocab),
+                                   static_cast<size_t>(vocab)),
+                       one.position));
+  }
+  gpu.choose(on_gpu.tensor, draws, found);
+  EXPECT_EQ(found, wanted) << vocab << " tokens";
+}
+
+std::vector<Case> many_cases(int32_t count) {
+  std::vector<Case> cases;
+  for (int32_t i = 0; i < count; ++i) {
+    Sampling sampling;
+    sampling.temperature = std::array{0.0F, 0.3F, 1.0F, 2.5F}[static_cast<size_t>(i % 4)];
+    sampling.min_p = i % 3 == 1 ? 0.05F : 0.0F;
+    sampling.top_k = i % 5 == 2 ? 1 + i : 0;
+    sampling.top_p = sampling.top_k > 0 && i % 2 == 0 ? 0.8F : 1.0F;
+    cases.push_back({sampling, static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15ULL, i * 3000000000LL});
+  }
+  return cases;
+}
+
+TEST_F(Cuda, ChoosesTheTokensOfTheSampler) {
+  for (const int32_t vocab : {5, 63, 4096, 4097, 50257}) {
+    const std::vector<Case> cases = many_cases(vocab > 5000 ? 12 : 40);
+    compare(gpu(), random_floats(static_cast<int64_t>(cases.size()) * vocab, 31, 3.0F), vocab,
+            cases);
+  }
+}
+
+// Every logit the same: noise alone decides, and at temperature 0 the lowest id.
+TEST_F(Cuda, ChoosesByNoiseAloneWhereLogitsAreEqual) {
+  constexpr int32_t kVocab = 9000;
+  const std::vector<Case> cases = many_cases(24);
+  compare(gpu(), std::vector<float>(cases.size() * kVocab, -1.5F), kVocab, cases);
+}
+
+TEST_F(Cuda, ChoosesAValidTokenFromLogitsThatAreNoNumbers) {
+  constexpr int32_t kVocab = 300;
+  std::vector<Case> cases;
+  for (const float temperature : {0.0F, 1.0F}) {
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      cases.push_back({Sampling{.temperature = temperature}, seed, 17});
+    }
+  }
+  std::vector<float> logits = random_floats(static_cast<int64_t>(cases.size()) * kVocab, 33, 2.0F);
+  for (size_t row = 0; row < cases.size(); ++row) {
+    float* at = logits.data() + row * kVocab;
+    switch (row % 6) {
+      case 0:  // nothing can be chosen
+        std::fill(at, at + kVocab, -kInfinity);
+        break;
+      case 1:
+        std::fill(at, at + kVocab, std::nanf(""));
+        break;
+      case 2:
+        at[200] = kInfinity;
+        break;
+      case 3:
+        std::fill(at, at + kVocab, -kInfinity);
+        at[299] = -3.0F;
+        break;
+      case 4:
+        for (int i = 0; i < kVocab; i += 2) at[i] = std::nanf("");
+        break;
+      default:
+        std::fill(at, at + kVocab, 0.0F);
+        at[0] = -0.0F;
+    }
+  }
+  compare(gpu(), logits, kVocab, cases);
+}
+
+TEST_F(Cuda, LeavesToTheHostWhatItCannotChoose) {
+  const Rows logits(gpu(), random_floats(2 * 2000, 3), 2);
+  std::vector<int32_t> tokens(2);
+  const auto chooses = [&](const Sampling& sampling) {
+    Sampler sampler(sampling, 1, 2000);
+    const std::vector<TokenDraw> draws = {*sampler.draw(1), *Sampler({}, 1, 2000).draw(1)};
+    const bool can = gpu().can_choose(draws[0], 2000);
+    if (!can) EXPECT_THROW(gpu().choose(logits.tensor, draws, tokens), Error);
+    return can;
+  };
+  EXPECT_TRUE(chooses({.temperature = 1.0F, .top_k = 1024, .top_p = 0.9F}));
+  EXPECT_FALSE(chooses({.temperature = 1.0F, .top_k = 1025}));
+  EXPECT_FALSE(chooses({.temperature = 1.0F, .top_p = 0.9F}));
+  EXPECT_TRUE(chooses({.temperature = 0.0F, .top_k = 1025, .top_p = 0.9F}));
+}
+
+}  // namespace
+}  // namespace forerun::cuda_test
