@@ -111,7 +111,9 @@ TEST_F(Cuda, LeavesToTheHostWhatItCannotChoose) {
     Sampler sampler(sampling, 1, 2000);
     const std::vector<TokenDraw> draws = {*sampler.draw(1), *Sampler({}, 1, 2000).draw(1)};
     const bool can = gpu().can_choose(draws[0], 2000);
-    if (!can) EXPECT_THROW(gpu().choose(logits.tensor, draws, tokens), Error);
+    if (!can) {
+      EXPECT_THROW(gpu().choose(logits.tensor, draws, tokens), Error);
+    }
     return can;
   };
   EXPECT_TRUE(chooses({.temperature = 1.0F, .top_k = 1024, .top_p = 0.9F}));
