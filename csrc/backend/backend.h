@@ -146,6 +146,11 @@ class Backend {
   virtual void reserve(int32_t max_rows,
                        int32_t max_cols) = 0;  // scratch, so that steps do not allocate
 
+  // Runs `work`: operations of this back end that wait for no result, and neither copy nor
+  // allocate. A back end may learn it and later do it as a whole, calling `work` any number of
+  // times; what the operations do is the same.
+  virtual void sequence(const std::function<void()>& work) { work(); }
+
   // --- operations: x, out are [rows, cols]
   // ------------------------------------------------------------------
   virtual void linear(Tensor x, std::span<const LinearTask> tasks) = 0;

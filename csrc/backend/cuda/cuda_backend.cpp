@@ -125,6 +125,7 @@ void CudaBackend::grow(DeviceMemory& memory, int64_t bytes, const char* purpose)
   stream_.wait();
   memory = DeviceMemory();
   memory = DeviceMemory(bytes, purpose);
+  graphs_.moved();
 }
 
 std::unique_ptr<Weight> CudaBackend::pack(const HostMatrix& matrix) {
@@ -211,6 +212,16 @@ void CudaBackend::linear_of(DType dtype, const QuantizedRows& x,
   flush();
 }
 
+void CudaBackend::sequence(const std::function<void()>& work) {
+  use();
+  graphs_.run(
+      [&] {
+        indices_used_ = 0;
+        work();
+      },
+      stream_.get());
+}
+
 void CudaBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
   use();
   if (x.rows == 0) return;
@@ -292,14 +303,22 @@ void CudaBackend::add(Tensor x, Tensor y) {
   if (x.rows > 0) cuda::add(x, y, stream_.get());
 }
 
+// All uploads of a sequence come before its launches, so each call has a place of its own.
+const int32_t* CudaBackend::put_indices(std::span<const int32_t> rows) {
+  const auto bytes = static_cast<int64_t>(rows.size_bytes());
+  const int64_t at = graphs_.running() ? indices_used_ : 0;
+  indices_used_ = at + bytes;
+  grow(indices_, indices_used_, "row indices");
+  std::byte* place = indices_.data() + at;
+  if (!graphs_.uploaded()) staging_.upload(place, rows.data(), bytes, stream_.get());
+  return reinterpret_cast<const int32_t*>(place);
+}
+
 void CudaBackend::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) {
   use();
   if (rows.empty()) return;
-  const auto bytes = static_cast<int64_t>(rows.size_bytes());
-  grow(indices_, bytes, "row indices");
-  staging_.upload(indices_.data(), rows.data(), bytes, stream_.get());
   out.rows = static_cast<int32_t>(rows.size());
-  cuda::gather_rows(x, reinterpret_cast<const int32_t*>(indices_.data()), out, stream_.get());
+  cuda::gather_rows(x, put_indices(rows), out, stream_.get());
 }
 
 void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages,

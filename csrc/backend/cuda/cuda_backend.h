@@ -8,6 +8,7 @@
 #include "backend/cuda/launch.h"
 #include "backend/cuda/runtime.h"
 #include "backend/cuda/staging.h"
+#include "backend/cuda/step_graphs.h"
 
 namespace forerun::cuda {
 
@@ -34,6 +35,9 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Weight> pack(const HostMatrix& matrix) override;
   void reserve(int32_t max_rows, int32_t max_cols) override;
 
+  void sequence(const std::function<void()>& work) override;
+  const StepGraphs& graphs() const { return graphs_; }
+
   void linear(Tensor x, std::span<const LinearTask> tasks) override;
   void rms_norm(Tensor x, const float* weight, float epsilon, Tensor out) override;
   void head_norm(Tensor x, int32_t heads, const float* weight, float epsilon) override;
@@ -54,6 +58,7 @@ class CudaBackend final : public Backend {
  private:
   void use() const;  // makes this device the calling thread's
   QuantizedRows quantized(Tensor x, bool super);
+  const int32_t* put_indices(std::span<const int32_t> rows);
   void grow(DeviceMemory& memory, int64_t bytes, const char* purpose);
   const uint64_t* ranked(Tensor x, int32_t k);  // keys, [rows][k], the largest first
   void linear_of(DType dtype, const QuantizedRows& x, std::span<const LinearTask> tasks);
@@ -69,6 +74,8 @@ class CudaBackend final : public Backend {
   DeviceMemory codes_, scales_, sums_;
   DeviceMemory attention_, indices_, keys_, choices_;
   std::vector<RowChoice> host_choices_;
+  StepGraphs graphs_;
+  int64_t indices_used_ = 0;  // bytes, by the calls of a sequence
 };
 
 }  // namespace forerun::cuda

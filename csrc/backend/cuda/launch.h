@@ -69,6 +69,8 @@ void add(Tensor x, Tensor y, cudaStream_t stream);
 void gather_rows(Tensor x, const int32_t* rows, Tensor out,
                  cudaStream_t stream);  // out.rows indices, on the device
 
+constexpr int32_t kSpanPositions = 256;  // that a block of attention threads reads
+
 // An AttentionBatch on the device.
 struct DeviceBatch {
   KvLayout layout;
@@ -77,7 +79,7 @@ struct DeviceBatch {
   const int32_t* first_page = nullptr;  // per sequence, into pages
   std::byte* const* pages = nullptr;
   int32_t count = 0;
-  int32_t max_position = 0;
+  int32_t spans = 0;  // of kSpanPositions, up to the last position of any row
 };
 void store_kv(const DeviceBatch& batch, int32_t layer, Tensor k, Tensor v, cudaStream_t stream);
 void move_kv(const KvLayout& layout, std::byte* const* pages, const int32_t* from,
@@ -89,8 +91,7 @@ struct Scratch {
   float* data = nullptr;
   int64_t floats = 0;
 };
-int64_t attention_scratch(const KvLayout& layout, int32_t heads,
-                          int32_t max_position);  // floats per row
+int64_t attention_scratch(const KvLayout& layout, int32_t heads, int32_t spans);  // floats per row
 void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, Tensor out,
                const Scratch& scratch, cudaStream_t stream);
 
