@@ -107,9 +107,12 @@ struct TokenDraw {
   int32_t top_k = 0;          // 0: all
   float top_p = 1.0F;
 
-  // Draws from a list of the best tokens.
+  // Draws from a list of the best tokens; else from all of them, or all that top-p keeps.
   constexpr bool ranked(int32_t vocab) const {
     return temperature != 0.0F && top_k > 0 && top_k < vocab;
+  }
+  constexpr bool top_p_of_all(int32_t vocab) const {
+    return temperature != 0.0F && !ranked(vocab) && top_p < 1.0F;
   }
 };
 
@@ -146,9 +149,9 @@ class Backend {
   virtual void reserve(int32_t max_rows,
                        int32_t max_cols) = 0;  // scratch, so that steps do not allocate
 
-  // Runs `work`: operations of this back end that wait for no result, and neither copy nor
-  // allocate. A back end may learn it and later do it as a whole, calling `work` any number of
-  // times; what the operations do is the same.
+  // Runs `work`: operations of this back end that bring nothing to the host, no copies and no
+  // move_kv among them, and attention over one batch. A back end may learn it and later do it as a
+  // whole, calling `work` once or more; the operations give what they give one by one.
   virtual void sequence(const std::function<void()>& work) { work(); }
 
   // --- operations: x, out are [rows, cols]
@@ -182,6 +185,8 @@ class Backend {
                          Tensor out) = 0;
   virtual void swiglu(Tensor gate, Tensor up, Tensor out) = 0;  // silu(gate) * up; out may be gate
   virtual void add(Tensor x, Tensor y) = 0;                     // x += y
+  // b + sigmoid(gate) (a - b); out may be one of them
+  virtual void blend(Tensor gate, Tensor a, Tensor b, Tensor out) = 0;
   virtual void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) = 0;
   // Moves slot `from[i]` to `to[i]` in all layers, in this order; the pages of one sequence
   // (KvCache::commit).

@@ -96,6 +96,10 @@ class DecoratedBackend : public Backend {
   void add(Tensor x, Tensor y) override {
     timed({"add", x.rows, 3 * bytes_of(x), values_of(x)}, [&] { inner_->add(x, y); });
   }
+  void blend(Tensor gate, Tensor a, Tensor b, Tensor out) override {
+    timed({"blend", gate.rows, 4 * bytes_of(gate), 6 * values_of(gate)},
+          [&] { inner_->blend(gate, a, b, out); });
+  }
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override {
     timed({"gather_rows", out.rows, 2 * bytes_of(out), 0},
           [&] { inner_->gather_rows(x, rows, out); });

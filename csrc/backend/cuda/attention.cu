@@ -16,7 +16,7 @@ constexpr int kBlock = KvLayout::kPageSlots;  // logical positions of a block
 constexpr int kWarps = 4;
 constexpr int kSpan = kSpanPositions;
 static_assert(kSpan == kBlock * kWarps);
-constexpr int kHeads = 4;               // query heads of a warp, all of one KV head
+constexpr int kHeads = 4;  // query heads of a warp, all of one KV head
 
 struct AttentionArgs {
   DeviceBatch batch;
@@ -365,11 +365,11 @@ void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, T
       spans == 1 ? batch.count
                  : static_cast<int32_t>(std::min<int64_t>(batch.count, scratch.floats / per_row));
   if (rows_at_once < 1 && batch.count > 0) {
-    throw Error(ErrorKind::kUnsupported,
-                "cuda: attention of " + std::to_string(heads) + " heads over " +
-                    std::to_string(spans * kSpan) + " positions needs " +
-                    std::to_string(per_row * 4) + " bytes of scratch, there are " +
-                    std::to_string(scratch.floats * 4));
+    throw Error(ErrorKind::kUnsupported, "cuda: attention of " + std::to_string(heads) +
+                                             " heads over " + std::to_string(spans * kSpan) +
+                                             " positions needs " + std::to_string(per_row * 4) +
+                                             " bytes of scratch, there are " +
+                                             std::to_string(scratch.floats * 4));
   }
   const size_t shared =
       sizeof(float) * (kHeads * layout.head_dim + kWarps * kHeads * (kBlock + layout.head_dim + 2));

@@ -58,6 +58,7 @@ DeviceBatch BatchUpload::put(const AttentionBatch& batch, Staging& staging, cuda
       memory_ = DeviceMemory(std::max<int64_t>(2 * parts.end, 64 * 1024), "the batch description");
     }
     present_.clear();  // an upload that throws leaves nothing to rely on
+    ++uploads_;
     staging.upload(memory_.data(), wanted_.data(), parts.end, stream);
     std::swap(present_, wanted_);
   }

@@ -51,6 +51,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(Tensor logits, RowChoice
 // it does not rule out.
 __global__ void __launch_bounds__(kThreads) race_kernel(Tensor logits, RowChoice* rows) {
   begin_kernel();
+  if (rows[blockIdx.y].decided) return;
   const float* row = logits.data + blockIdx.y * logits.stride;
   const TokenDraw draw = rows[blockIdx.y].draw;
   const uint64_t best_key = rows[blockIdx.y].best, least_key = rows[blockIdx.y].least;
@@ -113,6 +114,11 @@ __global__ void __launch_bounds__(kThreads)
   row.least = keys[last];
 }
 
+dim3 grid_of(const Tensor& logits) {
+  return dim3((logits.cols + kChunk - 1) / kChunk, logits.rows);
+}
+constexpr size_t kBlockMax = sizeof(uint64_t) * kThreads / 32;
+
 }  // namespace
 
 void cut_ranked(RowChoice* rows, int32_t count, const uint64_t* keys, int32_t k, int32_t vocabulary,
@@ -121,11 +127,12 @@ void cut_ranked(RowChoice* rows, int32_t count, const uint64_t* keys, int32_t k,
          rows, keys, k, vocabulary);
 }
 
-void choose_tokens(Tensor logits, RowChoice* rows, cudaStream_t stream) {
-  const dim3 grid((logits.cols + kChunk - 1) / kChunk, logits.rows);
-  const size_t shared = sizeof(uint64_t) * kThreads / 32;
-  launch("best_kernel", best_kernel, grid, kThreads, shared, stream, logits, rows);
-  launch("race_kernel", race_kernel, grid, kThreads, shared, stream, logits, rows);
+void find_best(Tensor logits, RowChoice* rows, cudaStream_t stream) {
+  launch("best_kernel", best_kernel, grid_of(logits), kThreads, kBlockMax, stream, logits, rows);
+}
+
+void race(Tensor logits, RowChoice* rows, cudaStream_t stream) {
+  launch("race_kernel", race_kernel, grid_of(logits), kThreads, kBlockMax, stream, logits, rows);
 }
 
 }  // namespace forerun::cuda

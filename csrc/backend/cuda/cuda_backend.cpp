@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kBounceBytes = int64_t{4} << 20;
 constexpr int64_t kAttentionBytes = int64_t{64} << 20;
+constexpr int kRounds = 3;  // of a race under top-p before the host looks whether more are needed
 
 class CudaWeight final : public Weight {
  public:
@@ -68,8 +69,16 @@ CudaBackend::~CudaBackend() {
 
 void CudaBackend::use() const { check(cudaSetDevice(device_), "choose the device"); }
 
-Buffer CudaBackend::allocate(int64_t bytes) {
+void CudaBackend::use_alone(const char* operation) const {
+  if (graphs_.running()) {
+    throw Error(ErrorKind::kBadArgument,
+                std::string("cuda: ") + operation + " cannot be part of a sequence");
+  }
   use();
+}
+
+Buffer CudaBackend::allocate(int64_t bytes) {
+  use_alone("allocate");
   const int64_t size = std::max<int64_t>(bytes, 64);
   if (pool_ == nullptr) return {this, allocate_device(size, "a buffer"), bytes};
   void* data = nullptr;
@@ -95,12 +104,12 @@ void CudaBackend::free(void* data, int64_t) noexcept {
 }
 
 void CudaBackend::upload(void* device, const void* host, int64_t bytes) {
-  use();
+  use_alone("upload");
   staging_.upload(device, host, bytes, stream_.get());
 }
 
 void CudaBackend::download(void* host, const void* device, int64_t bytes) {
-  use();
+  use_alone("download");
   const auto size = static_cast<size_t>(bytes);
   void* to = bytes <= bounce_.bytes() ? bounce_.data() : host;
   check(cudaMemcpyAsync(to, device, size, cudaMemcpyDeviceToHost, stream_.get()), "download");
@@ -109,7 +118,7 @@ void CudaBackend::download(void* host, const void* device, int64_t bytes) {
 }
 
 void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
-  use();
+  use_alone("copy");
   check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
                         stream_.get()),
         "copy");
@@ -129,7 +138,7 @@ void CudaBackend::grow(DeviceMemory& memory, int64_t bytes, const char* purpose)
 }
 
 std::unique_ptr<Weight> CudaBackend::pack(const HostMatrix& matrix) {
-  use();
+  use_alone("pack");
   if (matrix.rows < 1 || matrix.cols < 1 || matrix.rows > INT32_MAX || matrix.cols > INT32_MAX) {
     throw Error(ErrorKind::kBadArgument, "cuda: a matrix of " + std::to_string(matrix.rows) +
                                              " x " + std::to_string(matrix.cols) +
@@ -164,7 +173,7 @@ std::unique_ptr<Weight> CudaBackend::pack(const HostMatrix& matrix) {
 }
 
 void CudaBackend::reserve(int32_t max_rows, int32_t max_cols) {
-  use();
+  use_alone("reserve");
   stream_.wait();
   file_blocks_ = DeviceMemory();
   const int64_t padded = round_up(max_rows, 64), cols = round_up(max_cols, 256);
@@ -213,10 +222,11 @@ void CudaBackend::linear_of(DType dtype, const QuantizedRows& x,
 }
 
 void CudaBackend::sequence(const std::function<void()>& work) {
-  use();
+  use_alone("a sequence");
   graphs_.run(
       [&] {
         indices_used_ = 0;
+        batch_placed_ = false;
         work();
       },
       stream_.get());
@@ -278,10 +288,20 @@ void CudaBackend::check_kv(const KvLayout& layout) const {
                   std::to_string(kMaxHeadDim) + ", or Q8_0 and a multiple of 32");
 }
 
+// A second batch would take the place of the first before its launches are done.
+DeviceBatch CudaBackend::put_batch(const AttentionBatch& batch) {
+  const int64_t before = batch_.uploads();
+  const DeviceBatch placed = batch_.put(batch, staging_, stream_.get());
+  if (graphs_.running() && batch_placed_ && batch_.uploads() > before) {
+    throw Error(ErrorKind::kBadArgument, "cuda: two batches of attention in one sequence");
+  }
+  batch_placed_ = true;
+  return placed;
+}
+
 void CudaBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
   use();
-  if (!batch.rows.empty())
-    cuda::store_kv(batch_.put(batch, staging_, stream_.get()), layer, k, v, stream_.get());
+  if (!batch.rows.empty()) cuda::store_kv(put_batch(batch), layer, k, v, stream_.get());
 }
 
 void CudaBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
@@ -289,8 +309,7 @@ void CudaBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q
   use();
   if (batch.rows.empty()) return;
   const Scratch scratch{reinterpret_cast<float*>(attention_.data()), attention_.bytes() / 4};
-  cuda::attention(batch_.put(batch, staging_, stream_.get()), layer, q, scale, out, scratch,
-                  stream_.get());
+  cuda::attention(put_batch(batch), layer, q, scale, out, scratch, stream_.get());
 }
 
 void CudaBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
@@ -301,6 +320,11 @@ void CudaBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
 void CudaBackend::add(Tensor x, Tensor y) {
   use();
   if (x.rows > 0) cuda::add(x, y, stream_.get());
+}
+
+void CudaBackend::blend(Tensor gate, Tensor a, Tensor b, Tensor out) {
+  use();
+  if (out.rows > 0) cuda::blend(gate, a, b, out, stream_.get());
 }
 
 // All uploads of a sequence come before its launches, so each call has a place of its own.
@@ -323,7 +347,7 @@ void CudaBackend::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor ou
 
 void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
                           std::span<const int32_t> from, std::span<const int32_t> to) {
-  use();
+  use_alone("move_kv");
   if (from.empty()) return;
   const auto page_bytes = static_cast<int64_t>(pages.size_bytes()),
              slot_bytes = static_cast<int64_t>(from.size_bytes());
@@ -346,7 +370,7 @@ const uint64_t* CudaBackend::ranked(Tensor x, int32_t k) {
 }
 
 void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) {
-  use();
+  use_alone("top_k");
   if (x.rows == 0 || k == 0) return;
   if (k < 0 || k > x.cols || k > kMaxTopK) {
     throw Error(ErrorKind::kBadArgument, "cuda: top_k: k is " + std::to_string(k) +
@@ -371,34 +395,41 @@ void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<f
   }
 }
 
-// Top-p over the whole vocabulary is the host's: its sums are those of the CPU's vectors.
 bool CudaBackend::can_choose(const TokenDraw& draw, int32_t vocab) const {
-  if (draw.temperature == 0.0F) return true;
-  return draw.ranked(vocab) ? draw.top_k <= kMaxTopK : draw.top_p >= 1.0F;
+  return !draw.ranked(vocab) || draw.top_k <= kMaxTopK;
 }
 
 void CudaBackend::choose(Tensor logits, std::span<const TokenDraw> draws,
                          std::span<int32_t> tokens) {
   int32_t most = 0;
-  host_choices_.clear();
+  bool top_p = false;
+  choices_on_host_.clear();
   for (const TokenDraw& draw : draws) {
     if (!can_choose(draw, logits.cols)) return Backend::choose(logits, draws, tokens);
     if (draw.ranked(logits.cols)) most = std::max(most, draw.top_k);
-    host_choices_.push_back({draw});
+    top_p = top_p || draw.top_p_of_all(logits.cols);
+    choices_on_host_.push_back({draw});
   }
-  use();
+  use_alone("choose");
   const auto rows = static_cast<int32_t>(draws.size());
   if (rows == 0) return;
   const Tensor x = logits.first_rows(rows);
   const int64_t bytes = rows * static_cast<int64_t>(sizeof(RowChoice));
-  grow(choices_, bytes, "the choice of tokens");
-  staging_.upload(choices_.data(), host_choices_.data(), bytes, stream_.get());
-  auto* on_device = reinterpret_cast<RowChoice*>(choices_.data());
-  if (most > 0) cut_ranked(on_device, rows, ranked(x, most), most, x.cols, stream_.get());
-  choose_tokens(x, on_device, stream_.get());
-  download(host_choices_.data(), on_device, bytes);
+  grow(choices_, bytes + rows * top_p_scratch(x.cols), "the choice of tokens");
+  staging_.upload(choices_.data(), choices_on_host_.data(), bytes, stream_.get());
+  auto* choices = reinterpret_cast<RowChoice*>(choices_.data());
+  if (most > 0) cut_ranked(choices, rows, ranked(x, most), most, x.cols, stream_.get());
+  find_best(x, choices, stream_.get());
+  const auto undecided = [](const RowChoice& choice) { return choice.decided == 0; };
+  do {
+    for (int round = 0; round < (top_p ? kRounds : 1); ++round) {
+      race(x, choices, stream_.get());
+      if (top_p) judge_top_p(x, choices, choices_.data() + bytes, stream_.get());
+    }
+    download(choices_on_host_.data(), choices, bytes);
+  } while (top_p && std::ranges::any_of(choices_on_host_, undecided));
   for (size_t row = 0; row < draws.size(); ++row)
-    tokens[row] = static_cast<int32_t>(top_k_id(host_choices_[row].winner));
+    tokens[row] = static_cast<int32_t>(top_k_id(choices_on_host_[row].winner));
 }
 
 }  // namespace forerun::cuda

@@ -48,6 +48,7 @@ class CudaBackend final : public Backend {
                  Tensor out) override;
   void swiglu(Tensor gate, Tensor up, Tensor out) override;
   void add(Tensor x, Tensor y) override;
+  void blend(Tensor gate, Tensor a, Tensor b, Tensor out) override;
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override;
   void move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
                std::span<const int32_t> from, std::span<const int32_t> to) override;
@@ -56,7 +57,9 @@ class CudaBackend final : public Backend {
   void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) override;
 
  private:
-  void use() const;  // makes this device the calling thread's
+  void use() const;                             // makes this device the calling thread's
+  void use_alone(const char* operation) const;  // ... for what cannot be part of a sequence
+  DeviceBatch put_batch(const AttentionBatch& batch);
   QuantizedRows quantized(Tensor x, bool super);
   const int32_t* put_indices(std::span<const int32_t> rows);
   void grow(DeviceMemory& memory, int64_t bytes, const char* purpose);
@@ -73,9 +76,10 @@ class CudaBackend final : public Backend {
   DeviceMemory file_blocks_;  // a matrix as the file has it, while it is packed
   DeviceMemory codes_, scales_, sums_;
   DeviceMemory attention_, indices_, keys_, choices_;
-  std::vector<RowChoice> host_choices_;
+  std::vector<RowChoice> choices_on_host_;
   StepGraphs graphs_;
-  int64_t indices_used_ = 0;  // bytes, by the calls of a sequence
+  int64_t indices_used_ = 0;   // bytes, by the calls of a sequence
+  bool batch_placed_ = false;  // by one of them
 };
 
 }  // namespace forerun::cuda

@@ -66,6 +66,7 @@ void rms_norm(Tensor x, int32_t parts, const float* weight, float epsilon, Tenso
 void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved, cudaStream_t stream);
 void swiglu(Tensor gate, Tensor up, Tensor out, cudaStream_t stream);
 void add(Tensor x, Tensor y, cudaStream_t stream);
+void blend(Tensor gate, Tensor a, Tensor b, Tensor out, cudaStream_t stream);
 void gather_rows(Tensor x, const int32_t* rows, Tensor out,
                  cudaStream_t stream);  // out.rows indices, on the device
 
@@ -106,12 +107,19 @@ struct RowChoice {
   TokenDraw draw;
   uint64_t best = 0;    // of the largest logit
   uint64_t least = 0;   // that a kept token reaches
-  uint64_t winner = 0;  // id of the token that is chosen
+  uint64_t winner = 0;  // id of the token that has won the race
+  int32_t decided = 0;  // by judge_top_p: it is the token that is chosen
 };
-// After best and least are 0: top-k, and top-p among its tokens. keys: [count][k], k at least every
-// draw's top_k, the largest first.
+// Top-k, and top-p among its tokens. keys: [count][k], k at least every draw's top_k, the largest
+// first.
 void cut_ranked(RowChoice* rows, int32_t count, const uint64_t* keys, int32_t k, int32_t vocabulary,
                 cudaStream_t stream);
-void choose_tokens(Tensor logits, RowChoice* rows, cudaStream_t stream);
+void find_best(Tensor logits, RowChoice* rows, cudaStream_t stream);
+// Among the tokens that reach `least`, of the rows that are not decided.
+void race(Tensor logits, RowChoice* rows, cudaStream_t stream);
+// Decides on the winners. One that top-p over the whole vocabulary drops goes, with all that rank
+// after it: the race is to be run again.
+void judge_top_p(Tensor logits, RowChoice* rows, std::byte* scratch, cudaStream_t stream);
+int64_t top_p_scratch(int32_t vocabulary);  // bytes per row
 
 }  // namespace forerun::cuda

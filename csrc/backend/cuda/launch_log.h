@@ -7,19 +7,16 @@
 
 namespace forerun::cuda {
 
-// What launches were asked for, as bytes: kernels, grids, shared memory, arguments. Two sequences
-// of launches with the same bytes do the same with the same buffers. Where the compiler cannot
-// clear the padding within an argument, equal launches may look different, never the other way
-// round.
+// What launches were asked for, as bytes: kernels, grids, shared memory, arguments, with zeros
+// where an argument has no value (padding). Two sequences of launches with the same bytes do the
+// same with the same buffers.
 class LaunchLog {
  public:
   template <typename T>
   void add(const T& value) {
     static_assert(std::is_trivially_copyable_v<T>);
     T copy = value;
-#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
     __builtin_clear_padding(&copy);
-#endif
     const size_t at = bytes_.size();
     bytes_.resize(at + sizeof(T));
     std::memcpy(bytes_.data() + at, &copy, sizeof(T));

@@ -1,10 +1,12 @@
 // Tokens chosen on the GPU are those of the CPU's sampler, bit for bit: greedy, with noise, and
 // with the filters that the GPU has.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
 #include "backend/cuda/fixture.h"
+#include "backend/vocabulary.h"
 #include "base/error.h"
 #include "verify/sampler.h"
 
@@ -47,7 +49,7 @@ std::vector<Case> many_cases(int32_t count) {
     sampling.temperature = std::array{0.0F, 0.3F, 1.0F, 2.5F}[static_cast<size_t>(i % 4)];
     sampling.min_p = i % 3 == 1 ? 0.05F : 0.0F;
     sampling.top_k = i % 5 == 2 ? 1 + i : 0;
-    sampling.top_p = sampling.top_k > 0 && i % 2 == 0 ? 0.8F : 1.0F;
+    sampling.top_p = i % 2 == 0 ? 0.8F : i % 7 == 3 ? 0.3F : 1.0F;
     cases.push_back({sampling, static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15ULL, i * 3000000000LL});
   }
   return cases;
@@ -68,12 +70,43 @@ TEST_F(Cuda, ChoosesByNoiseAloneWhereLogitsAreEqual) {
   compare(gpu(), std::vector<float>(cases.size() * kVocab, -1.5F), kVocab, cases);
 }
 
+// Whether the winner of the race stays is decided by sums of floats: with p at the very share of
+// the tokens before it, and one or two numbers beside, any other order of adding shows.
+TEST_F(Cuda, KeepsUnderTopPWhatTheSamplerKeepsToTheLastBit) {
+  constexpr int32_t kVocab = 2500, kRows = 12;
+  const std::vector<float> logits = random_floats(int64_t{kRows} * kVocab, 35, 2.0F);
+  std::vector<Case> cases;
+  std::vector<float> repeated;
+  for (int32_t row = 0; row < kRows; ++row) {
+    const std::span all = std::span(logits).subspan(static_cast<size_t>(row) * kVocab, kVocab);
+    Sampling sampling{.temperature = 1.3F};
+    const auto seed = static_cast<uint64_t>(row);
+    const int32_t winner = Sampler(sampling, seed, kVocab).sample(all, 9);
+    NoiseScan scan{all.data(), kVocab, *std::max_element(all.begin(), all.end()), 1.3F};
+    const auto mass = vocabulary_kernels().mass;
+    const Mass before = mass(scan, 0, winner, all[static_cast<size_t>(winner)]),
+               after = mass(scan, winner, kVocab,
+                            std::nextafter(all[static_cast<size_t>(winner)], kInfinity));
+    const auto share = (before.above + after.above) / (before.total + after.total);
+    if (share == 0.0) continue;  // the best token stays anyway
+    float p = static_cast<float>(share);
+    for (int i = 0; i < 2; ++i) p = std::nextafter(p, 0.0F);
+    for (int i = 0; i < 5; ++i, p = std::nextafter(p, 1.0F)) {
+      sampling.top_p = p;
+      cases.push_back({sampling, seed, 9});
+      repeated.insert(repeated.end(), all.begin(), all.end());
+    }
+  }
+  ASSERT_GT(cases.size(), 40U);
+  compare(gpu(), repeated, kVocab, cases);
+}
+
 TEST_F(Cuda, ChoosesAValidTokenFromLogitsThatAreNoNumbers) {
   constexpr int32_t kVocab = 300;
   std::vector<Case> cases;
-  for (const float temperature : {0.0F, 1.0F}) {
+  for (const auto& [temperature, top_p] : {std::pair{0.0F, 1.0F}, {1.0F, 1.0F}, {1.0F, 0.5F}}) {
     for (uint64_t seed = 0; seed < 6; ++seed) {
-      cases.push_back({Sampling{.temperature = temperature}, seed, 17});
+      cases.push_back({Sampling{.temperature = temperature, .top_p = top_p}, seed, 17});
     }
   }
   std::vector<float> logits = random_floats(static_cast<int64_t>(cases.size()) * kVocab, 33, 2.0F);
@@ -118,7 +151,7 @@ TEST_F(Cuda, LeavesToTheHostWhatItCannotChoose) {
   };
   EXPECT_TRUE(chooses({.temperature = 1.0F, .top_k = 1024, .top_p = 0.9F}));
   EXPECT_FALSE(chooses({.temperature = 1.0F, .top_k = 1025}));
-  EXPECT_FALSE(chooses({.temperature = 1.0F, .top_p = 0.9F}));
+  EXPECT_TRUE(chooses({.temperature = 1.0F, .top_p = 0.9F}));
   EXPECT_TRUE(chooses({.temperature = 0.0F, .top_k = 1025, .top_p = 0.9F}));
 }
 

@@ -1,12 +1,17 @@
 // Steps replayed as graphs give what the same operations give one by one, whatever changes between
 // them: rows, context, pages, scratch that grows, sequences that join.
+#include <dlfcn.h>
+
 #include <functional>
 #include <numeric>
 
 #include "backend/cuda/fixture.h"
+#include "backend/cuda/small_model.h"
+#include "backend/profiler.h"
+#include "base/error.h"
+#include "base/trace.h"
 #include "io/checkpoint.h"
 #include "model/model.h"
-#include "model/tiny_model.h"
 
 namespace forerun::cuda_test {
 namespace {
@@ -21,8 +26,8 @@ class CudaGraphs : public testing::Test {
 
 // Two sequences over one model and workspace.
 struct Steps {
-  explicit Steps(const std::string& path)
-      : model(Model::load(open_checkpoint(path), make_cuda_backend(0))),
+  Steps(const std::string& path, std::shared_ptr<Backend> gpu)
+      : model(Model::load(open_checkpoint(path), std::move(gpu))),
         workspace(model->backend(), model->config(), 64, 64, 2),
         caches{KvCache(model->backend(), model->kv_layout(), 700),
                KvCache(model->backend(), model->kv_layout(), 700)} {}
@@ -60,24 +65,34 @@ std::vector<int32_t> some_tokens(std::mt19937& random, size_t count) {
   return tokens;
 }
 
-// The oracle: a model that has seen no step of that kind before, so that nothing is replayed. It
+// Graphs that the emulated GPU was asked to launch so far; -1 on a real one.
+int64_t graph_launches() {
+  void* library = dlopen("libforerun_cuda.so", RTLD_NOW | RTLD_NOLOAD);
+  void* found = library != nullptr ? dlsym(library, "forerun_emulated_graph_launches") : nullptr;
+  return found != nullptr ? reinterpret_cast<int64_t (*)()>(found)() : -1;
+}
+
+// The oracle: a model under a profile, which waits after every operation and knows no graphs. It
 // reads all earlier tokens as one prompt per sequence, and then the rows of the step.
 TEST_F(CudaGraphs, ReplayedStepsGiveTheBitsOfStepsThatWereLaunchedOneByOne) {
-  const test::TinyModelFile file{test::TinyModel{}};
-  Steps steps(file.path());
+  const test::TinyModelFile file{small_model(2)};
+  Steps steps(file.path(), make_cuda_backend(0));
   std::mt19937 random(5);
   std::vector<std::vector<int32_t>> all(2);
   const size_t shapes[][2] = {{1, 0}, {1, 0}, {1, 0}, {5, 0},  {5, 0}, {1, 1}, {1, 1},
                               {1, 1}, {3, 2}, {3, 2}, {60, 0}, {1, 1}, {5, 0}, {1, 0}};
-  int step = 0;
+  int step = 0, replayed = 0;
   for (int round = 0; round < 3; ++round) {
     for (const auto& shape : shapes) {
       const std::vector<std::vector<int32_t>> tokens = {some_tokens(random, shape[0]),
                                                         some_tokens(random, shape[1])};
+      const int64_t before = graph_launches();
       const std::vector<float> found = steps.step(tokens);
+      replayed += static_cast<int>(graph_launches() - before);
       const bool checked = ++step % 5 == 0;
       if (checked) {
-        Steps fresh(file.path());
+        const auto recorder = std::make_shared<TraceRecorder>(16);
+        Steps fresh(file.path(), make_profiling_backend(make_cuda_backend(0), recorder));
         for (size_t i = 0; i < 2; ++i) {
           for (size_t at = 0; at < all[i].size(); at += 64) {
             std::vector<std::vector<int32_t>> chunk(2);
@@ -93,6 +108,42 @@ TEST_F(CudaGraphs, ReplayedStepsGiveTheBitsOfStepsThatWereLaunchedOneByOne) {
         all[i].insert(all[i].end(), tokens[i].begin(), tokens[i].end());
     }
   }
+  // But for the first time of 1, 2, 5 and 60 rows, each with up to 256 positions and with more.
+  if (emulated()) {
+    EXPECT_EQ(replayed, step - 8);
+  }
+}
+
+TEST_F(CudaGraphs, SequencesRefuseWhatCannotBeReplayed) {
+  const std::unique_ptr<Backend> gpu = make_cuda_backend(0);
+  const Rows x(*gpu, random_floats(2 * 64, 1), 2), out(*gpu, 2, 64);
+  const auto refuses = [&](const std::function<void()>& work) {
+    EXPECT_THROW(gpu->sequence(work), Error);
+  };
+  std::vector<float> host(64);
+  std::vector<int32_t> id(1);
+  refuses([&] { gpu->upload(x.tensor.data, host.data(), 256); });
+  refuses([&] { gpu->download(host.data(), x.tensor.data, 256); });
+  refuses([&] { gpu->copy(x.tensor.data, out.tensor.data, 256); });
+  refuses([&] { gpu->allocate(64); });
+  refuses([&] { gpu->top_k(x.tensor.first_rows(1), 1, id, std::span(host).first(1)); });
+  refuses([&] { gpu->choose(x.tensor, std::vector<TokenDraw>(1), id); });
+  refuses([&] { gpu->sequence([] {}); });
+  const KvLayout layout{1, 1, 64, DType::kF16};
+  const Buffer page = gpu->allocate(layout.page_bytes());
+  std::byte* const pages[] = {static_cast<std::byte*>(page.data())};
+  const std::span<std::byte* const> sequences[] = {pages};
+  const std::vector<AttentionRow> first = {{0, 0, 0, 1}}, second = {{0, 1, 1, 2}};
+  const auto store = [&](const std::vector<AttentionRow>& rows) {
+    gpu->store_kv({layout, rows, {}, sequences}, 0, x.tensor.first_rows(1), x.tensor.first_rows(1));
+  };
+  refuses([&] {
+    store(first);
+    store(second);
+  });
+  for (int i = 0; i < 3; ++i) gpu->sequence([&] { store(second); });  // and go on after all that
+  gpu->sequence([&] { gpu->add(out.tensor, x.tensor); });
+  EXPECT_EQ(x.values(), random_floats(2 * 64, 1));
 }
 
 }  // namespace
