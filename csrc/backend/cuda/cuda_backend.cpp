@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kBounceBytes = int64_t{4} << 20;
 constexpr int64_t kAttentionBytes = int64_t{64} << 20;
+constexpr int64_t kIndexBytes = int64_t{16} << 10;
 constexpr int kRounds = 3;  // of a race under top-p before the host looks whether more are needed
 
 class CudaWeight final : public Weight {
@@ -49,7 +50,7 @@ CudaBackend::CudaBackend(int device)
       description_(describe(device)),
       bounce_(kBounceBytes),
       attention_(kAttentionBytes, "attention scratch"),
-      indices_(Staging::kSlotBytes, "row indices") {
+      indices_(kIndexBytes, "row indices") {
   int pools = 0;
   check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device),
         "ask for memory pools");

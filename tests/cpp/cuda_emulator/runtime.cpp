@@ -63,7 +63,7 @@ bool spoils_capture(Stream& stream) {
   return true;
 }
 
-bool launch_fails() {  // from the launch of this number on
+bool launch_fails() {  // from the launch of this number on; a graph is one launch
   static const char* wanted = std::getenv("FORERUN_EMULATED_GPU_FAILS_AT");
   static int64_t launches = 0;
   return wanted != nullptr && launches++ >= std::atoll(wanted);
@@ -343,6 +343,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   const DeviceLock lock;
+  if (launch_fails()) return answer(cudaErrorLaunchFailure);
   ++graph_launches;
   for (const Work& node : executable->nodes) put(of(stream), node);
   return cudaSuccess;

@@ -8,6 +8,7 @@
 #include "backend/cuda/fixture.h"
 #include "backend/vocabulary.h"
 #include "base/error.h"
+#include "base/random.h"
 #include "verify/sampler.h"
 
 namespace forerun::cuda_test {
@@ -56,8 +57,8 @@ std::vector<Case> many_cases(int32_t count) {
 }
 
 TEST_F(Cuda, ChoosesTheTokensOfTheSampler) {
-  for (const int32_t vocab : {5, 63, 4096, 4097, 50257}) {
-    const std::vector<Case> cases = many_cases(vocab > 5000 ? 12 : 40);
+  for (const int32_t vocab : {5, 63, 4096, emulated() ? 9001 : 50257}) {
+    const std::vector<Case> cases = many_cases(vocab < 5000 || !emulated() ? 40 : 12);
     compare(gpu(), random_floats(static_cast<int64_t>(cases.size()) * vocab, 31, 3.0F), vocab,
             cases);
   }
@@ -68,6 +69,42 @@ TEST_F(Cuda, ChoosesByNoiseAloneWhereLogitsAreEqual) {
   constexpr int32_t kVocab = 9000;
   const std::vector<Case> cases = many_cases(24);
   compare(gpu(), std::vector<float>(cases.size() * kVocab, -1.5F), kVocab, cases);
+}
+
+// Of equal tokens the lowest; and p is reached by the tokens before one, not with it: of 16, eight
+// are kept, and no token beside the best where min-p is 1.
+TEST_F(Cuda, ChoosesTheTokensOfTheSamplerWhereNumbersAreEqual) {
+  std::vector<Case> cases;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    cases.push_back({Sampling{.temperature = 1.0F, .top_p = 0.5F}, seed, 3});
+    cases.push_back({Sampling{.temperature = 1.0F, .top_k = 4, .top_p = 0.5F}, seed, 3});
+  }
+  compare(gpu(), std::vector<float>(cases.size() * 16, 2.0F), 16, cases);
+  for (Case& one : cases) one.sampling = {.temperature = 1.0F, .min_p = 1.0F};
+  std::vector<float> logits(cases.size() * 16, 2.0F);
+  for (size_t i = 0; i < logits.size(); i += 3) logits[i] = 1.9999F;
+  compare(gpu(), logits, 16, cases);
+}
+
+// Two tokens whose sums with their noise are the same number, the lower id once the better logit
+// and once the other.
+TEST_F(Cuda, ChoosesTheLowerOfTwoTokensThatReachTheSame) {
+  constexpr int32_t kVocab = 40;
+  std::vector<Case> cases;
+  std::vector<float> logits;
+  for (uint64_t seed = 0; cases.size() < 40 && seed < 4000; ++seed) {
+    const auto best = static_cast<int32_t>(seed % 2 == 0 ? 3 : 31), other = 34 - best;
+    const float wanted = gumbel_noise(seed, 5, best), noise = gumbel_noise(seed, 5, other);
+    const float z = wanted - noise;
+    if (!(z < 0.0F) || z + noise != wanted) continue;
+    std::vector<float> row(kVocab, -100.0F);
+    row[static_cast<size_t>(best)] = 0.0F;
+    row[static_cast<size_t>(other)] = z;
+    logits.insert(logits.end(), row.begin(), row.end());
+    cases.push_back({Sampling{.temperature = 1.0F}, seed, 5});
+  }
+  ASSERT_EQ(cases.size(), 40U);
+  compare(gpu(), logits, kVocab, cases);
 }
 
 // Whether the winner of the race stays is decided by sums of floats: with p at the very share of

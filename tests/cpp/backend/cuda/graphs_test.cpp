@@ -114,6 +114,28 @@ TEST_F(CudaGraphs, ReplayedStepsGiveTheBitsOfStepsThatWereLaunchedOneByOne) {
   }
 }
 
+// The second call finds too little room for its indices, and the first is noted before.
+TEST_F(CudaGraphs, ABufferThatGrowsWithinASequenceKeepsWhatWasThere) {
+  const std::unique_ptr<Backend> gpu = make_cuda_backend(0);
+  const Rows x(*gpu, random_floats(8 * 16, 1), 8), a(*gpu, 3000, 16), b(*gpu, 3000, 16);
+  std::vector<int32_t> ids(3000), reversed(3000);
+  for (int round = 0; round < 3; ++round) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      ids[i] = static_cast<int32_t>(i * 3 + static_cast<size_t>(round)) % 8;
+      reversed[i] = 7 - ids[i];
+    }
+    gpu->sequence([&] {
+      gpu->gather_rows(x.tensor, ids, a.tensor);
+      gpu->gather_rows(x.tensor, reversed, b.tensor);
+    });
+    const std::vector<float> from = x.values(), first = a.values(), second = b.values();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      ASSERT_EQ(first[16 * i + 5], from[16 * static_cast<size_t>(ids[i]) + 5]) << i;
+      ASSERT_EQ(second[16 * i + 5], from[16 * static_cast<size_t>(reversed[i]) + 5]) << i;
+    }
+  }
+}
+
 TEST_F(CudaGraphs, SequencesRefuseWhatCannotBeReplayed) {
   const std::unique_ptr<Backend> gpu = make_cuda_backend(0);
   const Rows x(*gpu, random_floats(2 * 64, 1), 2), out(*gpu, 2, 64);
