@@ -13,6 +13,7 @@ namespace {
 
 constexpr int32_t kSlots = KvLayout::kPageSlots;
 constexpr int32_t kTileQueries = 192;  // whose scratch fits the second-level cache
+constexpr int64_t kAlign = 64;         // bytes: of a thread's scratch, its codes first
 constexpr int64_t kPartialBytes = int64_t{8} << 20;
 
 // Positions of `block` that the row sees, at most 64, perhaps none.
@@ -80,14 +81,15 @@ Attention::Work Attention::work_at(const Call& call, int64_t index) const {
 
 Attention::Scratch Attention::scratch_of(const Call& call, int thread) const {
   const int64_t outs = int64_t{call.queries} * call.head_dim;
-  const int64_t floats = scratch_.bytes() / pool_.size() / static_cast<int64_t>(sizeof(float));
-  float* at = reinterpret_cast<float*>(scratch_.data()) + floats * thread;
+  const int64_t bytes = scratch_.bytes() / pool_.size() / kAlign * kAlign;
+  float* at = reinterpret_cast<float*>(scratch_.data() + bytes * thread);
   Scratch scratch;
   const auto take = [&at](int64_t count) {
     float* part = at;
     at += count;
     return part;
   };
+  scratch.codes = reinterpret_cast<Activation32*>(take(call.queries * code_floats(call.head_dim)));
   scratch.scaled = take(outs);
   scratch.total.out = take(outs);
   scratch.score = take(int64_t{call.queries} * kSlots);
@@ -96,7 +98,6 @@ Attention::Scratch Attention::scratch_of(const Call& call, int thread) const {
   for (float** values : {&scratch.keep, &scratch.gain, &scratch.total.part.max,
                          &scratch.total.part.sum, &scratch.block.part.max, &scratch.block.part.sum})
     *values = take(call.queries);
-  scratch.codes = reinterpret_cast<Activation32*>(take(call.queries * code_floats(call.head_dim)));
   return scratch;
 }
 
@@ -366,7 +367,7 @@ void Attention::run(const AttentionBatch& batch, int32_t layer, Tensor q, float 
       int64_t{call.queries} * (2 * call.head_dim + code_floats(call.head_dim) + kSlots + 6) +
       int64_t{call.group} * kSlots + call.head_dim;
   const int64_t bytes =
-      (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64 * pool_.size();
+      (floats * static_cast<int64_t>(sizeof(float)) + kAlign - 1) / kAlign * kAlign * pool_.size();
   if (scratch_.bytes() < bytes) scratch_ = PageBlock(bytes);
   run_works(call);
 }

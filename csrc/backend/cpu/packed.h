@@ -68,11 +68,14 @@ struct alignas(64) ActivationK {
 };
 static_assert(sizeof(ActivationK) == 384);
 
-struct Activation32 {
+struct alignas(64) Activation32 {
   int8_t code[32];
-  int32_t sum;
+  int32_t sum;                        // of the codes
+  int32_t start8, start16, start128;  // -8, -16, -128 * sum: the zero points of weights
   float d;
+  float d_sum;  // d * sum, which minima are multiplied with
+  int32_t padding[2];
 };
-static_assert(sizeof(Activation32) == 40);
+static_assert(sizeof(Activation32) == 64);
 
 }  // namespace forerun

@@ -177,11 +177,9 @@ FORERUN_INLINE I32x16 splat_four(const void* p) {
 FORERUN_INLINE I32x16 dot_unsigned(I32x16 acc, B64 code, const int8_t* four) {
   return _mm512_dpbusd_epi32(acc, code, splat_four(four));
 }
-// The same for signed codes -128..127. The chain starts from signed_start(sum of the activations it
-// will see).
-FORERUN_INLINE I32x16 signed_start(int32_t activation_sum) {
-  return _mm512_set1_epi32(-128 * activation_sum);
-}
+// The same for signed codes -128..127. The chain starts from signed_start(-128 * sum of the
+// activations it will see).
+FORERUN_INLINE I32x16 signed_start(int32_t start128) { return _mm512_set1_epi32(start128); }
 FORERUN_INLINE I32x16 dot_signed(I32x16 acc, B64 code, const int8_t* four) {
   return _mm512_dpbusd_epi32(acc, _mm512_xor_si512(code, _mm512_set1_epi8(-128)), splat_four(four));
 }

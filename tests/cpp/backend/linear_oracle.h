@@ -56,9 +56,8 @@ inline void add_block(DType dtype, const UnpackedBlock& block, const float* x, P
   const bool legacy_min = dtype == DType::kQ4_1 || dtype == DType::kQ5_1;
   const bool k_min = dtype == DType::kQ4_K || dtype == DType::kQ5_K;
   sum.exact = std::fma(block.d * q.d, static_cast<float>(isum), sum.exact);
-  if (legacy_min || k_min) {
-    sum.exact = std::fma(-(block.dmin * q.d), static_cast<float>(imin), sum.exact);
-  }
+  if (k_min) sum.exact = std::fma(-(block.dmin * q.d), static_cast<float>(imin), sum.exact);
+  if (legacy_min) sum.exact = std::fma(-block.dmin, q.d * static_cast<float>(imin), sum.exact);
 }
 
 inline Product product(const HostMatrix& matrix, int64_t output, const float* x) {

@@ -101,7 +101,7 @@ FORERUN_INLINE void score_codes_part(const ScoreArgs& args, int32_t first, int32
   for (int32_t b = 0; b < blocks; ++b, ++query) {
     I32x16 acc[kQueries][kCodeVectors];
     for (int j = 0; j < kQueries; ++j) {
-      for (int c = 0; c < kCodeVectors; ++c) acc[j][c] = signed_start(query[j * blocks].sum);
+      for (int c = 0; c < kCodeVectors; ++c) acc[j][c] = signed_start(query[j * blocks].start128);
     }
     prefetch_part(next, b, 64 * 34);
     for (int i = 0; i < 8; ++i) {

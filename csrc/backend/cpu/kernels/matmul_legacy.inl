@@ -1,7 +1,7 @@
 // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: an exact int32 inside a block of 32, then one fp32 chain per
 // output:
-//   acc = fma(d_w d_a, isum, acc), and for *_1 types acc = fma(m_w d_a, sum of the activation's
-//   codes, acc)
+//   acc = fma(d_w d_a, isum, acc), and for *_1 types acc = fma(m_w, d_a sum, acc) with the sum of the
+//   activation's codes
 namespace forerun {
 namespace {
 
@@ -9,9 +9,11 @@ namespace {
 template <typename Plane, bool kWithMin, int kZeroPoint>
 struct Legacy : Plane {
   static constexpr bool kMin = kWithMin;
-  static FORERUN_INLINE I32x16 start(int32_t sum) {
-    if constexpr (Plane::kSigned) return signed_start(sum);
-    return kZeroPoint == 0 ? zero_int() : splat_int(-kZeroPoint * sum);
+  static_assert(kZeroPoint == 0 || kZeroPoint == 8 || kZeroPoint == 16);
+  static FORERUN_INLINE I32x16 start(const Activation32& x) {
+    if constexpr (Plane::kSigned) return signed_start(x.start128);
+    if constexpr (kZeroPoint == 0) return zero_int();
+    return splat_int(kZeroPoint == 8 ? x.start8 : x.start16);
   }
 };
 using CodesQ4_0 = Legacy<CodesQ4, false, 8>;
@@ -44,7 +46,7 @@ void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, con
       ahead += Codes::kCodes + kScales;
     }
     BlockDot<Codes> dot[kRows];
-    for (int i = 0; i < kRows; ++i) dot[i].sum = Codes::start(x[i].sum);
+    for (int i = 0; i < kRows; ++i) dot[i].sum = Codes::start(x[i]);
     each_step([&](auto step) __attribute__((always_inline)) {
       constexpr int kStep = decltype(step)::value;
       const B64 code = Codes::template code<kStep>(codes);
@@ -55,9 +57,7 @@ void legacy_run(const uint8_t* codes, const uint8_t* scales, int32_t blocks, con
       sum[i] = fma(mul(d, splat(x[i].d)), to_float(dot[i].sum), sum[i]);
     if constexpr (Codes::kMin) {
       const F32x16 m = load_half(scales + kHalfRow);
-      for (int i = 0; i < kRows; ++i) {
-        sum[i] = fma(mul(m, splat(x[i].d)), splat(static_cast<float>(x[i].sum)), sum[i]);
-      }
+      for (int i = 0; i < kRows; ++i) sum[i] = fma(m, splat(x[i].d_sum), sum[i]);
     }
     codes += Codes::kCodes;
     scales += kScales;

@@ -51,8 +51,13 @@ void quantize_32(const float* x, int32_t blocks, Activation32* out, int64_t stri
     const I32x16 high_code = codes_of(high, scale);
     store_int8(out->code, low_code);
     store_int8(out->code + 16, high_code);
-    out->sum = sum_lanes_int(add_int(low_code, high_code));
+    const int32_t sum = sum_lanes_int(add_int(low_code, high_code));
+    out->sum = sum;
+    out->start8 = -8 * sum;
+    out->start16 = -16 * sum;
+    out->start128 = -128 * sum;
     out->d = scale.d;
+    out->d_sum = scale.d * static_cast<float>(sum);
   }
 }
 

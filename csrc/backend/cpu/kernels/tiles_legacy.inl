@@ -76,7 +76,7 @@ class TileBlocks {
     }
     FORERUN_INLINE F32x16 add_to(F32x16 sum, I32x16 isum, const Activation32& x) const {
       sum = fma(mul(d, splat(x.d)), to_float(isum), sum);
-      if constexpr (kMin) sum = fma(mul(m, splat(x.d)), splat(static_cast<float>(x.sum)), sum);
+      if constexpr (kMin) sum = fma(m, splat(x.d_sum), sum);
       return sum;
     }
   };
