@@ -14,11 +14,11 @@ __global__ void count_kernel(int* data, int by) {
 struct Counted {
   OnDevice<int> data{std::vector<int>(4, 0)};
   cuda::StepGraphs graphs;
-  void run(int by, unsigned threads = 4) {
+  void run(int by, unsigned threads = 4, unsigned blocks = 1) {
     graphs.run(
         [&] {
-          emulated_test::run(count_kernel, dim3(1), dim3(threads), 0, data.data(), by);
-          emulated_test::run(count_kernel, dim3(1), dim3(threads), 0, data.data(), 10 * by);
+          emulated_test::run(count_kernel, dim3(blocks), dim3(threads), 0, data.data(), by);
+          emulated_test::run(count_kernel, dim3(blocks), dim3(threads), 0, data.data(), 10 * by);
         },
         stream().get());
   }
@@ -38,9 +38,10 @@ TEST(StepGraphs, TellsSequencesApartByGridsAndArguments) {
     counted.run(1);
     counted.run(2);
     counted.run(1, 2);
+    counted.run(1, 2, 3);
   }
-  EXPECT_EQ(counted.data.values(), (std::vector<int>{132, 132, 99, 99}));
-  EXPECT_EQ(counted.graphs.captures(), 3);
+  EXPECT_EQ(counted.data.values(), (std::vector<int>{231, 231, 99, 99}));
+  EXPECT_EQ(counted.graphs.captures(), 4);
 }
 
 TEST(StepGraphs, ForgetsTheSequenceThatWasUsedLongestAgo) {

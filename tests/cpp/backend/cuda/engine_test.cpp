@@ -29,13 +29,13 @@ class CudaEngine : public testing::Test {
   }
   static std::vector<int32_t> prompt(uint32_t seed) {
     std::mt19937 random(seed);
-    std::vector<int32_t> tokens(40);
+    std::vector<int32_t> tokens(24);
     for (int32_t& token : tokens) token = 97 + static_cast<int32_t>(random() % 6);
     return tokens;
   }
   static GenerateOptions request(const Sampling& sampling, uint64_t seed) {
     GenerateOptions options;
-    options.max_tokens = 16;
+    options.max_tokens = 9;
     options.sampling = sampling;
     options.seed = seed;
     return options;

@@ -89,7 +89,7 @@ TEST_F(CudaGraphs, ReplayedStepsGiveTheBitsOfStepsThatWereLaunchedOneByOne) {
       const int64_t before = graph_launches();
       const std::vector<float> found = steps.step(tokens);
       replayed += static_cast<int>(graph_launches() - before);
-      const bool checked = ++step % 5 == 0;
+      const bool checked = ++step % 8 == 0;
       if (checked) {
         const auto recorder = std::make_shared<TraceRecorder>(16);
         Steps fresh(file.path(), make_profiling_backend(make_cuda_backend(0), recorder));
