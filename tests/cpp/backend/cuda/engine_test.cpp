@@ -40,13 +40,13 @@ class CudaEngine : public testing::Test {
     options.seed = seed;
     return options;
   }
-  // On the GPU, but for the last, which depends on a history.
+  // On the GPU, but for the last, which has a bias and depends on a history.
   static std::vector<Sampling> samplings() {
     return {{.temperature = 0.0F},
             {.temperature = 0.8F, .min_p = 0.02F},
             {.temperature = 1.0F, .top_k = 20, .top_p = 0.9F},
             {.temperature = 1.0F, .top_p = 0.9F},
-            {.temperature = 1.0F, .repetition_penalty = 1.3F}};
+            {.temperature = 1.0F, .presence_penalty = 9.0F, .logit_bias = {{5, 8.0F}}}};
   }
 };
 
