@@ -97,6 +97,25 @@ struct AttentionBatch {
       pages;  // per sequence: slot s is column s % 64 of pages[s / 64]
 };
 
+// How the token after a row of logits is chosen where neither history nor bias plays a part
+// (verify/sampler.h has the formula).
+struct TokenDraw {
+  uint64_t seed = 0;
+  int64_t position = 0;       // of the token, for its noise
+  float temperature = 0.0F;   // 0: the largest logit
+  float least_scaled = 0.0F;  // min-p: (logit - best) / temperature of a token that is kept
+  int32_t top_k = 0;          // 0: all
+  float top_p = 1.0F;
+
+  // Draws from a list of the best tokens; else from all of them, or all that top-p keeps.
+  constexpr bool ranked(int32_t vocab) const {
+    return temperature != 0.0F && top_k > 0 && top_k < vocab;
+  }
+  constexpr bool top_p_of_all(int32_t vocab) const {
+    return temperature != 0.0F && !ranked(vocab) && top_p < 1.0F;
+  }
+};
+
 // A device: memory, packed weights and about a dozen operations on fp32 rows. The rules of the
 // exactness contract
 // (../README.md) hold for every implementation: the bits of a row depend neither on the other rows
@@ -130,6 +149,11 @@ class Backend {
   virtual void reserve(int32_t max_rows,
                        int32_t max_cols) = 0;  // scratch, so that steps do not allocate
 
+  // Runs `work`: operations of this back end that bring nothing to the host, no copies and no
+  // move_kv among them, and attention over one batch. A back end may learn it and later do it as a
+  // whole, calling `work` once or more; the operations give what they give one by one.
+  virtual void sequence(const std::function<void()>& work) { work(); }
+
   // --- operations: x, out are [rows, cols]
   // ------------------------------------------------------------------
   virtual void linear(Tensor x, std::span<const LinearTask> tasks) = 0;
@@ -161,6 +185,8 @@ class Backend {
                          Tensor out) = 0;
   virtual void swiglu(Tensor gate, Tensor up, Tensor out) = 0;  // silu(gate) * up; out may be gate
   virtual void add(Tensor x, Tensor y) = 0;                     // x += y
+  // b + sigmoid(gate) (a - b); out may be one of them
+  virtual void blend(Tensor gate, Tensor a, Tensor b, Tensor out) = 0;
   virtual void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) = 0;
   // Moves slot `from[i]` to `to[i]` in all layers, in this order; the pages of one sequence
   // (KvCache::commit).
@@ -169,6 +195,17 @@ class Backend {
   // The k largest of each row, largest first, ties to the lowest id; NaN counts as -inf. Results on
   // the host.
   virtual void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) = 0;
+  // Whether choose() has such draws from rows of `vocab` logits; if not, the host reads the logits.
+  virtual bool can_choose(const TokenDraw& draw, int32_t vocab) const {
+    (void)draw, (void)vocab;
+    return false;
+  }
+  // tokens[i]: what draws[i] chooses from row i, the very token of the sampler on the host. Results
+  // on the host; Error(kUnsupported) for draws that it does not have.
+  virtual void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) {
+    (void)logits, (void)draws, (void)tokens;
+    throw Error(ErrorKind::kUnsupported, name() + ": choose: it does not have such a draw");
+  }
 };
 
 // threads: 0 = the cores this process may use, or those of `cores`. cores: a set such as "0-3,6" to

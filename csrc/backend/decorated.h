@@ -96,6 +96,10 @@ class DecoratedBackend : public Backend {
   void add(Tensor x, Tensor y) override {
     timed({"add", x.rows, 3 * bytes_of(x), values_of(x)}, [&] { inner_->add(x, y); });
   }
+  void blend(Tensor gate, Tensor a, Tensor b, Tensor out) override {
+    timed({"blend", gate.rows, 4 * bytes_of(gate), 6 * values_of(gate)},
+          [&] { inner_->blend(gate, a, b, out); });
+  }
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override {
     timed({"gather_rows", out.rows, 2 * bytes_of(out), 0},
           [&] { inner_->gather_rows(x, rows, out); });
@@ -108,6 +112,13 @@ class DecoratedBackend : public Backend {
   }
   void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) override {
     timed({"top_k", x.rows, bytes_of(x), values_of(x)}, [&] { inner_->top_k(x, k, ids, values); });
+  }
+  bool can_choose(const TokenDraw& draw, int32_t vocab) const override {
+    return inner_->can_choose(draw, vocab);
+  }
+  void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) override {
+    timed({"choose", logits.rows, bytes_of(logits), values_of(logits)},
+          [&] { inner_->choose(logits, draws, tokens); });
   }
 
  protected:

@@ -6,9 +6,10 @@ constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
 }  // namespace
 
 EarlyExitDrafter::EarlyExitDrafter(std::shared_ptr<const Model> target, ExitPlan plan,
-                                   std::unique_ptr<TreePolicy> policy, Costs costs)
+                                   std::unique_ptr<TreePolicy> policy,
+                                   std::shared_ptr<LevelCosts> costs)
     : ExitDrafter(DraftSource::kEarlyExit, std::move(target), std::move(plan), std::move(policy),
-                  kMaxBeam, costs) {}
+                  kMaxBeam, std::move(costs)) {}
 
 std::unique_ptr<Drafter> EarlyExitDrafter::fork() const {
   return std::unique_ptr<Drafter>(new EarlyExitDrafter(*this));

@@ -17,7 +17,7 @@ namespace forerun {
 class EarlyExitDrafter final : public ExitDrafter {
  public:
   EarlyExitDrafter(std::shared_ptr<const Model> target, ExitPlan plan,
-                   std::unique_ptr<TreePolicy> policy, Costs costs = {0.0, 0.0});
+                   std::unique_ptr<TreePolicy> policy, std::shared_ptr<LevelCosts> costs = nullptr);
 
   std::string name() const override { return "early-exit"; }
   void borrow(KvCache& cache) override { cache_ = &cache; }

@@ -5,8 +5,9 @@
 namespace forerun {
 
 ExitDrafter::ExitDrafter(DraftSource label, std::shared_ptr<const Model> model, ExitPlan plan,
-                         std::unique_ptr<TreePolicy> policy, int32_t rows, Costs costs)
-    : LevelDrafter(label, std::move(policy), costs),
+                         std::unique_ptr<TreePolicy> policy, int32_t rows,
+                         std::shared_ptr<LevelCosts> costs)
+    : LevelDrafter(label, std::move(policy), std::move(costs)),
       model_(std::move(model)),
       plan_(std::make_shared<const ExitPlan>(std::move(plan))),
       rows_(rows) {

@@ -20,7 +20,7 @@ class ExitDrafter : public LevelDrafter {
  protected:
   // rows: most of one forward, at least kMaxBeam
   ExitDrafter(DraftSource label, std::shared_ptr<const Model> model, ExitPlan plan,
-              std::unique_ptr<TreePolicy> policy, int32_t rows, Costs costs);
+              std::unique_ptr<TreePolicy> policy, int32_t rows, std::shared_ptr<LevelCosts> costs);
   ExitDrafter(const ExitDrafter& other);
 
   // These nodes of grown(), its last, are new: keeps the law of each at the exit where it stops.

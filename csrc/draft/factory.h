@@ -49,16 +49,16 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {
 // What the drafters of an engine's sequences share.
 struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
-  LevelDrafter::Costs model_costs;
+  std::shared_ptr<LevelCosts> model_costs = std::make_shared<LevelCosts>();
   std::shared_ptr<WorkQueue> model_queue;  // of its back end; null where it shares the target's
   bool ahead = true;                       // "model" drafts while the target verifies
   std::shared_ptr<AheadTrial> ahead_trial = std::make_shared<AheadTrial>();
   std::shared_ptr<const DraftHead> head;  // of "head"
   std::shared_ptr<HeadScratch> head_scratch;
-  LevelDrafter::Costs head_costs;
+  std::shared_ptr<LevelCosts> head_costs = std::make_shared<LevelCosts>();
   std::shared_ptr<const Model> target;  // of "early-exit"
   ExitPlan exits;
-  LevelDrafter::Costs exit_costs;
+  std::shared_ptr<LevelCosts> exit_costs = std::make_shared<LevelCosts>();
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;

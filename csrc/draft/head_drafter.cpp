@@ -24,8 +24,8 @@ HeadScratch::HeadScratch(const DraftHead& head)
 
 HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head,
                          std::shared_ptr<HeadScratch> scratch, std::unique_ptr<TreePolicy> policy,
-                         int32_t context, Costs costs)
-    : LevelDrafter(DraftSource::kHead, std::move(policy), costs),
+                         int32_t context, std::shared_ptr<LevelCosts> costs)
+    : LevelDrafter(DraftSource::kHead, std::move(policy), std::move(costs)),
       head_(std::move(head)),
       scratch_(std::move(scratch)),
       width_(static_cast<size_t>(head_->config().features())),

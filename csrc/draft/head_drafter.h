@@ -50,7 +50,8 @@ class HeadDrafter final : public LevelDrafter {
 
   // context: positions of a sequence.
   HeadDrafter(std::shared_ptr<const DraftHead> head, std::shared_ptr<HeadScratch> scratch,
-              std::unique_ptr<TreePolicy> policy, int32_t context, Costs costs = {0.0, 0.0});
+              std::unique_ptr<TreePolicy> policy, int32_t context,
+              std::shared_ptr<LevelCosts> costs = nullptr);
 
   std::string name() const override { return "head"; }
   std::span<const int32_t> wanted_taps() const override { return head_->config().taps; }

@@ -12,8 +12,6 @@
 namespace forerun {
 namespace {
 
-constexpr int32_t kCatchUpRows = 16;  // more are a prefill, not a cost of drafting
-constexpr double kTimingMove = 0.1;
 constexpr size_t kRivals = 8;  // perturbed sums among which the winner is expected
 
 using Clock = std::chrono::steady_clock;
@@ -22,14 +20,13 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-void move_average(double& average, double value) {
-  average = average == 0.0 ? value : average + kTimingMove * (value - average);
-}
-
 }  // namespace
 
-LevelDrafter::LevelDrafter(DraftSource label, std::unique_ptr<TreePolicy> policy, Costs costs)
-    : label_(label), policy_(std::move(policy)), costs_(costs) {
+LevelDrafter::LevelDrafter(DraftSource label, std::unique_ptr<TreePolicy> policy,
+                           std::shared_ptr<LevelCosts> costs)
+    : label_(label),
+      policy_(std::move(policy)),
+      costs_(costs ? std::move(costs) : std::make_shared<LevelCosts>()) {
   grown_.reserve(kMaxNodes);
   ids_.reserve(size_t{kMaxNodes} * kCandidates);
   logits_.reserve(ids_.capacity());
@@ -43,8 +40,7 @@ LevelDrafter::LevelDrafter(const LevelDrafter& other)
       ChildSource(other),
       label_(other.label_),
       policy_(other.policy_->clone()),
-      costs_(other.costs_),
-      levels_per_node_(other.levels_per_node_) {}
+      costs_(other.costs_) {}
 
 void LevelDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                            const DraftNoise& noise, DraftTree& tree) {
@@ -58,7 +54,8 @@ void LevelDrafter::propose(std::span<const int32_t> context, const Budget& budge
   limited.max_depth = std::min(budget.max_depth, room);
   const Clock::time_point start = Clock::now();
   grow(limited, tree);
-  if (tree.drafted() > 0) learn_costs(milliseconds_since(start), read, budget);
+  if (tree.drafted() == 0) return;
+  costs_->learn(milliseconds_since(start), read, grown_.max_depth() + 1, budget.max_nodes);
 }
 
 void LevelDrafter::grow(const Budget& budget, DraftTree& tree) {
@@ -74,34 +71,12 @@ void LevelDrafter::grow(const Budget& budget, DraftTree& tree) {
   }
 }
 
-void LevelDrafter::learn_costs(double ms, int32_t read, const Budget& budget) {
-  const int32_t levels = grown_.max_depth() + 1;
-  if (read > kCatchUpRows) {
-    const double read_ms = ms - levels * costs_.level;
-    if (read_ms > 0.0) move_average(costs_.prompt_row, read_ms / read);
-  } else {
-    move_average(costs_.level, ms / levels);
-    levels_per_node_ +=
-        kTimingMove * (static_cast<double>(levels) / budget.max_nodes - levels_per_node_);
-  }
-}
-
-double LevelDrafter::expected_ms(int32_t nodes) const {
-  const double levels = std::clamp(levels_per_node_ * nodes, 1.0, double{kMaxLevels});
-  return nodes > 0 ? costs_.level * levels : 0.0;
-}
-
-double LevelDrafter::start_ms(int32_t context) const {
-  const int32_t read = unread(context);
-  return read > kCatchUpRows ? read * costs_.prompt_row : 0.0;
-}
-
 bool LevelDrafter::draws(const DrawNeed& need) const {
   return need.proposal == Proposal::kDeterministic || policy_->slots(need) != nullptr;
 }
 
 bool LevelDrafter::pays(double reach, const Budget& budget) const {
-  return reach >= budget.tokens_per_ms * costs_.level;
+  return reach >= budget.tokens_per_ms * costs_->level_ms();
 }
 
 void LevelDrafter::open(std::span<const Guess> pool, std::span<const int32_t> frontier) {

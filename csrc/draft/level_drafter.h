@@ -7,6 +7,7 @@
 
 #include "draft/draft_law.h"
 #include "draft/drafter.h"
+#include "draft/level_costs.h"
 #include "draft/slot_grower.h"
 #include "draft/tree_policy.h"
 #include "model/model.h"
@@ -25,24 +26,20 @@ class LevelDrafter : public Drafter, private ChildSource {
  public:
   static constexpr int32_t kCandidates = 64;
   static constexpr int32_t kMaxBeam = 16;  // nodes forwarded per level
-  static constexpr int32_t kMaxLevels = 16;
+  static constexpr int32_t kMaxLevels = LevelCosts::kMaxLevels;
   static constexpr int32_t kMaxNodes = 1 + kMaxBeam * kMaxLevels;  // of grown()
-
-  // Milliseconds, measured before; 0: not known yet.
-  struct Costs {
-    double level = 0.0;       // a level of the tree
-    double prompt_row = 0.0;  // a token of the prompt
-  };
 
   void propose(std::span<const int32_t> context, const Budget& budget, const DraftNoise& noise,
                DraftTree& tree) final;
   DraftSource source() const final { return label_; }
-  double expected_ms(int32_t nodes) const override;
-  double start_ms(int32_t context) const override;
+  double expected_ms(int32_t nodes) const override { return costs_->tree_ms(nodes); }
+  double start_ms(int32_t context) const override { return costs_->reading_ms(unread(context)); }
   bool draws(const DrawNeed& need) const override;
 
  protected:
-  LevelDrafter(DraftSource label, std::unique_ptr<TreePolicy> policy, Costs costs);
+  // costs: of all drafters that work alike; nullptr: its own.
+  LevelDrafter(DraftSource label, std::unique_ptr<TreePolicy> policy,
+               std::shared_ptr<LevelCosts> costs);
   LevelDrafter(const LevelDrafter& other);  // scratch is not copied
 
   // Levels that fit below the root of this context; 0: nothing can be proposed.
@@ -81,7 +78,6 @@ class LevelDrafter : public Drafter, private ChildSource {
   bool pays(double reach, const Budget& budget) const override;
   int32_t most_nodes() const override { return kMaxBeam; }
   void grow(const Budget& budget, DraftTree& tree);
-  void learn_costs(double ms, int32_t read, const Budget& budget);
   void order_candidates(int32_t row, int64_t position);
   std::span<const int32_t> ids(int32_t row) const;
   std::span<const float> logits(int32_t row) const;
@@ -106,8 +102,7 @@ class LevelDrafter : public Drafter, private ChildSource {
   std::vector<float> sums_;        // [candidates] of the node at hand
   std::vector<int32_t> order_;
 
-  Costs costs_;
-  double levels_per_node_ = 1.0;
+  std::shared_ptr<LevelCosts> costs_;
 };
 
 }  // namespace forerun

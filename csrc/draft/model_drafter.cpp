@@ -9,10 +9,10 @@ constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-                           int32_t context, double confidence, Costs costs)
+                           int32_t context, double confidence, std::shared_ptr<LevelCosts> costs)
     : ExitDrafter(DraftSource::kModel, model,
                   ExitPlan::after(model->config().exits, confidence, model->config().layers),
-                  std::move(policy), kChunkRows, costs),
+                  std::move(policy), kChunkRows, std::move(costs)),
       cache_(model->backend(), model->kv_layout(), context) {}
 
 ModelDrafter::ModelDrafter(const ModelDrafter& other)

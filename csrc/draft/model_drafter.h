@@ -19,7 +19,7 @@ class ModelDrafter final : public ExitDrafter {
   // A node stops at the exits of the model's file; confidence: ExitPlan's.
   ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
                int32_t context, double confidence = ExitPlan{}.confidence,
-               Costs costs = {0.0, 0.0});
+               std::shared_ptr<LevelCosts> costs = nullptr);
 
   std::string name() const override { return "model"; }
   void begin(std::span<const int32_t> context) override { keep_common_prefix(context); }

@@ -37,6 +37,34 @@ Load fit(EngineState& engine, std::span<SessionState* const> sessions, const Loa
   return load;
 }
 
+// Asks the target's back end to choose its token after every node; false: the host has to, since
+// somebody needs the logits or the back end does not have such a draw.
+bool choose(EngineState& engine, std::span<SessionState* const> sessions, const Forward& out) {
+  engine.draws.clear();
+  for (const SessionState* session : sessions) {
+    if (session->verifier->needs_logits() || session->logprobs >= 0) return false;
+    for (const int32_t depth : session->tree.depth()) {
+      const auto draw = session->sampler.draw(int64_t{session->context()} + depth);
+      if (!draw || !engine.backend->can_choose(*draw, out.logits.cols)) return false;
+      engine.draws.push_back(*draw);
+    }
+  }
+  engine.chosen.resize(engine.draws.size());
+  engine.backend->choose(out.logits, engine.draws, engine.chosen);
+  return true;
+}
+
+// What the verifiers read of a forward: tokens where the back end chooses them, else logits.
+NodeLogits readable(EngineState& engine, std::span<SessionState* const> sessions,
+                    const Forward& out) {
+  if (!choose(engine, sessions, out)) {
+    return engine.node_logits(out, sessions.front()->verifier->needs_hidden());
+  }
+  NodeLogits logits;
+  logits.chosen = engine.chosen.data();
+  return logits;
+}
+
 // While the target verifies, drafters with a device of their own go on; not beyond the step.
 class DraftingAhead {
  public:
@@ -91,7 +119,7 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
   const auto start = std::chrono::steady_clock::now();
   const Forward out = engine.forward();
   ahead.verified();
-  NodeLogits logits = engine.node_logits(out, sessions.front()->verifier->needs_hidden());
+  NodeLogits logits = readable(engine, sessions, out);
   Controller::Spent spent{plain, load, milliseconds_since(start)};
   engine.known.observe_forward(load, spent.verify_ms, load.rows == plain.rows);
 
@@ -106,10 +134,7 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
       outcome.failure = std::current_exception();
     }
     row += session->tree.size();
-    logits.data += int64_t{session->tree.size()} * logits.stride;
-    if (logits.hidden != nullptr) {
-      logits.hidden += int64_t{session->tree.size()} * logits.hidden_stride;
-    }
+    logits.skip(session->tree.size());
   }
   return outcomes;
 }

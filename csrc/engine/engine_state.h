@@ -61,7 +61,9 @@ struct EngineState {
   std::unique_ptr<Workspace> feature_workspace;  // made by the first call of Engine::features
   Batch batch;
   std::vector<float> host_logits, host_hidden,
-      host_taps;     // of a back end whose memory the host cannot read
+      host_taps;                 // of a back end whose memory the host cannot read
+  std::vector<TokenDraw> draws;  // of a step whose tokens the back end chooses
+  std::vector<int32_t> chosen;
   Experience known;  // costs and acceptance; sessions learn into it as they run
   TreeFitter fitter;
   std::vector<TreeFitter::Entry> to_fit;

@@ -127,8 +127,8 @@ void EngineState::measure_draft_model() {
     }
     return least;
   };
-  draft_shared.model_costs = {forward_ms(1, plan.to_first_exit()),
-                              forward_ms(kPrompt, plan.layers) / kPrompt};
+  draft_shared.model_costs->set(forward_ms(1, plan.to_first_exit()),
+                                forward_ms(kPrompt, plan.layers) / kPrompt);
 }
 
 // What a level of a draft head's tree and a token of its prompt take.
@@ -153,15 +153,14 @@ void EngineState::measure_draft_head() {
     }
     return least;
   };
-  draft_shared.head_costs = {forward_ms(1), forward_ms(kPrompt) / kPrompt};
-  if (const auto layers = static_cast<size_t>(head.config().exit_layers()); layers > 0) {
-    draft_shared.head_costs.level += layers_ms(target->all_layers().first(layers), 0);
-  }
+  const auto layers = static_cast<size_t>(head.config().exit_layers());
+  const double before = layers > 0 ? layers_ms(target->all_layers().first(layers), 0) : 0.0;
+  draft_shared.head_costs->set(before + forward_ms(1), forward_ms(kPrompt) / kPrompt);
 }
 
 // What a level takes that goes to the first exit.
 void EngineState::measure_early_exit() {
-  draft_shared.exit_costs.level = layers_ms(draft_shared.exits.to_first_exit(), 1);
+  draft_shared.exit_costs->set(layers_ms(draft_shared.exits.to_first_exit(), 1), 0.0);
 }
 
 // What these layers of the target take for a node, with its logits or without.

@@ -50,23 +50,6 @@ HeadWorkspace::HeadWorkspace(Backend& backend, const HeadConfig& c, int32_t max_
                                       c.shape.ffn_width, c.shape.heads * c.shape.head_dim}));
 }
 
-// out = sigmoid(z) a + (1 - sigmoid(z)) b
-void DraftHead::fuse_gated(const Tensor& z, const Tensor& a, const Tensor& b, const Tensor& out,
-                           HeadWorkspace& w) const {
-  const auto width = static_cast<size_t>(z.cols);
-  const int64_t bytes = int64_t{4} * z.cols;
-  float *gate = w.host_.data(), *first = gate + width, *second = first + width;
-  for (int32_t row = 0; row < z.rows; ++row) {
-    backend_->download(gate, z.row(row), bytes);
-    backend_->download(first, a.row(row), bytes);
-    backend_->download(second, b.row(row), bytes);
-    for (size_t i = 0; i < width; ++i) {
-      second[i] += (first[i] - second[i]) / (1.0F + std::exp(-gate[i]));
-    }
-    backend_->upload(out.row(row), second, bytes);
-  }
-}
-
 void DraftHead::enter_dgf(const Tensor& states, HeadWorkspace& w) const {
   const int32_t rows = states.rows, width = config_.shape.width;
   const Tensor token = w.token_.first_rows(rows), joined = w.joined_.first_rows(rows);
@@ -79,7 +62,7 @@ void DraftHead::enter_dgf(const Tensor& states, HeadWorkspace& w) const {
   backend_->swiglu(h2, w.ones_.first_rows(rows), h2);
   const LinearTask gate[] = {gate_.task(z)};
   backend_->linear(joined, gate);
-  fuse_gated(z, h1, h2, w.rows_.x.first_rows(rows), w);
+  backend_->blend(z, h1, h2, w.rows_.x.first_rows(rows));
 }
 
 void DraftHead::enter_eagle(const Tensor& states, HeadWorkspace& w) const {

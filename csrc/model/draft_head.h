@@ -100,8 +100,6 @@ class DraftHead {
   HeadForward forward_stack(const Batch& batch, const Tensor& states, int32_t depth,
                             HeadWorkspace& w) const;
   void add_silu(const Linear& linear, const Tensor& in, const Tensor& x, HeadWorkspace& w) const;
-  void fuse_gated(const Tensor& z, const Tensor& a, const Tensor& b, const Tensor& out,
-                  HeadWorkspace& w) const;
 
   friend class HeadLoader;
   HeadConfig config_;

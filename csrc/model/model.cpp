@@ -184,11 +184,19 @@ void Model::tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Wor
 
 Forward Model::forward(const Batch& batch, Workspace& w, const LayerRun& run) const {
   check(batch, run, w);
+  const size_t first = start(batch, run, w);
+  if (backends_.size() > 1) return layers_and_head(batch, run, first, w);
+  Forward out;
+  const auto work = [&] { out = layers_and_head(batch, run, first, w); };
+  backends_[0]->sequence(std::ref(work));
+  return out;
+}
+
+Forward Model::layers_and_head(const Batch& batch, const LayerRun& run, size_t at,
+                               Workspace& w) const {
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
-  size_t at = start(batch, run, w);
   const BlockShape shape = shape_of(config_);
-
   for (const int32_t i : run.layers) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     at = enter(at, layer.at, rows, w);

@@ -136,6 +136,7 @@ class Model {
   void check(const Batch& batch, const LayerRun& run, const Workspace& w) const;
   size_t start(const Batch& batch, const LayerRun& run, Workspace& w) const;
   void carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const;
+  Forward layers_and_head(const Batch& batch, const LayerRun& run, size_t at, Workspace& w) const;
   size_t enter(size_t from, size_t to, int32_t rows, Workspace& w) const;
   void tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Workspace& w) const;
 

@@ -8,6 +8,7 @@ namespace {
 constexpr double kScoreMargin = 0.2;  // raw scores may be this pessimistic
 constexpr double kCaution = 1.03;     // the yardstick may be this wrong
 constexpr double kAskingMove = 0.5;
+constexpr double kNear = 0.95;
 
 }  // namespace
 
@@ -86,7 +87,7 @@ void Controller::choose_arm(Experience& known, const Situation& now,
   const bool pays = best_worth > unasked * (stays ? 1.0 : kHysteresis);
   in_use_ = pays ? best->source : DraftSource::kRoot;
   if (pays && known.since_unasked >= Experience::kPlainEvery / 2) return;
-  const Offer* chosen = pays ? best : due;
+  const Offer* chosen = pays && (due == nullptr || best == due) ? best : due;
   if (chosen == nullptr) return;
 
   const Size size = best_size(known, now, *chosen);
@@ -188,7 +189,9 @@ void Controller::learn_arms(Experience& known, double tokens, double spent) {
   if (!asked_.starts) arm.count(tokens, spent);
   const bool unasked = asked_.source == DraftSource::kRoot;
   known.since_unasked = unasked ? 0 : known.since_unasked + 1;
-  if (!unasked) arm.asked(tokens > spent * known.arm(DraftSource::kRoot).worth(1.0));
+  if (unasked) return;
+  const double other = known.arm(DraftSource::kRoot).worth(1.0);
+  arm.asked(tokens > spent * other, arm.worth(1.0) > kNear * other);
 }
 
 void Controller::observe(Experience& known, const DraftTree& tree, std::span<const int32_t> path,

@@ -13,6 +13,7 @@ std::span<const double> DraftArm::profile(int32_t nodes) {
   const size_t size = static_cast<size_t>(nodes);
   while (profile_.size() < size) {
     profile_.push_back((profile_.empty() ? 1.0 : profile_.back()) * kFirstProfile);
+    seen_.push_back(0);
   }
   return std::span(profile_).first(size);
 }
@@ -23,7 +24,8 @@ void DraftArm::learn(std::span<const double> ranked, int32_t asked) {
   for (int32_t i = 0; i < asked; ++i) {
     const size_t at = static_cast<size_t>(i);
     const double value = at < ranked.size() ? ranked[at] : 0.0;
-    profile_[at] += (i < known_ ? kProfileMove : 1.0) * (value - profile_[at]);
+    const double move = std::max(kProfileMove, 1.0 / (seen_[at]++ + kProfilePrior));
+    profile_[at] += move * (value - profile_[at]);
   }
   known_ = std::max(known_, asked);
   if (known_ == 0) return;
@@ -39,10 +41,10 @@ void DraftArm::wait() {
   if (++waited_ >= kForget) *this = DraftArm();
 }
 
-void DraftArm::asked(bool paid) {
+void DraftArm::asked(bool paid, bool near) {
   waited_ = 0;
   interval_ = paid ? std::max(interval_ / 8, 1)
-                   : std::min(std::max(2 * interval_, kFirstInterval), kMaxInterval);
+                   : std::clamp(2 * interval_, kFirstInterval, near ? kNearInterval : kMaxInterval);
   until_probe_ = paid ? 0 : interval_;
 }
 

@@ -1,11 +1,10 @@
 #include "verify/gumbel.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "backend/vocabulary.h"
-#include "base/random.h"
+#include "base/exact_math.h"
 #include "verify/filters.h"
 
 namespace forerun {
@@ -43,10 +42,7 @@ class Race {
 
 }  // namespace
 
-float gumbel_bound(uint32_t bits) {
-  constexpr float kLog2 = 0.69314724F;  // rounded up: log 2 = 0.693147181
-  return static_cast<float>(std::countl_one(bits) + 1) * kLog2 + 1e-5F;
-}
+float gumbel_bound(uint32_t bits) { return exact::gumbel_bound(bits); }
 
 int32_t GumbelDraw::among_all(std::span<const float> logits, int32_t best, float least_scaled,
                               int32_t before) const {

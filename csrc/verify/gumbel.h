@@ -23,8 +23,7 @@ struct GumbelDraw {
   int32_t among(std::span<const float> logits, std::span<const int32_t> kept, int32_t best) const;
 };
 
-// At least G of a token with these random bits. 1 - u lies in [2^-(n+1), 2^-n] for n leading ones
-// of the bits, and G = -log(-log u) <= -log(1 - u) <= (n + 1) log 2.
+// At least G of a token with these random bits.
 float gumbel_bound(uint32_t bits);
 
 }  // namespace forerun

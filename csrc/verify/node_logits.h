@@ -13,6 +13,16 @@ struct NodeLogits {
   const float* hidden = nullptr;  // [nodes, width] after the final norm; null when nobody asked
   int64_t hidden_stride = 0;
   int32_t width = 0;
+  // [nodes] the target's own token after each node, where its back end has chosen it; there is
+  // nothing else then.
+  const int32_t* chosen = nullptr;
+
+  // On to the nodes of the next tree of the forward.
+  void skip(int32_t nodes) {
+    if (data != nullptr) data += nodes * stride;
+    if (hidden != nullptr) hidden += nodes * hidden_stride;
+    if (chosen != nullptr) chosen += nodes;
+  }
   std::span<const float> row(int32_t node) const {
     return {data + node * stride, static_cast<size_t>(vocab)};
   }

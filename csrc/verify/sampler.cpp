@@ -154,6 +154,12 @@ int32_t Sampler::sample(std::span<const float> logits, int64_t position) {
   return GumbelDraw{sampling_.temperature, seed_, position}.among(row, kept_, best);
 }
 
+std::optional<TokenDraw> Sampler::draw(int64_t position) const {
+  if (sampling_.penalizes() || !sampling_.logit_bias.empty()) return std::nullopt;
+  return TokenDraw{seed_,         position,        sampling_.temperature,
+                   least_scaled_, sampling_.top_k, sampling_.top_p};
+}
+
 void Sampler::distribution(std::span<const float> logits, TokenLaw& law) {
   check_row(logits);
   const std::span<const float> row = adjusted(logits);

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "backend/backend.h"
 #include "base/sampling.h"
 #include "base/token_law.h"
 
@@ -30,6 +32,9 @@ class Sampler {
   // The token at `position` given the logits after the history. O(vocab). Error(kBadArgument) for a
   // row that is not `vocab` long.
   int32_t sample(std::span<const float> logits, int64_t position);
+
+  // What sample() does, for a back end to do; nothing where it depends on the history or a bias.
+  std::optional<TokenDraw> draw(int64_t position) const;
 
   // The distribution that sample() draws from: after penalties, bias, temperature and filters,
   // normalised in double; one token of probability 1 when greedy. Sparse when a filter is on.

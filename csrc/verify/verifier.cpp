@@ -83,7 +83,8 @@ void MatchVerifier::verify(const DraftTree& tree, const NodeLogits& logits, int6
   int32_t node = DraftTree::kRoot;
   for (;; ++position) {
     verdict.path.push_back(node);
-    const int32_t token = sampler.sample(logits.row(node), position);
+    const int32_t token =
+        logits.chosen != nullptr ? logits.chosen[node] : sampler.sample(logits.row(node), position);
     sampler.push(token);
     node = tree.child_with(node, token);
     if (node < 0) {

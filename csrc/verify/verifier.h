@@ -37,6 +37,7 @@ class Verifier {
   virtual std::span<const Proposal> proposals() const;
   virtual bool chains_only() const { return false; }
   virtual bool needs_hidden() const { return false; }  // NodeLogits::hidden
+  virtual bool needs_logits() const { return true; }   // false: NodeLogits::chosen will do
   // position: index in the sequence of the token that follows the root. The sampler's history ends
   // with the root and is extended by the accepted tokens and the bonus when the call returns.
   virtual void verify(const DraftTree& tree, const NodeLogits& logits, int64_t position,
@@ -51,6 +52,7 @@ class MatchVerifier final : public Verifier {
   std::string name() const override { return "match"; }
   bool lossless() const override { return true; }
   bool same_text() const override { return true; }
+  bool needs_logits() const override { return false; }
   void verify(const DraftTree& tree, const NodeLogits& logits, int64_t position, Sampler& sampler,
               Verdict& verdict) override;
 };

@@ -17,6 +17,7 @@ from forerun import _core
 FORMAT = 1
 WEIGHTS = {
     "q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "q4_1": gguf.GGMLQuantizationType.Q4_1,
     "f16": gguf.GGMLQuantizationType.F16,
     "f32": gguf.GGMLQuantizationType.F32,
 }

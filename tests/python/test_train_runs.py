@@ -13,13 +13,15 @@ pytest.importorskip("safetensors", reason="needs safetensors")
 
 from gguf.quants import dequantize  # noqa: E402
 
-from forerun import _core  # noqa: E402
+from forerun import _core, draft_file  # noqa: E402
 from forerun.cli import run as command  # noqa: E402
 from forerun.train.collect import Budget, collect  # noqa: E402
-from forerun.train.data import groups, make_batch  # noqa: E402
+from forerun.train.data import aligned, groups, make_batch, split  # noqa: E402
+from forerun.train.drafts import load_draft  # noqa: E402
 from forerun.train.evaluate import evaluate  # noqa: E402
 from forerun.train.export import as_stored, export, tensors  # noqa: E402
 from forerun.train.loop import read_log  # noqa: E402
+from forerun.train.rounding import q4_1, rounded  # noqa: E402
 from forerun.train.runs import Shape, load_sequences, train_draft  # noqa: E402
 from forerun.train.shards import Sequence, read_shard  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
@@ -70,10 +72,8 @@ def shards(target, tmp_path_factory):
     return folder
 
 
-def go(target, shards, folder, epochs=12, seed=0, family="dgf", hours=0.0, patience=0, start=None, **objective):
-    schedule = Schedule(
-        epochs=epochs, rows=64, rate=0.02, fine_rate=0.002, validate_every=5, seed=seed, patience=patience
-    )
+def go(target, shards, folder, *, epochs=12, family="dgf", hours=0.0, start=None, plan=None, **objective):
+    schedule = Schedule(epochs=epochs, rows=64, rate=0.02, fine_rate=0.002, validate_every=5, **plan or {})
     shape = Shape(family, ffn_width=32, draft_vocab=8, own_head=True, stacks=2)
     wanted = Objective(unroll=2, thin=0.7, **objective)
     return train_draft(target, shards, folder, shape, wanted, schedule, held_out=5, hours=hours, start=start)
@@ -125,7 +125,7 @@ def test_one_seed_makes_one_file(target, shards, tmp_path, family):
     parts = read_target(target)
     files = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        draft = go(target, shards, tmp_path / name, epochs=3, seed=seed, family=family)
+        draft = go(target, shards, tmp_path / name, epochs=3, family=family, plan={"seed": seed})
         export(draft, parts, tmp_path / f"{name}.gguf", "draft", "f16")
         files.append((tmp_path / f"{name}.gguf").read_bytes())
     assert files[0] == files[1]
@@ -157,7 +157,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_defaults_of_what_is_new(ta
 
 
 def test_it_stops_when_nothing_gets_better(target, shards, tmp_path):
-    go(target, shards, tmp_path, epochs=60, patience=2)
+    go(target, shards, tmp_path, epochs=60, plan={"patience": 2})
     log = read_log(tmp_path)
     assert log[-1]["step"] < log[-1]["of"]
     scores = [entry["score"] for entry in log]
@@ -168,6 +168,31 @@ def test_a_run_can_begin_from_another(target, shards, tmp_path):
     go(target, shards, tmp_path / "first")
     go(target, shards, tmp_path / "second", epochs=1, start=tmp_path / "first")
     assert read_log(tmp_path / "second")[0]["acceptance"][0] == 1.0
+
+
+def test_rounding_is_that_of_the_file():
+    matrix = np.random.default_rng(3).normal(0, 1, (40, 64)).astype(np.float32)
+    matrix *= 10.0 ** np.linspace(-6, 3, 40, dtype=np.float32)[:, None]
+    matrix[0], matrix[1, :32] = 0.25, 0.0  # blocks of one value
+    stored = draft_file.as_stored({"m": matrix}, "q4_1")["m"]
+    assert np.array_equal(q4_1(torch.from_numpy(matrix)).numpy(), stored)
+
+
+def test_a_coarse_file_is_as_good_as_its_training_said(target, shards, tmp_path):
+    plan = {"weights": "q4_1", "bf16": False}
+    draft = go(target, shards, tmp_path / "run", epochs=6, plan=plan)
+    assert not torch.equal(draft.head.weight, q4_1(draft.head.weight))  # what learns is finer than what is stored
+    parts, held_out = read_target(target), split(load_sequences(shards, [-1]), 5)[1]
+    export(draft, parts, tmp_path / "m.gguf", "draft", "q4_1")
+    best = max(read_log(tmp_path / "run"), key=lambda entry: entry["score"])
+    found = evaluate(load_draft(tmp_path / "m.gguf", parts), aligned(held_out, Schedule().most_context))
+    assert found.tree_tau[8] == pytest.approx(best["score"], rel=1e-6)
+    assert found.agreement == pytest.approx(best["agreement"], rel=1e-6)
+    learnt = dict(draft.named_parameters())
+    with rounded(draft, "q4_1"):
+        assert torch.equal(learnt["head.weight"], load_draft(tmp_path / "m.gguf", parts).head.weight)
+    with rounded(draft, "q8_0"):
+        assert not torch.equal(draft.head.weight, q4_1(draft.head.weight))
 
 
 def test_collecting_goes_on_where_it_was_stopped(tmp_path):

@@ -1,6 +1,7 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -187,6 +188,21 @@ void CpuBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
     const auto r = static_cast<int32_t>(row);
     kernels_.swiglu(gate.row(r), up.row(r), gate.cols, out.row(r));
   });
+}
+
+// By the draft heads of one family, once per forward: not worth kernels of its own.
+void CpuBackend::blend(Tensor gate, Tensor a, Tensor b, Tensor out) {
+  const FloatMode mode;
+  check_same_shape("blend", gate, a);
+  check_same_shape("blend", gate, b);
+  check_same_shape("blend", gate, out);
+  for (int32_t row = 0; row < gate.rows; ++row) {
+    const float *z = gate.row(row), *first = a.row(row), *second = b.row(row);
+    float* to = out.row(row);
+    for (int32_t i = 0; i < gate.cols; ++i) {
+      to[i] = second[i] + (first[i] - second[i]) / (1.0F + std::exp(-z[i]));
+    }
+  }
 }
 
 void CpuBackend::add(Tensor x, Tensor y) {

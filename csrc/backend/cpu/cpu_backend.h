@@ -61,6 +61,7 @@ class CpuBackend final : public Backend {
                  Tensor out) override;
   void swiglu(Tensor gate, Tensor up, Tensor out) override;
   void add(Tensor x, Tensor y) override;
+  void blend(Tensor gate, Tensor a, Tensor b, Tensor out) override;
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override;
   void move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
                std::span<const int32_t> from, std::span<const int32_t> to) override;

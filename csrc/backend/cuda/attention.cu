@@ -14,8 +14,9 @@ namespace {
 
 constexpr int kBlock = KvLayout::kPageSlots;  // logical positions of a block
 constexpr int kWarps = 4;
-constexpr int kSpan = kBlock * kWarps;  // logical positions of a thread block
-constexpr int kHeads = 4;               // query heads of a warp, all of one KV head
+constexpr int kSpan = kSpanPositions;
+static_assert(kSpan == kBlock * kWarps);
+constexpr int kHeads = 4;  // query heads of a warp, all of one KV head
 
 struct AttentionArgs {
   DeviceBatch batch;
@@ -349,26 +350,26 @@ int round_to_warp(int threads) { return (threads + 31) / 32 * 32; }
 
 }  // namespace
 
-int64_t attention_scratch(const KvLayout& layout, int32_t heads, int32_t max_position) {
-  return static_cast<int64_t>(heads) * (max_position / kSpan + 1) * (layout.head_dim + 2);
+int64_t attention_scratch(const KvLayout& layout, int32_t heads, int32_t spans) {
+  return static_cast<int64_t>(heads) * spans * (layout.head_dim + 2);
 }
 
 void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, Tensor out,
                const Scratch& scratch, cudaStream_t stream) {
   const KvLayout& layout = batch.layout;
   const int heads = q.cols / layout.head_dim, group = heads / layout.kv_heads;
-  const int spans = batch.max_position / kSpan + 1;
+  const int spans = batch.spans;
   const int tiles = (group + kHeads - 1) / kHeads;
-  const int64_t per_row = attention_scratch(layout, heads, batch.max_position);
+  const int64_t per_row = attention_scratch(layout, heads, spans);
   const int32_t rows_at_once =
       spans == 1 ? batch.count
                  : static_cast<int32_t>(std::min<int64_t>(batch.count, scratch.floats / per_row));
   if (rows_at_once < 1 && batch.count > 0) {
-    throw Error(ErrorKind::kUnsupported,
-                "cuda: attention of " + std::to_string(heads) + " heads over " +
-                    std::to_string(batch.max_position + 1) + " positions needs " +
-                    std::to_string(per_row * 4) + " bytes of scratch, there are " +
-                    std::to_string(scratch.floats * 4));
+    throw Error(ErrorKind::kUnsupported, "cuda: attention of " + std::to_string(heads) +
+                                             " heads over " + std::to_string(spans * kSpan) +
+                                             " positions needs " + std::to_string(per_row * 4) +
+                                             " bytes of scratch, there are " +
+                                             std::to_string(scratch.floats * 4));
   }
   const size_t shared =
       sizeof(float) * (kHeads * layout.head_dim + kWarps * kHeads * (kBlock + layout.head_dim + 2));

@@ -13,10 +13,12 @@ namespace forerun::cuda {
 class BatchUpload {
  public:
   DeviceBatch put(const AttentionBatch& batch, Staging& staging, cudaStream_t stream);
+  int64_t uploads() const { return uploads_; }  // so far
 
  private:
   std::vector<std::byte> wanted_, present_;
   DeviceMemory memory_;
+  int64_t uploads_ = 0;
 };
 
 }  // namespace forerun::cuda

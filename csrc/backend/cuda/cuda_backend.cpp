@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t kBounceBytes = int64_t{4} << 20;
 constexpr int64_t kAttentionBytes = int64_t{64} << 20;
+constexpr int64_t kIndexBytes = int64_t{16} << 10;
+constexpr int kRounds = 3;  // of a race under top-p before the host looks whether more are needed
 
 class CudaWeight final : public Weight {
  public:
@@ -48,7 +50,7 @@ CudaBackend::CudaBackend(int device)
       description_(describe(device)),
       bounce_(kBounceBytes),
       attention_(kAttentionBytes, "attention scratch"),
-      indices_(Staging::kSlotBytes, "row indices") {
+      indices_(kIndexBytes, "row indices") {
   int pools = 0;
   check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device),
         "ask for memory pools");
@@ -68,8 +70,16 @@ CudaBackend::~CudaBackend() {
 
 void CudaBackend::use() const { check(cudaSetDevice(device_), "choose the device"); }
 
-Buffer CudaBackend::allocate(int64_t bytes) {
+void CudaBackend::use_alone(const char* operation) const {
+  if (graphs_.running()) {
+    throw Error(ErrorKind::kBadArgument,
+                std::string("cuda: ") + operation + " cannot be part of a sequence");
+  }
   use();
+}
+
+Buffer CudaBackend::allocate(int64_t bytes) {
+  use_alone("allocate");
   const int64_t size = std::max<int64_t>(bytes, 64);
   if (pool_ == nullptr) return {this, allocate_device(size, "a buffer"), bytes};
   void* data = nullptr;
@@ -95,12 +105,12 @@ void CudaBackend::free(void* data, int64_t) noexcept {
 }
 
 void CudaBackend::upload(void* device, const void* host, int64_t bytes) {
-  use();
+  use_alone("upload");
   staging_.upload(device, host, bytes, stream_.get());
 }
 
 void CudaBackend::download(void* host, const void* device, int64_t bytes) {
-  use();
+  use_alone("download");
   const auto size = static_cast<size_t>(bytes);
   void* to = bytes <= bounce_.bytes() ? bounce_.data() : host;
   check(cudaMemcpyAsync(to, device, size, cudaMemcpyDeviceToHost, stream_.get()), "download");
@@ -109,7 +119,7 @@ void CudaBackend::download(void* host, const void* device, int64_t bytes) {
 }
 
 void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
-  use();
+  use_alone("copy");
   check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
                         stream_.get()),
         "copy");
@@ -125,10 +135,11 @@ void CudaBackend::grow(DeviceMemory& memory, int64_t bytes, const char* purpose)
   stream_.wait();
   memory = DeviceMemory();
   memory = DeviceMemory(bytes, purpose);
+  graphs_.moved();
 }
 
 std::unique_ptr<Weight> CudaBackend::pack(const HostMatrix& matrix) {
-  use();
+  use_alone("pack");
   if (matrix.rows < 1 || matrix.cols < 1 || matrix.rows > INT32_MAX || matrix.cols > INT32_MAX) {
     throw Error(ErrorKind::kBadArgument, "cuda: a matrix of " + std::to_string(matrix.rows) +
                                              " x " + std::to_string(matrix.cols) +
@@ -163,7 +174,7 @@ std::unique_ptr<Weight> CudaBackend::pack(const HostMatrix& matrix) {
 }
 
 void CudaBackend::reserve(int32_t max_rows, int32_t max_cols) {
-  use();
+  use_alone("reserve");
   stream_.wait();
   file_blocks_ = DeviceMemory();
   const int64_t padded = round_up(max_rows, 64), cols = round_up(max_cols, 256);
@@ -209,6 +220,17 @@ void CudaBackend::linear_of(DType dtype, const QuantizedRows& x,
     if (launch.count == kMaxTasks) flush();
   }
   flush();
+}
+
+void CudaBackend::sequence(const std::function<void()>& work) {
+  use_alone("a sequence");
+  graphs_.run(
+      [&] {
+        indices_used_ = 0;
+        batch_placed_ = false;
+        work();
+      },
+      stream_.get());
 }
 
 void CudaBackend::linear(Tensor x, std::span<const LinearTask> tasks) {
@@ -267,10 +289,20 @@ void CudaBackend::check_kv(const KvLayout& layout) const {
                   std::to_string(kMaxHeadDim) + ", or Q8_0 and a multiple of 32");
 }
 
+// A second batch would take the place of the first before its launches are done.
+DeviceBatch CudaBackend::put_batch(const AttentionBatch& batch) {
+  const int64_t before = batch_.uploads();
+  const DeviceBatch placed = batch_.put(batch, staging_, stream_.get());
+  if (graphs_.running() && batch_placed_ && batch_.uploads() > before) {
+    throw Error(ErrorKind::kBadArgument, "cuda: two batches of attention in one sequence");
+  }
+  batch_placed_ = true;
+  return placed;
+}
+
 void CudaBackend::store_kv(const AttentionBatch& batch, int32_t layer, Tensor k, Tensor v) {
   use();
-  if (!batch.rows.empty())
-    cuda::store_kv(batch_.put(batch, staging_, stream_.get()), layer, k, v, stream_.get());
+  if (!batch.rows.empty()) cuda::store_kv(put_batch(batch), layer, k, v, stream_.get());
 }
 
 void CudaBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q, float scale,
@@ -278,8 +310,7 @@ void CudaBackend::attention(const AttentionBatch& batch, int32_t layer, Tensor q
   use();
   if (batch.rows.empty()) return;
   const Scratch scratch{reinterpret_cast<float*>(attention_.data()), attention_.bytes() / 4};
-  cuda::attention(batch_.put(batch, staging_, stream_.get()), layer, q, scale, out, scratch,
-                  stream_.get());
+  cuda::attention(put_batch(batch), layer, q, scale, out, scratch, stream_.get());
 }
 
 void CudaBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
@@ -292,19 +323,32 @@ void CudaBackend::add(Tensor x, Tensor y) {
   if (x.rows > 0) cuda::add(x, y, stream_.get());
 }
 
+void CudaBackend::blend(Tensor gate, Tensor a, Tensor b, Tensor out) {
+  use();
+  if (out.rows > 0) cuda::blend(gate, a, b, out, stream_.get());
+}
+
+// All uploads of a sequence come before its launches, so each call has a place of its own.
+const int32_t* CudaBackend::put_indices(std::span<const int32_t> rows) {
+  const auto bytes = static_cast<int64_t>(rows.size_bytes());
+  const int64_t at = graphs_.running() ? indices_used_ : 0;
+  indices_used_ = at + bytes;
+  grow(indices_, indices_used_, "row indices");
+  std::byte* place = indices_.data() + at;
+  if (!graphs_.uploaded()) staging_.upload(place, rows.data(), bytes, stream_.get());
+  return reinterpret_cast<const int32_t*>(place);
+}
+
 void CudaBackend::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) {
   use();
   if (rows.empty()) return;
-  const auto bytes = static_cast<int64_t>(rows.size_bytes());
-  grow(indices_, bytes, "row indices");
-  staging_.upload(indices_.data(), rows.data(), bytes, stream_.get());
   out.rows = static_cast<int32_t>(rows.size());
-  cuda::gather_rows(x, reinterpret_cast<const int32_t*>(indices_.data()), out, stream_.get());
+  cuda::gather_rows(x, put_indices(rows), out, stream_.get());
 }
 
 void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
                           std::span<const int32_t> from, std::span<const int32_t> to) {
-  use();
+  use_alone("move_kv");
   if (from.empty()) return;
   const auto page_bytes = static_cast<int64_t>(pages.size_bytes()),
              slot_bytes = static_cast<int64_t>(from.size_bytes());
@@ -319,18 +363,22 @@ void CudaBackend::move_kv(const KvLayout& layout, std::span<std::byte* const> pa
                 static_cast<int32_t>(from.size()), stream_.get());
 }
 
+const uint64_t* CudaBackend::ranked(Tensor x, int32_t k) {
+  const int64_t keys = top_k_keys(x.cols, k) * x.rows;
+  grow(keys_, 2 * keys * static_cast<int64_t>(sizeof(uint64_t)), "top-k keys");
+  auto* first = reinterpret_cast<uint64_t*>(keys_.data());
+  return cuda::top_k(x, k, first, first + keys, stream_.get());
+}
+
 void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) {
-  use();
+  use_alone("top_k");
   if (x.rows == 0 || k == 0) return;
   if (k < 0 || k > x.cols || k > kMaxTopK) {
     throw Error(ErrorKind::kBadArgument, "cuda: top_k: k is " + std::to_string(k) +
                                              ", expected 1.." +
                                              std::to_string(std::min(x.cols, kMaxTopK)));
   }
-  const int64_t keys = top_k_keys(x.cols, k) * x.rows;
-  grow(keys_, 2 * keys * static_cast<int64_t>(sizeof(uint64_t)), "top-k keys");
-  auto* first = reinterpret_cast<uint64_t*>(keys_.data());
-  const uint64_t* sorted = cuda::top_k(x, k, first, first + keys, stream_.get());
+  const uint64_t* sorted = ranked(x, k);
   const int64_t row_bytes = k * static_cast<int64_t>(sizeof(uint64_t));
   const auto rows_at_once = static_cast<int32_t>(bounce_.bytes() / row_bytes);
   for (int32_t row = 0; row < x.rows; row += rows_at_once) {
@@ -346,6 +394,43 @@ void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<f
       values[static_cast<size_t>(int64_t{row} * k + i)] = top_k_value(host[i]);
     }
   }
+}
+
+bool CudaBackend::can_choose(const TokenDraw& draw, int32_t vocab) const {
+  return !draw.ranked(vocab) || draw.top_k <= kMaxTopK;
+}
+
+void CudaBackend::choose(Tensor logits, std::span<const TokenDraw> draws,
+                         std::span<int32_t> tokens) {
+  int32_t most = 0;
+  bool top_p = false;
+  choices_on_host_.clear();
+  for (const TokenDraw& draw : draws) {
+    if (!can_choose(draw, logits.cols)) return Backend::choose(logits, draws, tokens);
+    if (draw.ranked(logits.cols)) most = std::max(most, draw.top_k);
+    top_p = top_p || draw.top_p_of_all(logits.cols);
+    choices_on_host_.push_back({draw});
+  }
+  use_alone("choose");
+  const auto rows = static_cast<int32_t>(draws.size());
+  if (rows == 0) return;
+  const Tensor x = logits.first_rows(rows);
+  const int64_t bytes = rows * static_cast<int64_t>(sizeof(RowChoice));
+  grow(choices_, bytes + rows * top_p_scratch(x.cols), "the choice of tokens");
+  staging_.upload(choices_.data(), choices_on_host_.data(), bytes, stream_.get());
+  auto* choices = reinterpret_cast<RowChoice*>(choices_.data());
+  if (most > 0) cut_ranked(choices, rows, ranked(x, most), most, x.cols, stream_.get());
+  find_best(x, choices, stream_.get());
+  const auto undecided = [](const RowChoice& choice) { return choice.decided == 0; };
+  do {
+    for (int round = 0; round < (top_p ? kRounds : 1); ++round) {
+      race(x, choices, stream_.get());
+      if (top_p) judge_top_p(x, choices, choices_.data() + bytes, stream_.get());
+    }
+    download(choices_on_host_.data(), choices, bytes);
+  } while (top_p && std::ranges::any_of(choices_on_host_, undecided));
+  for (size_t row = 0; row < draws.size(); ++row)
+    tokens[row] = static_cast<int32_t>(top_k_id(choices_on_host_[row].winner));
 }
 
 }  // namespace forerun::cuda

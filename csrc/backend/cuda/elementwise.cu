@@ -73,6 +73,16 @@ __global__ void add_kernel(Tensor x, Tensor y) {
   if (i < x.cols) x.data[blockIdx.y * x.stride + i] += y.data[blockIdx.y * y.stride + i];
 }
 
+__global__ void blend_kernel(Tensor gate, Tensor a, Tensor b, Tensor out) {
+  begin_kernel();
+  const int i = blockIdx.x * 256 + threadIdx.x;
+  if (i >= out.cols) return;
+  const float share = 1.0F / (1.0F + exp_f32(-gate.data[blockIdx.y * gate.stride + i]));
+  const float second = b.data[blockIdx.y * b.stride + i];
+  out.data[blockIdx.y * out.stride + i] =
+      fmaf(share, a.data[blockIdx.y * a.stride + i] - second, second);
+}
+
 __global__ void gather_kernel(Tensor x, const int32_t* rows, Tensor out) {
   begin_kernel();
   const int i = blockIdx.x * 256 + threadIdx.x;
@@ -108,6 +118,10 @@ void swiglu(Tensor gate, Tensor up, Tensor out, cudaStream_t stream) {
 
 void add(Tensor x, Tensor y, cudaStream_t stream) {
   launch("add_kernel", add_kernel, grid_of(x), 256, 0, stream, x, y);
+}
+
+void blend(Tensor gate, Tensor a, Tensor b, Tensor out, cudaStream_t stream) {
+  launch("blend_kernel", blend_kernel, grid_of(out), 256, 0, stream, gate, a, b, out);
 }
 
 void gather_rows(Tensor x, const int32_t* rows, Tensor out, cudaStream_t stream) {

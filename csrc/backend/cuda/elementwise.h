@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "backend/cuda/host_device.h"
+#include "base/host_device.h"
 
 namespace forerun::cuda {
 
@@ -44,6 +44,23 @@ FORERUN_HD float exp_f32(float x) {
   const float low = bits_float(static_cast<uint32_t>(half + 127) << 23);
   const float high = bits_float(static_cast<uint32_t>(exponent - half + 127) << 23);
   return y * low * high;
+}
+
+// e^x for x <= 0 with the bits of the CPU's vectors (exp_to_one in backend/cpu/kernels): another
+// reduction and Taylor's coefficients; 0 below -87.
+FORERUN_HD float exp_to_one(float x) {
+  if (x < -87.0F) return 0.0F;
+  const float n = rintf(x * 1.44269504F);
+  const float r = fmaf(n, -1.42860677e-6F, fmaf(n, -0.693145752F, x));
+  float p = 1.0F / 5040.0F;
+  p = fmaf(p, r, 1.0F / 720.0F);
+  p = fmaf(p, r, 1.0F / 120.0F);
+  p = fmaf(p, r, 1.0F / 24.0F);
+  p = fmaf(p, r, 1.0F / 6.0F);
+  p = fmaf(p, r, 0.5F);
+  p = fmaf(p, r, 1.0F);
+  p = fmaf(p, r, 1.0F);
+  return p * bits_float(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
 }
 
 FORERUN_HD float silu(float x) { return x / (1.0F + exp_f32(-x)); }

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-#include "backend/cuda/host_device.h"
 #include "base/dtype.h"
+#include "base/host_device.h"
 
 namespace forerun::cuda {
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backend/cuda/device.cuh"
+#include "backend/cuda/launch_log.h"
 #include "backend/cuda/runtime.h"
 
 namespace forerun::cuda {
@@ -29,9 +30,18 @@ __device__ __forceinline__ void begin_kernel() {
   wait_for_inputs();
 }
 
+// Done, or noted where the thread has a launch_log().
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
             cudaStream_t stream, Arguments&&... arguments) {
+  if (LaunchLog* log = launch_log()) {
+    log->add(reinterpret_cast<const void*>(kernel));
+    log->add(grid);
+    log->add(block);
+    log->add(shared);
+    (log->add<Parameters>(arguments), ...);
+    return;
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;

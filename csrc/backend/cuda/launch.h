@@ -66,8 +66,11 @@ void rms_norm(Tensor x, int32_t parts, const float* weight, float epsilon, Tenso
 void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved, cudaStream_t stream);
 void swiglu(Tensor gate, Tensor up, Tensor out, cudaStream_t stream);
 void add(Tensor x, Tensor y, cudaStream_t stream);
+void blend(Tensor gate, Tensor a, Tensor b, Tensor out, cudaStream_t stream);
 void gather_rows(Tensor x, const int32_t* rows, Tensor out,
                  cudaStream_t stream);  // out.rows indices, on the device
+
+constexpr int32_t kSpanPositions = 256;  // that a block of attention threads reads
 
 // An AttentionBatch on the device.
 struct DeviceBatch {
@@ -77,7 +80,7 @@ struct DeviceBatch {
   const int32_t* first_page = nullptr;  // per sequence, into pages
   std::byte* const* pages = nullptr;
   int32_t count = 0;
-  int32_t max_position = 0;
+  int32_t spans = 0;  // of kSpanPositions, up to the last position of any row
 };
 void store_kv(const DeviceBatch& batch, int32_t layer, Tensor k, Tensor v, cudaStream_t stream);
 void move_kv(const KvLayout& layout, std::byte* const* pages, const int32_t* from,
@@ -89,8 +92,7 @@ struct Scratch {
   float* data = nullptr;
   int64_t floats = 0;
 };
-int64_t attention_scratch(const KvLayout& layout, int32_t heads,
-                          int32_t max_position);  // floats per row
+int64_t attention_scratch(const KvLayout& layout, int32_t heads, int32_t spans);  // floats per row
 void attention(const DeviceBatch& batch, int32_t layer, Tensor q, float scale, Tensor out,
                const Scratch& scratch, cudaStream_t stream);
 
@@ -99,5 +101,25 @@ constexpr int32_t kMaxTopK = 1024;
 // + r * k.
 int64_t top_k_keys(int32_t cols, int32_t k);
 const uint64_t* top_k(Tensor x, int32_t k, uint64_t* first, uint64_t* second, cudaStream_t stream);
+
+// One row of logits, whose token is chosen: keys as top_k's.
+struct RowChoice {
+  TokenDraw draw;
+  uint64_t best = 0;    // of the largest logit
+  uint64_t least = 0;   // that a kept token reaches
+  uint64_t winner = 0;  // id of the token that has won the race
+  int32_t decided = 0;  // by judge_top_p: it is the token that is chosen
+};
+// Top-k, and top-p among its tokens. keys: [count][k], k at least every draw's top_k, the largest
+// first.
+void cut_ranked(RowChoice* rows, int32_t count, const uint64_t* keys, int32_t k, int32_t vocabulary,
+                cudaStream_t stream);
+void find_best(Tensor logits, RowChoice* rows, cudaStream_t stream);
+// Among the tokens that reach `least`, of the rows that are not decided.
+void race(Tensor logits, RowChoice* rows, cudaStream_t stream);
+// Decides on the winners. One that top-p over the whole vocabulary drops goes, with all that rank
+// after it: the race is to be run again.
+void judge_top_p(Tensor logits, RowChoice* rows, std::byte* scratch, cudaStream_t stream);
+int64_t top_p_scratch(int32_t vocabulary);  // bytes per row
 
 }  // namespace forerun::cuda

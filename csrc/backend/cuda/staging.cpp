@@ -1,5 +1,6 @@
 #include "backend/cuda/staging.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace forerun::cuda {
@@ -9,21 +10,18 @@ Staging::Staging() : memory_(kSlots * kSlotBytes) {
 }
 
 void Staging::upload(void* device, const void* host, int64_t bytes, cudaStream_t stream) {
-  if (bytes == 0) return;
-  const auto size = static_cast<size_t>(bytes);
-  if (bytes > kSlotBytes) {
-    check(cudaMemcpyAsync(device, host, size, cudaMemcpyHostToDevice, stream), "upload");
-    // The runtime may still read page-locked memory of the caller.
-    check(cudaStreamSynchronize(stream), "upload");
-    return;
+  for (int64_t at = 0; at < bytes; at += kSlotBytes) {
+    const auto size = static_cast<size_t>(std::min(kSlotBytes, bytes - at));
+    const int slot = next_;
+    next_ = (next_ + 1) % kSlots;
+    done_[slot]->wait();
+    std::byte* pinned = memory_.data() + slot * kSlotBytes;
+    std::memcpy(pinned, static_cast<const std::byte*>(host) + at, size);
+    check(cudaMemcpyAsync(static_cast<std::byte*>(device) + at, pinned, size,
+                          cudaMemcpyHostToDevice, stream),
+          "upload");
+    done_[slot]->record(stream);
   }
-  const int slot = next_;
-  next_ = (next_ + 1) % kSlots;
-  done_[slot]->wait();
-  std::byte* pinned = memory_.data() + slot * kSlotBytes;
-  std::memcpy(pinned, host, size);
-  check(cudaMemcpyAsync(device, pinned, size, cudaMemcpyHostToDevice, stream), "upload");
-  done_[slot]->record(stream);
 }
 
 }  // namespace forerun::cuda

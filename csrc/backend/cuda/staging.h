@@ -7,14 +7,13 @@
 
 namespace forerun::cuda {
 
-// Page-locked slots through which small host data goes to the device without waiting: the caller's
-// memory is free again when upload returns. A slot is used again only after its last copy is done.
+// Page-locked slots through which host data goes to the device: the caller's memory is free again
+// when upload returns, which waits only for a slot whose last copy is not done.
 class Staging {
  public:
   static constexpr int64_t kSlotBytes = 256 * 1024;
 
   Staging();
-  // Larger than a slot: copied straight from the caller's memory, which waits.
   void upload(void* device, const void* host, int64_t bytes, cudaStream_t stream);
 
  private:

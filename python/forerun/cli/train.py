@@ -30,7 +30,7 @@ _LEARN = "Learning"
 Target = Annotated[str, typer.Argument(help="The target: a .gguf file or the name of a pulled model.")]
 Data = Annotated[Path, typer.Argument(help="A folder that `collect` made.")]
 Run = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="FILE.run")]
-Weights = Annotated[str, typer.Option(help="q8_0 or f16.", rich_help_panel=_SHAPE)]
+Weights = Annotated[str, typer.Option(help="q8_0, q4_1 or f16.", rich_help_panel=_SHAPE)]
 Rows = Annotated[int, typer.Option(help="Rows to learn from in a batch.", rich_help_panel=_LEARN)]
 HeldOut = Annotated[int, typer.Option(help="Every so many-th text is for validation.", rich_help_panel=_LEARN)]
 Start = Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")]
@@ -190,6 +190,7 @@ def draft(
         fine_rate=fine_rate,
         floor=floor,
         validate_every=validate_every,
+        weights=weights,
         patience=patience,
         seed=seed,
         bf16=not f32,

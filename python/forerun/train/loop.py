@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,18 +24,20 @@ def descend(
     loss_of: Callable[[], tuple[Tensor, Shown]],
     bf16: bool,
     clip: float = 1.0,
+    seen: AbstractContextManager[None] | None = None,
 ) -> Shown:
     """One step at `factor` of the peak rates down the loss that `loss_of` gives with something to show. The slope's
-    norm is at most `clip`.
+    norm is at most `clip`. It is taken within `seen`, which may change the weights for so long.
     """
     for optimiser, rate in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = rate * factor
         optimiser.zero_grad(set_to_none=True)
     model.train()
-    with torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=bf16):
-        loss, shown = loss_of()
-    loss.backward()
+    with seen or nullcontext():
+        with torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=bf16):
+            loss, shown = loss_of()
+        loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     for optimiser, _ in optimisers:
         optimiser.step()

@@ -22,6 +22,7 @@ from forerun.train.loop import Rated, RunFolder, cosine, descend
 from forerun.train.models import DraftBase
 from forerun.train.processes import Processes
 from forerun.train.progress import Progress
+from forerun.train.rounding import rounded
 from forerun.train.shards import Sequence
 from forerun.train.unroll import Objective, batch_loss
 
@@ -31,7 +32,8 @@ class Schedule:
     """rows: rows to learn from in a batch. rate: peak learning rate of the matrices (Muon), `fine_rate` of the rest
     (AdamW). warm_up: share of all steps; then the rate falls by a cosine to
     `floor` of its peak. most_context: tokens before
-    an answer that a row may see, 0 all. patience: validations without progress before it stops, 0 never stops.
+    an answer that a row may see, 0 all. weights: of the file to come, whose rounding is trained with if it is coarse.
+    patience: validations without progress before it stops, 0 never stops.
     """
 
     epochs: int = 4
@@ -44,6 +46,7 @@ class Schedule:
     clip: float = 1.0
     most_context: int = 256
     validate_every: int = 100
+    weights: str = "q8_0"
     checkpoint_minutes: float = 3.0
     patience: int = 0
     seed: int = 0
@@ -143,7 +146,8 @@ class Trainer:
         torch.manual_seed((hash((self.schedule.seed, self._step)) + self._processes.index) % 2**31)
         factor = _factor(self._step / self._total, self.schedule)
         loss_of = partial(self._learner, batch.to(self._processes.device))
-        shown = descend(self.draft, self._optimisers, factor, loss_of, self.schedule.bf16, self.schedule.clip)
+        seen = rounded(self.draft, self.schedule.weights)
+        shown = descend(self.draft, self._optimisers, factor, loss_of, self.schedule.bf16, self.schedule.clip, seen)
         self._step += 1
         return shown
 
@@ -167,7 +171,8 @@ class Trainer:
     def validate(self) -> Validation:
         self.draft.eval()
         device = self._processes.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.bf16):
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.bf16)
+        with rounded(self.draft, self.schedule.weights), bf16:
             return evaluate(self.draft, (batch.to(device) for batch in self._validation))
 
     def _save(self) -> None:

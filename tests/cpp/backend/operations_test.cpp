@@ -128,6 +128,21 @@ TEST(CpuOperations, SwigluFollowsTheDefinitionInDoubleOverTheWholeRange) {
   }
 }
 
+TEST(CpuOperations, BlendGoesFromOneRowToTheOtherWithTheGate) {
+  const std::vector<float> gate = random_floats(3 * 101, 8, 6.0F), a = random_floats(303, 9),
+                           b = random_floats(303, 10);
+  const std::vector<float> out = on_every_backend([&](Backend& backend) {
+    std::vector<float> z = gate, first = a, second = b;
+    const Tensor to(second.data(), 3, 101);
+    backend.blend(Tensor(z.data(), 3, 101), Tensor(first.data(), 3, 101), to, to);
+    return second;
+  });
+  for (size_t i = 0; i < out.size(); ++i) {
+    const double share = 1.0 / (1.0 + std::exp(-double{gate[i]}));
+    ASSERT_NEAR(out[i], share * a[i] + (1.0 - share) * b[i], 1e-6) << gate[i];
+  }
+}
+
 TEST(CpuOperations, SurviveValuesThatAreNotFinite) {
   for (const std::string& isa : instruction_sets()) {
     const auto backend = cpu_backend(isa, 1);

@@ -76,6 +76,8 @@ TEST_F(Profiler, RowOperationsCountTheirOperands) {
   expect_span(only_span(), "swiglu", 2, 3 * 2 * 64 * 4, 4 * 2 * 64);
   profiled_->add(a, b);
   expect_span(only_span(), "add", 2, 3 * 2 * 64 * 4, 2 * 64);
+  profiled_->blend(a, b, b, c);
+  expect_span(only_span(), "blend", 2, 4 * 2 * 64 * 4, 6 * 2 * 64);
   profiled_->add_rms_norm(a, b, y.data(), 1e-5F, c);
   expect_span(only_span(), "add_rms_norm", 2, 4 * 2 * 64 * 4, 5 * 2 * 64);
   profiled_->rope(a, 2, tensor(out, 4).first_rows(2), false);

@@ -22,6 +22,7 @@ namespace {
 constexpr int kProcessors = 2;  // so few that small products fill them
 constexpr size_t kPlainShared = 48 * 1024;
 thread_local cudaError_t last_error = cudaSuccess;
+int64_t graph_launches = 0;
 
 cudaError_t answer(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -62,7 +63,7 @@ bool spoils_capture(Stream& stream) {
   return true;
 }
 
-bool launch_fails() {  // from the launch of this number on
+bool launch_fails() {  // from the launch of this number on; a graph is one launch
   static const char* wanted = std::getenv("FORERUN_EMULATED_GPU_FAILS_AT");
   static int64_t launches = 0;
   return wanted != nullptr && launches++ >= std::atoll(wanted);
@@ -342,6 +343,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   const DeviceLock lock;
+  if (launch_fails()) return answer(cudaErrorLaunchFailure);
+  ++graph_launches;
   for (const Work& node : executable->nodes) put(of(stream), node);
   return cudaSuccess;
 }
@@ -352,4 +355,10 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   delete executable;
   return cudaSuccess;
+}
+
+// For tests, which find it by its name where the library of the back end is an emulated one.
+extern "C" __attribute__((visibility("default"))) int64_t forerun_emulated_graph_launches() {
+  const DeviceLock lock;
+  return graph_launches;
 }

@@ -36,9 +36,10 @@ std::shared_ptr<const DraftHead> head_of(const test::TinyHead& wanted) {
 // Its costs are never 0, so that there is something to expect of start_ms().
 std::unique_ptr<HeadDrafter> drafter_with(const std::shared_ptr<const DraftHead>& head,
                                           const std::string& policy = "eagle2") {
+  const auto costs = std::make_shared<LevelCosts>();
+  costs->set(1.0, 1.0);
   return std::make_unique<HeadDrafter>(head, std::make_shared<HeadScratch>(*head),
-                                       make_policy(policy, 4), kContext,
-                                       LevelDrafter::Costs{1.0, 1.0});
+                                       make_policy(policy, 4), kContext, costs);
 }
 
 const std::vector<test::TinyHead> kHeads = {

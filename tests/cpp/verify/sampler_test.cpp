@@ -141,5 +141,21 @@ TEST(Sampler, RefusesParametersOutOfRange) {
   EXPECT_THROW(sampler.sample(std::vector<float>(3), 0), Error);
 }
 
+TEST(Sampler, LeavesADrawToABackEndUnlessHistoryOrBiasPlayAPart) {
+  const Sampler plain({.temperature = 0.5F, .top_k = 7, .top_p = 0.9F, .min_p = 0.1F}, 42, 100);
+  const auto draw = plain.draw(17);
+  ASSERT_TRUE(draw.has_value());
+  EXPECT_EQ(draw->seed, 42U);
+  EXPECT_EQ(draw->position, 17);
+  EXPECT_EQ(draw->temperature, 0.5F);
+  EXPECT_EQ(draw->top_k, 7);
+  EXPECT_EQ(draw->top_p, 0.9F);
+  EXPECT_NEAR(draw->least_scaled, std::log(0.1), 1e-6);
+  EXPECT_FALSE(Sampler({.repetition_penalty = 1.1F}, 1, 100).draw(1).has_value());
+  EXPECT_FALSE(Sampler({.presence_penalty = 0.1F}, 1, 100).draw(1).has_value());
+  EXPECT_FALSE(Sampler({.frequency_penalty = 0.1F}, 1, 100).draw(1).has_value());
+  EXPECT_FALSE(Sampler({.logit_bias = {{3, 1.0F}}}, 1, 100).draw(1).has_value());
+}
+
 }  // namespace
 }  // namespace forerun

@@ -9,6 +9,7 @@
 #include "backend/cuda/file_block.h"
 #include "backend/cuda/packed_layout.h"
 #include "backend/cuda/test_data.h"
+#include "backend/vocabulary.h"
 
 namespace forerun::cuda {
 namespace {
@@ -119,6 +120,20 @@ TEST(CudaElementwise, ExpIsWithinTwoUnitsOfTheLastPlace) {
   EXPECT_EQ(exp_f32(-88.0F), 0.0F);
   EXPECT_TRUE(std::isinf(exp_f32(89.0F)));
   EXPECT_TRUE(std::isnan(exp_f32(std::numeric_limits<float>::quiet_NaN())));
+}
+
+// A sum over one token is its exponential.
+TEST(CudaElementwise, ExpToOneHasTheBitsOfTheVectorsOfTheCpu) {
+  const auto by_vectors = [](float x) {
+    const NoiseScan scan{&x, 1};
+    return static_cast<float>(vocabulary_kernels().mass(scan, 0, 1, 0.0F).total);
+  };
+  for (const float x : {0.0F, -0.0F, -87.0F, std::nextafter(-87.0F, -90.0F), -1e30F, -1e-30F})
+    ASSERT_EQ(exp_to_one(x), by_vectors(x)) << x;
+  for (int i = 0; i < 880000; i += 7) {
+    const float x = -1.0001F * static_cast<float>(i) * 1e-4F;
+    ASSERT_EQ(exp_to_one(x), by_vectors(x)) << x;
+  }
 }
 
 TEST(CudaElementwise, SiluAndRotationFollowTheirFormulas) {

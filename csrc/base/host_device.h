@@ -1,6 +1,6 @@
 #pragma once
 
-// Functions that a kernel and a CPU test both call.
+// Functions that a GPU's kernel and the host both call.
 #ifdef __CUDACC__
 #define FORERUN_HD __host__ __device__ __forceinline__
 #else
