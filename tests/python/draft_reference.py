@@ -83,13 +83,14 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
         inputs = d + target if family == "eagle3" and index == 0 else d
         if index or family in ("hydra", "kangaroo"):
             norm(b + "attn_norm")
+        if c["ffn_width"]:
+            norm(b + "ffn_norm")
         matrix(b + "q", q, inputs)
         matrix(b + "k", kv, inputs)
         matrix(b + "v", kv, inputs)
         matrix(b + "o", d, q, 0.5)
         if not c["ffn_width"]:
             continue
-        norm(b + "ffn_norm")
         matrix(b + "gate", c["ffn_width"], d)
         matrix(b + "up", c["ffn_width"], d)
         matrix(b + "down", d, c["ffn_width"], 0.5)
