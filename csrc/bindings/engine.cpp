@@ -83,8 +83,8 @@ py::dict generate(Engine& engine, const std::variant<std::string, std::vector<in
   return ::to_dict(c, logprobs.has_value());
 }
 
-EnginePtr load(const std::string& target, const std::string& draft, std::optional<int32_t> threads,
-               std::optional<int32_t> context, int32_t max_draft,
+EnginePtr load(const std::string& target, const std::string& draft, const std::string& heads,
+               std::optional<int32_t> threads, std::optional<int32_t> context, int32_t max_draft,
                std::optional<int32_t> fixed_draft, const std::string& policy,
                const std::string& verify, std::map<std::string, std::string> method_options,
                int64_t prefix_cache_bytes, const std::string& device, const std::string& placement,
@@ -94,6 +94,7 @@ EnginePtr load(const std::string& target, const std::string& draft, std::optiona
   EngineOptions options;
   options.target = target;
   options.draft = draft;
+  options.heads = heads;
   options.threads = threads.value_or(0);
   options.context = context.value_or(0);
   options.max_draft = max_draft;
@@ -194,9 +195,9 @@ void bind_engine(py::module_& module) {
 
   EngineClass engine(module, "Engine");
   engine
-      .def(py::init(&load), "target"_a, "draft"_a = "auto", "threads"_a = py::none(),
-           "context"_a = py::none(), "max_draft"_a = 48, "fixed_draft"_a = py::none(),
-           "policy"_a = "auto", "verify"_a = "match",
+      .def(py::init(&load), "target"_a, "draft"_a = "auto", "heads"_a = "",
+           "threads"_a = py::none(), "context"_a = py::none(), "max_draft"_a = 48,
+           "fixed_draft"_a = py::none(), "policy"_a = "auto", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),
            "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "placement"_a = "",
            "overlap"_a = true, "vram_limit"_a = 0, "ram_limit"_a = 0, "cache"_a = "",

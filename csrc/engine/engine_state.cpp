@@ -1,6 +1,7 @@
 #include "engine/engine_state.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "draft/tree_policy.h"
@@ -133,7 +134,24 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
   if (recorder) recorder->take();
 }
 
+void EngineState::find_head() {
+  const bool on_cpu = placement.draft.rfind("cpu", 0) == 0;
+  if (options.draft != "auto" || options.heads.empty() || !on_cpu) return;
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(options.heads)) {
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  for (const std::string& file : files) {
+    const HeadConfig head = read_head_config(*open_checkpoint(file));
+    if (!head.target.misfit(target->config(), tokenizer->fingerprint()).empty()) continue;
+    draft_plan.parts.push_back({"head", file, Settings("head", options.method_options)});
+    return;
+  }
+}
+
 void EngineState::load_draft() {
+  find_head();
   draft_shared.vocab = target->config().vocab;
   draft_shared.tokenizer = tokenizer;
   draft_shared.target = target;

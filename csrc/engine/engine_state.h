@@ -89,6 +89,7 @@ struct EngineState {
   HiddenRows hidden_rows(const Forward& forward, int32_t first, int32_t rows);
 
  private:
+  void find_head();  // for "auto", in options.heads
   void load_draft();
   std::shared_ptr<const DraftHead> load_head(const std::string& path);
   Forward run_target();

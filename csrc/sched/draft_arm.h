@@ -31,7 +31,7 @@ class DraftArm {
   void asked(bool paid, bool near);  // near: it is hardly worse than asking none
 
  private:
-  static constexpr double kPriorSteps = 20.0, kFade = 0.98;
+  static constexpr double kPriorSteps = 20.0, kFade = 0.95;
   static constexpr double kFirstProfile = 0.7;  // the i-th best node has 0.7^i
   static constexpr double kProfileMove = 0.1, kProfilePrior = 8.0;
   static constexpr int32_t kFirstInterval = 4;

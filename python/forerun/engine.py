@@ -35,7 +35,8 @@ class Engine:
         pulled model.
     draft: "none", "auto" (what the measured costs favour), or names of `forerun.drafters()` joined by "+",
         such as "ngram+recycle", "model:PATH-or-name" (a small model with the same vocabulary) or "head:PATH-or-name"
-        (a draft file, trained on the target's hidden states; "head:smollm2-135m" comes with the package).
+        (a draft file, trained on the target's hidden states; "auto" uses the one that comes with the package for a
+        target, where there is one).
         With verify "match" it changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
     context: longest sequence in tokens; None takes what the model was trained for.
@@ -105,6 +106,7 @@ class Engine:
         self._native = _core.Engine(
             models.resolve(target),
             draft=resolve_draft(draft),
+            heads=str(HEADS) if HEADS.is_dir() else "",
             threads=threads,
             context=context,
             max_draft=max_draft,

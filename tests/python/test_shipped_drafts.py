@@ -32,8 +32,8 @@ def test_the_draft_of_smollm2_guesses_its_answers(smollm2_path, repository):
 
 
 @pytest.mark.real_model
-def test_a_head_of_the_package_is_known_by_its_name(smollm2_path):
-    with forerun.Engine(smollm2_path, draft="auto+head:smollm2-135m", context=256) as engine:
+def test_auto_takes_the_head_that_was_made_for_the_target(smollm2_path):
+    with forerun.Engine(smollm2_path, context=256) as engine:
         assert engine.info["drafters"] == ["suffix", "trigram", "head"]
     with forerun.Engine(smollm2_path, draft="recycle+head:smollm2-135m", context=256) as engine:
         assert engine.info["drafters"] == ["recycle", "head"]

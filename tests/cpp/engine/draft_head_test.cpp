@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -155,6 +157,42 @@ TEST_F(DraftHeads, DrawForVerifiersThatTestRatios) {
     EXPECT_GT(got.stats.drafted, 60) << verify;
     EXPECT_FALSE(got.stats.lossy);
   }
+}
+
+TEST_F(DraftHeads, AreFoundByAutoInAFolderWhenTheyFit) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(first_->path()).replace_extension(".heads");
+  fs::create_directory(folder);
+  const auto drafters = [&folder](const std::string& draft) {
+    EngineOptions options;
+    options.target = target_->path();
+    options.draft = draft;
+    options.heads = folder.string();
+    options.threads = 1;
+    const auto engine = Engine::load(options);
+    const Tokens text = test::repetitive_prompt(30, 1);
+    GenerateOptions wanted;
+    wanted.max_tokens = 40;
+    EXPECT_EQ(engine->generate(text, wanted).tokens, load("none")->generate(text, wanted).tokens);
+    return engine->info().drafters;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(drafters("auto"), (Names{"suffix", "trigram"}));
+  test::TinyModel deeper;
+  deeper.layers += 1;
+  const test::TinyHeadFile other({.target = deeper});
+  fs::copy_file(other.path(), folder / "a.gguf");
+  std::ofstream(folder / "README.md") << "no draft";
+  EXPECT_EQ(drafters("auto"), (Names{"suffix", "trigram"}));
+  fs::copy_file(first_->path(), folder / "b.gguf");
+  EXPECT_EQ(drafters("auto"), (Names{"suffix", "trigram", "head"}));
+  EXPECT_EQ(drafters("suffix"), Names{"suffix"});
+  EXPECT_EQ(drafters("none"), Names{});
+  std::ofstream(folder / "c.gguf") << "no draft";
+  EXPECT_EQ(drafters("auto"), (Names{"suffix", "trigram", "head"}));
+  fs::remove(folder / "b.gguf");
+  EXPECT_THROW(drafters("auto"), Error);
+  fs::remove_all(folder);
 }
 
 TEST_F(DraftHeads, AreRefusedWhereTheyWereMadeForAnotherTarget) {
