@@ -27,7 +27,7 @@ class DraftArm {
   void learn(std::span<const double> ranked, int32_t asked);
 
   bool due() const { return until_probe_ <= 0; }
-  void wait();  // a step without it
+  void wait();                       // a step without it
   void asked(bool paid, bool near);  // near: it is hardly worse than asking none
 
  private:
@@ -39,7 +39,7 @@ class DraftArm {
   double tokens_ = 0.0, spent_ = 0.0;
   std::vector<double> profile_;
   std::vector<int32_t> seen_;  // how often the i-th was there
-  int32_t known_ = 0;  // most nodes ever asked for
+  int32_t known_ = 0;          // most nodes ever asked for
   int32_t until_probe_ = 0, interval_ = kFirstInterval, waited_ = 0;
 };
 
