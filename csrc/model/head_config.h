@@ -15,13 +15,13 @@ namespace forerun {
 // How a draft head makes its first hidden state of a token and of the target's hidden state before
 // it; docs/formats.md has the formulas.
 enum class HeadFamily {
-  kDgf,     // dynamic gating fusion of Dovetail, arXiv 2412.18934
-  kEagle,   // EAGLE and EAGLE-2, arXiv 2401.15077 and 2406.16858
-  kEagle3,  // arXiv 2503.01840
-  // A stack of its own for every depth, all on one state of the target:
-  kMedusa,    // arXiv 2401.10774
-  kHydra,     // and the tokens between, arXiv 2402.05109; Hydra++ with a block over the text
+  kDgf,       // dynamic gating fusion of Dovetail, arXiv 2412.18934
+  kEagle,     // EAGLE and EAGLE-2, arXiv 2401.15077 and 2406.16858
+  kEagle3,    // arXiv 2503.01840
   kKangaroo,  // an adapter behind the target's first layers, arXiv 2404.18911
+  // A stack of its own for every depth, all on one state of the target:
+  kMedusa,  // arXiv 2401.10774
+  kHydra,   // and the tokens between, arXiv 2402.05109; Hydra++ with a block over the text
 };
 
 // What a draft file says of the draft and of the target that it was made for.

@@ -16,14 +16,14 @@ COARSE = ("q4_1",)  # weights whose rounding is worth training with
 @contextmanager
 def rounded(model: nn.Module, weights: str) -> Iterator[None]:
     """While it lasts, the trained matrices of `model` have the values that a file of `weights` would hold."""
-    matrices = [matrix for matrix in model.parameters() if matrix.ndim == 2 and matrix.requires_grad]
-    exact = [matrix.data for matrix in matrices] if weights in COARSE else []
-    for matrix, value in zip(matrices, exact, strict=False):
+    learnt = [matrix for matrix in model.parameters() if matrix.ndim == 2 and matrix.requires_grad]
+    exact = [(matrix, matrix.data) for matrix in learnt if weights in COARSE]
+    for matrix, value in exact:
         matrix.data = q4_1(value)
     try:
         yield
     finally:
-        for matrix, value in zip(matrices, exact, strict=False):
+        for matrix, value in exact:
             matrix.data = value
 
 

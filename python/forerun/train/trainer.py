@@ -30,10 +30,9 @@ from forerun.train.unroll import Objective, batch_loss
 @dataclass(frozen=True)
 class Schedule:
     """rows: rows to learn from in a batch. rate: peak learning rate of the matrices (Muon), `fine_rate` of the rest
-    (AdamW). warm_up: share of all steps; then the rate falls by a cosine to
-    `floor` of its peak. most_context: tokens before
-    an answer that a row may see, 0 all. weights: of the file to come, whose rounding is trained with if it is coarse.
-    patience: validations without progress before it stops, 0 never stops.
+    (AdamW). warm_up: share of all steps; then the rate falls by a cosine to `floor` of its peak. most_context: tokens
+    before an answer that a row may see, 0 all. weights: of the file to come, whose rounding is trained with if it is
+    coarse. patience: validations without progress before it stops, 0 never stops.
     """
 
     epochs: int = 4
