@@ -30,23 +30,23 @@ bool ContinuationTree::worse(const Child& a, const Child& b) {
 }
 
 void ContinuationTree::grow(std::span<const Continuation> places, const Budget& budget,
-                            bool best_only, DraftSource source, DraftTree& tree) {
+                            const Manner& manner, DraftTree& tree) {
   heap_.clear();
   members_.resize(places.size());
   for (size_t i = 0; i < places.size(); ++i) members_[i] = static_cast<int32_t>(i);
   const Child root{-1, -1, 0, 1.0F, 1.0F, 0, static_cast<int32_t>(places.size()), 0};
-  expand(places, DraftTree::kRoot, root, budget, best_only);
+  expand(places, DraftTree::kRoot, root, budget, manner);
   while (!heap_.empty() && tree.drafted() < budget.max_nodes) {
     std::pop_heap(heap_.begin(), heap_.end(), worse);
     const Child best = heap_.back();
     heap_.pop_back();
-    const int32_t node = tree.add(best.parent, best.token, best.score, source);
-    expand(places, node, best, budget, best_only);
+    const int32_t node = tree.add(best.parent, best.token, best.score, manner.source);
+    expand(places, node, best, budget, manner);
   }
 }
 
 void ContinuationTree::expand(std::span<const Continuation> places, int32_t node,
-                              const Child& grown, const Budget& budget, bool best_only) {
+                              const Child& grown, const Budget& budget, const Manner& manner) {
   const int32_t depth = grown.depth + 1;
   if (depth > budget.max_depth) return;
   votes_.clear();
@@ -75,10 +75,14 @@ void ContinuationTree::expand(std::span<const Continuation> places, int32_t node
     }
     child.end = static_cast<int32_t>(members_.size());
     child.score = share / all;
-    child.value = grown.value * child.score;
-    if (child.value >= budget.min_value) heap_.push_back(child);
+    heap_.push_back(child);
   }
-  if (best_only && heap_.size() > first) {
+  manner.noise.apply(grown.depth, std::span(heap_).subspan(first), &Child::score);
+  for (size_t i = first; i < heap_.size(); ++i) heap_[i].value = grown.value * heap_[i].score;
+  const auto too_small = [&](const Child& child) { return child.value < budget.min_value; };
+  heap_.erase(std::remove_if(heap_.begin() + static_cast<ptrdiff_t>(first), heap_.end(), too_small),
+              heap_.end());
+  if (manner.best_only && heap_.size() > first) {
     *(heap_.begin() + static_cast<ptrdiff_t>(first)) =
         *std::max_element(heap_.begin() + static_cast<ptrdiff_t>(first), heap_.end(), worse);
     heap_.resize(first + 1);

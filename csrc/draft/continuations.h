@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "draft/drafter.h"
+#include "draft/shared_noise.h"
 
 namespace forerun {
 
@@ -33,13 +34,18 @@ struct Continuation {
 // Merges continuations into a tree and grows it best first (SuffixDecoding, arXiv 2411.04975). Each
 // place votes for its next token with the odds that a match of its length, drafted tokens included,
 // is right; the score of a child is its share of all votes at its parent plus one vote for none of
-// them: its conditional frequency, more trusted where longer matches say so. Scratch is reused.
+// them: its conditional frequency, more trusted where longer matches say so, and at a temperature
+// what the target's noise makes of it (shared_noise.h). Scratch is reused.
 class ContinuationTree {
  public:
   ContinuationTree();
-  // best_only: each node gets its best child only (SuffixDecoding's path mode).
-  void grow(std::span<const Continuation> places, const Budget& budget, bool best_only,
-            DraftSource source, DraftTree& tree);
+  struct Manner {
+    DraftSource source;
+    SharedNoise noise = {};
+    bool best_only = false;  // each node gets its best child only (SuffixDecoding's path mode)
+  };
+  void grow(std::span<const Continuation> places, const Budget& budget, const Manner& manner,
+            DraftTree& tree);
 
  private:
   struct Child {  // a guess that is not a node yet
@@ -54,7 +60,7 @@ class ContinuationTree {
   };
   static bool worse(const Child& a, const Child& b);
   void expand(std::span<const Continuation> places, int32_t node, const Child& grown,
-              const Budget& budget, bool best_only);
+              const Budget& budget, const Manner& manner);
 
   std::vector<Child> heap_;
   std::vector<int32_t> members_;

@@ -70,7 +70,8 @@ struct Observation {
   std::span<const int32_t>
       node_topk;  // [nodes, k]: the target's k best tokens after each node; empty unless needed
   int32_t k = 0;
-  HiddenRows hidden = {};  // of every node; none unless wanted
+  HiddenRows hidden = {};                   // of every node; none unless wanted
+  std::span<const float> node_logits = {};  // [nodes, k]: of node_topk; empty where not known
 };
 
 // A cheap source of guesses for one sequence. The context is the caller's: all tokens so far, the

@@ -48,7 +48,6 @@ void LookupDrafter::look_up(const TextIndex& index, uint64_t before, uint32_t ow
 
 void LookupDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                             const DraftNoise& noise, DraftTree& tree) {
-  (void)noise;
   if (context.empty() || budget.max_nodes <= 0) return;
   follow(context);
   places_.clear();
@@ -57,7 +56,8 @@ void LookupDrafter::propose(std::span<const int32_t> context, const Budget& budg
     look_up(shared_->texts(), shared_->texts().length(), owner, kSharedWeight, context);
   }
   const DraftSource source = shared_ ? DraftSource::kSuffix : DraftSource::kNgram;
-  grower_.grow(places_, budget, !options_.tree, source, tree);
+  const SharedNoise own_noise(noise, context.size());
+  grower_.grow(places_, budget, {source, own_noise, !options_.tree}, tree);
 }
 
 void LookupDrafter::finish(std::span<const int32_t> context, std::span<const uint8_t> emitted) {

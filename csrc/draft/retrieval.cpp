@@ -6,7 +6,6 @@ namespace forerun {
 
 void RetrievalDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                                const DraftNoise& noise, DraftTree& tree) {
-  (void)noise;
   if (budget.max_nodes <= 0) return;
   // A longer suffix occurs nowhere that a shorter one does not: bisect for the longest.
   Datastore::Range range;
@@ -30,7 +29,8 @@ void RetrievalDrafter::propose(std::span<const int32_t> context, const Budget& b
     const uint64_t start = store_->suffix(range.begin + i * count / taken);
     places_.push_back({store_.get(), start + static_cast<uint64_t>(found) - 1, found, 0, 1.0F});
   }
-  grower_.grow(places_, budget, false, DraftSource::kRetrieval, tree);
+  const SharedNoise own_noise(noise, context.size());
+  grower_.grow(places_, budget, {DraftSource::kRetrieval, own_noise}, tree);
 }
 
 }  // namespace forerun

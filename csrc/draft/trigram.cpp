@@ -4,13 +4,15 @@
 #include <cmath>
 
 #include "base/hash.h"
+#include "base/math.h"
 
 namespace forerun {
 namespace {
 
 constexpr int32_t kRoundsPerNode = 4;  // descents that end in a node without children are lost
 constexpr size_t kFadesKept = 512;
-constexpr size_t kRoom = 128;  // nodes of a tree whose growth needs no allocation
+constexpr float kStays = 0.7F;  // of a law, when the two tokens follow another text
+constexpr size_t kRoom = 128;   // nodes of a tree whose growth needs no allocation
 
 }  // namespace
 
@@ -37,6 +39,7 @@ void TrigramDrafter::open(int32_t node, float value, std::span<const int32_t> co
       before = context[context.size() - 2];
     }
     table_->successors(salt_, before, tree.token()[node], successors_);
+    noise_.apply(tree.depth()[node], std::span(successors_), &TrigramTable::Successor::share);
     for (const TrigramTable::Successor& next : successors_) {
       const float reached = value * next.share;
       if (reached >= budget.min_value) children_.push_back({next.token, next.share, reached});
@@ -60,7 +63,8 @@ int32_t TrigramDrafter::best_child(int32_t node) const {
 
 void TrigramDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                              const DraftNoise& noise, DraftTree& tree) {
-  (void)noise;
+  noise_ = SharedNoise(noise, context.size());
+  temperature_ = noise.temperature;
   children_.clear();
   of_.clear();
   if (context.empty() || budget.max_nodes <= 0) return;
@@ -81,6 +85,19 @@ void TrigramDrafter::propose(std::span<const int32_t> context, const Budget& bud
   }
 }
 
+std::span<const float> TrigramDrafter::shares_of(std::span<const float> logits) {
+  const size_t count = std::min(logits.size(), shares_.size());
+  const double scale = temperature_ > 0.0F ? 1.0 / static_cast<double>(temperature_) : 1.0;
+  double total = 0.0;
+  for (size_t i = 0; i < count; ++i) {
+    shares_[i] = static_cast<float>(exact_exp(scale * static_cast<double>(logits[i] - logits[0])));
+    total += static_cast<double>(shares_[i]);
+  }
+  if (!std::isfinite(total)) return TrigramTable::kRankShares;
+  for (size_t i = 0; i < count; ++i) shares_[i] *= kStays / static_cast<float>(total);
+  return std::span(shares_).first(count);
+}
+
 void TrigramDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
   const DraftTree& tree = *truth.tree;
   if (truth.node_topk.empty() || context.size() <= truth.path.size()) return;
@@ -94,8 +111,11 @@ void TrigramDrafter::observe(std::span<const int32_t> context, const Observation
     } else if (root > 0) {
       before = context[root - 1];
     }
-    table_->rank(salt_, before, tree.token()[node],
-                 truth.node_topk.subspan(static_cast<size_t>(node) * k, k));
+    const size_t row = static_cast<size_t>(node) * k;
+    const std::span<const float> shares = truth.node_logits.empty()
+                                              ? TrigramTable::kRankShares
+                                              : shares_of(truth.node_logits.subspan(row, k));
+    table_->rank(salt_, before, tree.token()[node], truth.node_topk.subspan(row, k), shares);
   }
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "draft/drafter.h"
+#include "draft/shared_noise.h"
 #include "draft/trigram_table.h"
 
 namespace forerun {
@@ -14,7 +16,8 @@ namespace forerun {
 // root, each time to the child with the largest share / (1 + visits)^explore, until it meets a
 // guess that is not a node yet, and makes it one. With explore = 1 that is the exploration term of
 // PUCT, by which subtrees are visited in proportion to their shares; smaller values follow the
-// likely tokens deeper, larger ones try more of the others. The table learns from the prompt and
+// likely tokens deeper, larger ones try more of the others. At a temperature shares are what the
+// target's noise makes of them (shared_noise.h). The table learns from the prompt and
 // from what the target ranks after every verified node.
 class TrigramDrafter final : public Drafter {
  public:
@@ -48,6 +51,7 @@ class TrigramDrafter final : public Drafter {
             const DraftTree& tree);
   int32_t best_child(int32_t node) const;  // -1 when it has none
   float drawn(const Child& child) const;
+  std::span<const float> shares_of(std::span<const float> logits);  // of the best tokens, later
 
   std::shared_ptr<TrigramTable> table_;
   uint64_t salt_;                // of the tenant
@@ -55,6 +59,9 @@ class TrigramDrafter final : public Drafter {
   std::vector<Child> children_;  // of all nodes
   std::vector<Range> of_;        // [nodes of the tree]: its children
   std::vector<TrigramTable::Successor> successors_;
+  SharedNoise noise_;
+  float temperature_ = 0.0F;
+  std::array<float, TrigramTable::kRanks> shares_;
 };
 
 }  // namespace forerun

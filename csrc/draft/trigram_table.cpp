@@ -10,9 +10,6 @@
 namespace forerun {
 namespace {
 
-// What a ranking says about a later visit of the same two tokens, by rank.
-constexpr float kRankShares[TrigramTable::kRanks] = {0.6F,  0.13F,  0.07F, 0.045F,
-                                                     0.03F, 0.025F, 0.02F, 0.015F};
 constexpr float kTextShare[] = {0.6F};
 constexpr float kLeastMove = 0.4F;  // share that an observation has at least
 constexpr float kPairTrust = 0.5F;  // observations after which the pair counts as much as the one
@@ -91,11 +88,11 @@ void TrigramTable::observe(uint64_t key, std::span<const int32_t> best,
   }
 }
 
-void TrigramTable::rank(uint64_t salt, int32_t before, int32_t last,
-                        std::span<const int32_t> best) {
+void TrigramTable::rank(uint64_t salt, int32_t before, int32_t last, std::span<const int32_t> best,
+                        std::span<const float> shares) {
   if (best.empty() || best[0] < 0) return;
-  observe(key_of(salt, -1, last), best, kRankShares);
-  if (before >= 0) observe(key_of(salt, before, last), best, kRankShares);
+  observe(key_of(salt, -1, last), best, shares);
+  if (before >= 0) observe(key_of(salt, before, last), best, shares);
 }
 
 void TrigramTable::read(uint64_t salt, std::span<const int32_t> text) {

@@ -20,6 +20,9 @@ namespace forerun {
 class TrigramTable {
  public:
   static constexpr int32_t kRanks = 8;
+  // What an order says about a later visit of the same two tokens, by rank.
+  static constexpr float kRankShares[kRanks] = {0.6F,  0.13F,  0.07F, 0.045F,
+                                                0.03F, 0.025F, 0.02F, 0.015F};
   static constexpr uint64_t kLeastBytes = uint64_t{64} << 10;
 
   struct Successor {
@@ -31,8 +34,9 @@ class TrigramTable {
 
   // Contexts of different salts know nothing of each other.
   // After `before`, `last` came the tokens of `best`, most likely first; before < 0: unknown.
-  // Negative tokens are skipped.
-  void rank(uint64_t salt, int32_t before, int32_t last, std::span<const int32_t> best);
+  // Negative tokens are skipped. shares: of a later visit, falling.
+  void rank(uint64_t salt, int32_t before, int32_t last, std::span<const int32_t> best,
+            std::span<const float> shares = kRankShares);
   void read(uint64_t salt, std::span<const int32_t> text);  // a text, whoever wrote it
   // Texts for contexts of every salt that know nothing better.
   void read_corpus(const TokenText& texts, uint64_t size);

@@ -268,6 +268,7 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
       topk_values.resize(topk_ids.size());
       engine->backend->top_k(of_tree, truth.k, topk_ids, topk_values);
       truth.node_topk = topk_ids;
+      truth.node_logits = topk_values;
     }
     truth.hidden = engine->for_drafter(engine->hidden_rows(rows.out, rows.first, tree.size()));
     drafter->observe(tokens, truth);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <limits>
 #include <map>
 #include <random>
 #include <set>
@@ -157,6 +159,40 @@ TEST(TrigramDrafter, LearnsFromTheRankingsOfAllVerifiedNodes) {
   EXPECT_EQ(first(1, 3), 200);
   EXPECT_EQ(first(3, 4), 300);
   EXPECT_EQ(first(5, 4), 300);
+}
+
+// A target that is sure of its best token after 1, and of none after 2.
+TEST(TrigramDrafter, SharesOfARankingAreThoseOfItsLaw) {
+  const auto table = std::make_shared<TrigramTable>(kBytes);
+  TrigramDrafter drafter(table);
+  DraftTree tree;
+  tree.reset(1);
+  const std::vector<int32_t> path = {0, tree.add(0, 2, 0.5F, DraftSource::kOther)};
+  const std::vector<int32_t> topk = {10, 11, 12, 13, 14, 15, 16, 17,
+                                     20, 21, 22, 23, 24, 25, 26, 27};
+  std::vector<float> logits(16, 0.0F);
+  logits[0] = 9.0F;
+  const auto share = [&](int32_t last, int32_t token) {
+    std::vector<TrigramTable::Successor> next;
+    table->successors(hash_bytes(""), -1, last, next);
+    const auto found = std::find_if(next.begin(), next.end(),
+                                    [token](const auto& each) { return each.token == token; });
+    return found == next.end() ? 0.0F : found->share;
+  };
+  const std::vector<int32_t> text = {9, 1, 2, 20};
+  drafter.observe(text, {&tree, path, 20, topk, 8, {}, logits});
+  EXPECT_GT(share(1, 10), 0.65F);
+  for (int32_t token = 20; token < 28; ++token) EXPECT_NEAR(share(2, token), 0.0875F, 1e-3F);
+  // At a temperature the law is flatter or steeper: 9 / 0.5 leaves less to the others than 9 / 4.
+  const float least = share(1, 11);
+  drafter.propose(text, {4}, {.seed = 1, .temperature = 4.0F}, tree);
+  tree.reset(1);
+  tree.add(0, 2, 0.5F, DraftSource::kOther);
+  drafter.observe(text, {&tree, path, 20, topk, 8, {}, logits});
+  EXPECT_GT(share(1, 11), 10.0F * least);
+  logits[0] = std::numeric_limits<float>::infinity();  // says nothing but the order
+  drafter.observe(text, {&tree, path, 20, topk, 8, {}, logits});
+  EXPECT_NEAR(share(1, 10), 0.4F * TrigramTable::kRankShares[0] + 0.6F * 0.5F, 0.15F);
 }
 
 TEST(TrigramDrafter, TenantsLearnNothingFromEachOther) {
