@@ -158,15 +158,20 @@ void EngineState::load_draft() {
   draft_shared.context = context;
   draft_shared.policy = options.policy;
   draft_shared.policy_options = options.method_options;
-  if (const DraftPart* part = draft_plan.find("model")) {
+  if (DraftPart* part = draft_plan.find("model")) {
     const auto file = open_checkpoint(part->path);
-    read_model_config(*file);  // says what the file is, where it is no model
+    const ModelConfig config = read_model_config(*file);  // says what the file is, if no model
     const auto draft_tokenizer = load_tokenizer(*file);
     if (const std::string why = tokenizer->difference(*draft_tokenizer); !why.empty()) {
       throw Error(ErrorKind::kBadArgument,
                   "draft model " + part->path + " cannot draft for " + options.target + ": " + why);
     }
-    draft_shared.model = Model::load(file, devices[placement.draft]);
+    ModelBackends backends =
+        devices.of_draft(placement, parallel_layers_of(*part, config), config.layers);
+    if (!recorder) {  // of a profile: one thread at a time
+      backends.queue_of = [this](const auto& device) { return executor_.queue_of(device); };
+    }
+    draft_shared.model = Model::load(file, std::move(backends));
   }
   separate();
   if (draft_plan.find("early-exit") != nullptr && target->backends().size() > 1) {
@@ -187,8 +192,10 @@ void EngineState::separate() {
   if (!draft_shared.model || !placement.draft_is_apart()) return;
   target_queue_ = executor_.queue_of(backend);
   draft_shared.model_queue = executor_.queue_of(devices[placement.draft]);
-  // One recorder, one thread at a time; a head would work on the draft's device meanwhile.
-  draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr;
+  // One recorder, one thread at a time; a head would work on the draft's device meanwhile, and a
+  // draft that borrows the target's device waits for it.
+  draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr &&
+                       !placement.draft_borrows();
 }
 
 Forward EngineState::run_target() {

@@ -47,6 +47,25 @@ std::string member(const json& object, const char* key, const std::string& other
   return device_name(object[key].get<std::string>());
 }
 
+// One device, or a list: the draft's own and those beside it.
+void read_draft(const json& object, const std::string& source, Placement& placement) {
+  if (!object.contains("draft") || !object["draft"].is_array()) {
+    placement.draft = member(object, "draft", placement.head, source);
+    return;
+  }
+  std::vector<std::string> devices;
+  for (const json& device : object["draft"]) {
+    if (!device.is_string()) fail(source + ": 'draft' lists what is no device's name");
+    devices.push_back(device_name(device.get<std::string>()));
+  }
+  if (devices.empty() ||
+      std::set<std::string>(devices.begin(), devices.end()).size() != devices.size()) {
+    fail(source + ": 'draft' needs devices that differ");
+  }
+  placement.draft = devices.front();
+  placement.draft_beside.assign(devices.begin() + 1, devices.end());
+}
+
 // Neighbours on one device become one range.
 void join(std::vector<Placement::Range>& ranges) {
   std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) {
@@ -76,6 +95,13 @@ bool Placement::draft_is_apart() const {
   return head != draft && std::none_of(layers.begin(), layers.end(), is_draft);
 }
 
+bool Placement::draft_borrows() const {
+  return std::any_of(draft_beside.begin(), draft_beside.end(), [this](const std::string& device) {
+    const auto is_there = [&](const Range& range) { return range.device == device; };
+    return device == head || std::any_of(layers.begin(), layers.end(), is_there);
+  });
+}
+
 std::vector<std::string> Placement::devices() const {
   std::vector<std::string> names;
   const auto add = [&names](const std::string& name) {
@@ -84,6 +110,7 @@ std::vector<std::string> Placement::devices() const {
   for (const Range& range : layers) add(range.device);
   add(head);
   add(draft);
+  for (const std::string& device : draft_beside) add(device);
   return names;
 }
 
@@ -96,7 +123,7 @@ std::string Placement::device_of(int32_t layer) const {
 
 Placement placed_on(const std::string& device, int32_t layers) {
   const std::string name = device_name(device);
-  return {{{0, layers, name}}, name, name};
+  return {{{0, layers, name}}, name, name, {}};
 }
 
 Placement dovetailed(const std::string& target, const std::string& draft, int32_t layers,
@@ -149,7 +176,9 @@ std::string placement_text(const Placement& placement) {
   for (const Placement::Range& range : placement.layers) {
     text += range_text(range) + " " + range.device + ", ";
   }
-  return text + "head " + placement.head + ", draft " + placement.draft;
+  text += "head " + placement.head + ", draft " + placement.draft;
+  for (const std::string& device : placement.draft_beside) text += " and " + device;
+  return text;
 }
 
 Placement parse_placement(const std::string& text, int32_t layers, const std::string& source) {
@@ -177,7 +206,7 @@ Placement parse_placement(const std::string& text, int32_t layers, const std::st
   join(placement.layers);
   const std::string last = placement.layers.empty() ? "cpu" : placement.layers.back().device;
   placement.head = member(object, "head", last, source);
-  placement.draft = member(object, "draft", placement.head, source);
+  read_draft(object, source, placement);
   check_placement(placement, layers);
   return placement;
 }
@@ -185,7 +214,12 @@ Placement parse_placement(const std::string& text, int32_t layers, const std::st
 std::string placement_json(const Placement& placement) {
   json ranges = json::object();
   for (const Placement::Range& range : placement.layers) ranges[range_text(range)] = range.device;
-  return json{{"layers", ranges}, {"head", placement.head}, {"draft", placement.draft}}.dump(1);
+  json draft = placement.draft;
+  if (!placement.draft_beside.empty()) {
+    draft = placement.draft_beside;
+    draft.insert(draft.begin(), placement.draft);
+  }
+  return json{{"layers", ranges}, {"head", placement.head}, {"draft", draft}}.dump(1);
 }
 
 Placement read_placement(const std::string& text, int32_t layers) {

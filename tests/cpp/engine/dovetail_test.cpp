@@ -45,6 +45,14 @@ class Dovetail : public testing::Test {
       return make_simulated_backend(make_cpu_backend(1), gpu);
     };
   }
+  // "cuda:0" and "cuda:1", each simulated by a CPU.
+  static DeviceMaker with_two_gpus(const std::shared_ptr<SimulatedDevice>& first,
+                                   const std::shared_ptr<SimulatedDevice>& second) {
+    return [first, second](const std::string& device) -> std::unique_ptr<Backend> {
+      if (device == "cpu") return make_cpu_backend(1);
+      return make_simulated_backend(make_cpu_backend(1), device == "cuda:0" ? first : second);
+    };
+  }
   static std::shared_ptr<EngineState> engine_with(const EngineOptions& o,
                                                   const std::shared_ptr<SimulatedDevice>& gpu) {
     return std::make_shared<EngineState>(o, with_gpu(gpu));
@@ -260,6 +268,59 @@ TEST_F(Dovetail, ABatchOfSessionsDraftsAheadOnOneQueue) {
   }
 }
 
+// The target drafts for itself, its three layers in one group.
+TEST_F(Dovetail, TheTextIsTheSameWhenSeveralDevicesShareTheLayersOfADraft) {
+  const std::string placements[] = {
+      "cuda", R"({"layers": "cpu", "draft": ["cuda:0", "cuda:1"]})",
+      R"({"layers": "cpu", "draft": ["cuda:0", "cpu"]})",
+      R"({"layers": "cpu", "draft": ["cpu", "cuda:0"]})",
+      R"({"layers": {"0": "cpu", "1-2": "cuda:1"}, "draft": ["cuda:0", "cuda:1", "cpu"]})"};
+  for (const std::string& placement : placements) {
+    for (const bool overlap : {false, true}) {
+      EngineOptions o = options(placement, "model:" + models_->target.path());
+      o.overlap = overlap;
+      o.method_options = {{"model.parallel_layers", "0-2"}};
+      const auto second = std::make_shared<SimulatedDevice>();
+      const auto engine = std::make_shared<EngineState>(
+          o, with_two_gpus(std::make_shared<SimulatedDevice>(), second));
+      for (const float temperature : {0.0F, 0.8F}) {
+        EXPECT_EQ(decode(engine, temperature, 5), plain(temperature, 5)) << placement;
+      }
+      if (engine->placement.draft_is_apart()) {
+        EXPECT_EQ(engine->draft_shared.ahead, overlap && !engine->placement.draft_borrows());
+      }
+      EXPECT_EQ(second->operations > 0, placement.find("cuda:1") != std::string::npos);
+    }
+  }
+}
+
+TEST_F(Dovetail, ADraftThatSharesItsLayersFailsAlone) {
+  const std::vector<int32_t> wanted = plain(0.8F, 4);
+  for (const int64_t after : {0, 10, 55, 120}) {
+    const auto second = std::make_shared<SimulatedDevice>();
+    EngineOptions o = options(R"({"layers": "cpu", "draft": ["cuda:0", "cuda:1"]})",
+                              "model:" + models_->target.path());
+    o.method_options = {{"model.parallel_layers", "0-2"}};
+    const auto engine = std::make_shared<EngineState>(
+        o, with_two_gpus(std::make_shared<SimulatedDevice>(), second));
+    const auto session = start(engine, 0.8F, 4);
+    step(*session);
+    second->fails_at = second->operations + after;
+    int32_t failures = 0;
+    while (session->tokens.size() < 90) {
+      try {
+        step(*session);
+      } catch (const Error& error) {
+        ++failures;
+        EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+      }
+    }
+    EXPECT_EQ(failures, 1) << after;
+    session->tokens.resize(90);
+    EXPECT_EQ(session->tokens, wanted) << after;
+  }
+}
+
 TEST_F(Dovetail, RefusesPlacementsThatCannotBe) {
   const auto refused = [](EngineOptions o) {
     try {
@@ -274,6 +335,15 @@ TEST_F(Dovetail, RefusesPlacementsThatCannotBe) {
   EngineOptions two = options("cpu");
   two.device = "cuda";
   EXPECT_NE(refused(two).find("one of them"), std::string::npos);
+  if (usable_cores().size() > 1) {
+    const std::string first = "\"cpu:" + std::to_string(usable_cores()[0]) + "\"",
+                      second = "\"cpu:" + std::to_string(usable_cores()[1]) + "\"";
+    EngineOptions nothing_shared =
+        options("{\"layers\": " + first + ", \"draft\": [" + first + ", " + second + "]}");
+    EXPECT_NE(refused(nothing_shared).find("model.parallel_layers"), std::string::npos);
+    nothing_shared.method_options = {{"model.parallel_layers", "0-9"}};
+    EXPECT_NE(refused(nothing_shared).find("'0-9'"), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ TEST(Placement, SavedAndReadAgainIsTheSame) {
                            dovetailed("cpu", "cuda:1", 8, 0),
                            dovetailed("cpu", "cuda:0", 8, 3),
                            dovetailed("cpu", "cuda:0", 8, 8),
-                           {{{0, 2, "cuda:0"}, {2, 7, "cpu"}, {7, 8, "cuda:1"}}, "cpu", "cuda:1"}};
+                           {{{0, 2, "cuda:0"}, {2, 7, "cpu"}, {7, 8, "cuda:1"}}, "cpu", "cuda:1"},
+                           {{{0, 8, "cpu"}}, "cpu", "cuda:0", {"cuda:1", "cuda:2"}}};
   for (const Placement& placement : all) {
     EXPECT_EQ(parse_placement(placement_json(placement), 8, "json"), placement)
         << placement_text(placement);
@@ -52,6 +53,25 @@ TEST(Placement, ADraftIsApartWhenNoPartOfTheTargetIsBesideIt) {
   EXPECT_FALSE(dovetailed("cpu", "cuda:0", 8, 1).draft_is_apart());
   const Placement head_only = {{{0, 8, "cpu"}}, "cuda:0", "cuda:0"};
   EXPECT_FALSE(head_only.draft_is_apart());
+}
+
+TEST(Placement, ADraftMayHaveSeveralDevices) {
+  const Placement found =
+      parse_placement(R"({"layers": "cpu:0", "draft": ["cuda", "cpu:1"]})", 8, "here");
+  EXPECT_EQ(found.draft, "cuda:0");
+  EXPECT_EQ(found.draft_beside, std::vector<std::string>{"cpu:1"});
+  EXPECT_EQ(found.devices(), (std::vector<std::string>{"cpu:0", "cuda:0", "cpu:1"}));
+  EXPECT_EQ(placement_text(found), "layers 0-7 cpu:0, head cpu:0, draft cuda:0 and cpu:1");
+  EXPECT_TRUE(found.draft_is_apart());
+  EXPECT_FALSE(found.draft_borrows());
+  for (const char* own : {R"("cpu:0")", R"("cpu:1")"}) {
+    const std::string text = R"({"layers": {"0-6": "cpu:0", "7": "cpu:1"}, "draft": ["cuda", )" +
+                             std::string(own) + "]}";
+    EXPECT_TRUE(parse_placement(text, 8, "here").draft_borrows());
+  }
+  for (const char* draft : {"[]", R"(["cpu", "cpu"])", "[3]", R"(["cpu:0-1", "cpu:1"])"}) {
+    EXPECT_NE(complaint(R"({"layers": "cuda", "draft": )" + std::string(draft) + "}"), "") << draft;
+  }
 }
 
 TEST(Placement, SaysWhatIsWrong) {
