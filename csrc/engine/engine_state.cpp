@@ -6,6 +6,7 @@
 
 #include "draft/tree_policy.h"
 #include "engine/draw_need.h"
+#include "sched/expected_tree.h"
 
 namespace forerun {
 namespace {
@@ -129,6 +130,7 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
       if (draft_shared.model) measure_draft_model();
       if (draft_shared.head) measure_draft_head();
       if (draft_plan.find("early-exit") != nullptr) measure_early_exit();
+      expect_planned_tree();
     }
   }
   if (recorder) recorder->take();
@@ -196,6 +198,16 @@ void EngineState::separate() {
   // draft that borrows the target's device waits for it.
   draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr &&
                        !placement.draft_borrows();
+}
+
+// Trees of the draft model begin as those of the plan.
+void EngineState::expect_planned_tree() {
+  const PlannedTree& plan = placement.tree;
+  if (!draft_shared.model || plan.nodes == 0) return;
+  const Acceptance likely =
+      plan.tokens > 1.0 ? acceptance_for(plan.tokens, plan.nodes, plan.depth) : Acceptance{};
+  const ExpectedTree tree = expected_tree(likely, plan.nodes, plan.depth);
+  known.arm(DraftSource::kModel).expect(tree.values, tree.depth);
 }
 
 Forward EngineState::run_target() {

@@ -98,6 +98,7 @@ struct EngineState {
   void measure_draft_model();
   void measure_draft_head();
   void measure_early_exit();
+  void expect_planned_tree();
   double layers_ms(std::span<const int32_t> layers, int32_t logit_rows);
 
   mutable std::mutex drafts_mutex_;  // of draft_shared's head

@@ -10,6 +10,7 @@
 #include "base/affinity.h"
 #include "base/error.h"
 #include "io/json.h"
+#include "sched/cost_model.h"
 
 namespace forerun {
 namespace {
@@ -64,6 +65,35 @@ void read_draft(const json& object, const std::string& source, Placement& placem
   }
   placement.draft = devices.front();
   placement.draft_beside.assign(devices.begin() + 1, devices.end());
+}
+
+// Of a saved plan.
+PlannedTree read_tree(const json& object, const std::string& source) {
+  PlannedTree tree;
+  const auto count = [&](const char* key) {
+    if (!object.contains(key)) return 0;
+    const json& value = object[key];
+    if (!value.is_number_integer() || value < 0 || value >= CostModel::kMaxRows) {
+      fail(source + ": '" + key + "' is no number from 0 to " +
+           std::to_string(CostModel::kMaxRows - 1));
+    }
+    return value.get<int32_t>();
+  };
+  tree.nodes = count("nodes");
+  tree.depth = count("depth");
+  if (object.contains("tokens")) {
+    if (!object["tokens"].is_number()) fail(source + ": 'tokens' is no number");
+    tree.tokens = object["tokens"].get<double>();
+  }
+  const bool none = tree.nodes == 0 && tree.depth == 0;
+  if (none) return {};
+  if (tree.depth < 1 || tree.depth > tree.nodes || !(tree.tokens >= 1.0) ||
+      tree.tokens > tree.depth + 1) {
+    fail(source + ": a tree of " + std::to_string(tree.nodes) + " nodes (nodes), " +
+         std::to_string(tree.depth) + " levels (depth) and " + std::to_string(tree.tokens) +
+         " tokens a step (tokens) cannot be");
+  }
+  return tree;
 }
 
 // Neighbours on one device become one range.
@@ -178,7 +208,9 @@ std::string placement_text(const Placement& placement) {
   }
   text += "head " + placement.head + ", draft " + placement.draft;
   for (const std::string& device : placement.draft_beside) text += " and " + device;
-  return text;
+  if (placement.tree.nodes == 0) return text;
+  return text + ", planned tree " + std::to_string(placement.tree.nodes) + " nodes, " +
+         std::to_string(placement.tree.depth) + " deep";
 }
 
 Placement parse_placement(const std::string& text, int32_t layers, const std::string& source) {
@@ -207,6 +239,7 @@ Placement parse_placement(const std::string& text, int32_t layers, const std::st
   const std::string last = placement.layers.empty() ? "cpu" : placement.layers.back().device;
   placement.head = member(object, "head", last, source);
   read_draft(object, source, placement);
+  placement.tree = read_tree(object, source);
   check_placement(placement, layers);
   return placement;
 }
@@ -219,7 +252,13 @@ std::string placement_json(const Placement& placement) {
     draft = placement.draft_beside;
     draft.insert(draft.begin(), placement.draft);
   }
-  return json{{"layers", ranges}, {"head", placement.head}, {"draft", draft}}.dump(1);
+  json object = {{"layers", ranges}, {"head", placement.head}, {"draft", draft}};
+  if (placement.tree.nodes > 0) {
+    object["nodes"] = placement.tree.nodes;
+    object["depth"] = placement.tree.depth;
+    object["tokens"] = placement.tree.tokens;
+  }
+  return object.dump(1);
 }
 
 Placement read_placement(const std::string& text, int32_t layers) {

@@ -321,6 +321,20 @@ TEST_F(Dovetail, ADraftThatSharesItsLayersFailsAlone) {
   }
 }
 
+TEST_F(Dovetail, BeginsWithTheTreeOfItsPlanAndWritesTheSameText) {
+  EngineOptions o =
+      options(R"({"layers": "cpu", "nodes": 5, "depth": 2, "tokens": 2.4})", "model", -1);
+  const auto engine = std::make_shared<EngineState>(o);
+  DraftArm& arm = engine->known.arm(DraftSource::kModel);
+  EXPECT_EQ(arm.depth(), 2);
+  double tokens = 1.0;
+  for (const double value : arm.profile(5)) tokens += value;
+  EXPECT_NEAR(tokens, 2.4, 1e-3);
+  EXPECT_EQ(decode(engine, 0.8F, 5), plain(0.8F, 5));
+  o.placement = "cpu";
+  EXPECT_GT(std::make_shared<EngineState>(o)->known.arm(DraftSource::kModel).depth(), 1000);
+}
+
 TEST_F(Dovetail, RefusesPlacementsThatCannotBe) {
   const auto refused = [](EngineOptions o) {
     try {
