@@ -4,10 +4,11 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/blocks.h"
 #include "draft/tree_policy.h"
 #include "engine/draw_need.h"
-#include "sched/expected_tree.h"
 #include "engine/features.h"
+#include "sched/expected_tree.h"
 
 namespace forerun {
 namespace {
@@ -231,8 +232,15 @@ HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32
   if (backend->host_visible()) return {found.row(first), found.stride, rows, found.cols};
   const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(found.stride);
   if (host_taps.size() < values) host_taps.resize(values);
-  backend->download(host_taps.data(), found.row(first),
-                    static_cast<int64_t>(values * sizeof(float)));
+  if (placement.draft == placement.head) {
+    backend->download(host_taps.data(), found.row(first),
+                      static_cast<int64_t>(values * sizeof(float)));
+  } else {
+    if (half_taps.size() < values) half_taps.resize(values);
+    const std::span<uint16_t> crossing = std::span(half_taps).first(values);
+    backend->download_halves(crossing, found.row(first));
+    std::transform(crossing.begin(), crossing.end(), host_taps.begin(), half_to_float);
+  }
   return {host_taps.data(), found.stride, rows, found.cols};
 }
 

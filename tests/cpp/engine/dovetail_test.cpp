@@ -11,6 +11,7 @@
 
 #include "backend/simulated.h"
 #include "base/affinity.h"
+#include "base/blocks.h"
 #include "draft/ahead.h"
 #include "engine/engine.h"
 #include "engine/engine_state.h"
@@ -333,6 +334,34 @@ TEST_F(Dovetail, BeginsWithTheTreeOfItsPlanAndWritesTheSameText) {
   EXPECT_EQ(decode(engine, 0.8F, 5), plain(0.8F, 5));
   o.placement = "cpu";
   EXPECT_GT(std::make_shared<EngineState>(o)->known.arm(DraftSource::kModel).depth(), 1000);
+}
+
+TEST_F(Dovetail, HiddenRowsComeUpAsHalfFloatsForAHeadOnAnotherDevice) {
+  const test::TinyModel target{.layers = 3};
+  const test::TinyHeadFile head({.target = target, .blocks = 2, .columns = 120});
+  for (const bool apart : {true, false}) {
+    auto gpu = std::make_shared<SimulatedDevice>();
+    const std::string placement =
+        apart ? R"({"layers": "cuda", "draft": "cpu"})" : R"({"layers": "cuda"})";
+    const auto engine = engine_with(options(placement, "head:" + head.path()), gpu);
+    std::vector<float> memory(4 * 256);
+    for (size_t i = 0; i < memory.size(); ++i) memory[i] = 0.001F * static_cast<float>(i) - 0.3F;
+    memory[700] = 1e9F;
+    Forward out;
+    out.taps = Tensor(memory.data(), 4, 256);
+    const int64_t before = gpu->copied;
+    const HiddenRows rows = engine->hidden_rows(out, 1, 2);
+    EXPECT_EQ(gpu->copied - before, 2 * 256 * (apart ? 2 : 4));
+    ASSERT_EQ(rows.rows, 2);
+    for (int32_t row = 0; row < 2; ++row) {
+      for (size_t i = 0; i < 256; ++i) {
+        const float value = memory[static_cast<size_t>(row + 1) * 256 + i];
+        const float crossed = value > 65504.0F ? 65504.0F : half_to_float(float_to_half(value));
+        ASSERT_EQ(rows.row(row)[i], apart ? crossed : value) << i;
+      }
+    }
+    EXPECT_EQ(decode(engine, 0.8F, 5), plain(0.8F, 5));
+  }
 }
 
 TEST_F(Dovetail, RefusesPlacementsThatCannotBe) {
