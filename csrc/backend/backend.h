@@ -138,8 +138,12 @@ class Backend {
   virtual void free(void* data, int64_t bytes) noexcept = 0;
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;  // waits for the result
-  virtual void copy(void* to, const void* from, int64_t bytes) = 0;          // within the device
-  virtual void synchronize() = 0;         // waits for all operations
+  // The same of floats that cross as half floats, half the bytes: rounded to the nearest, beyond
+  // the largest half to that one.
+  virtual void upload_halves(float* device, std::span<const uint16_t> host) = 0;
+  virtual void download_halves(std::span<uint16_t> host, const float* device) = 0;
+  virtual void copy(void* to, const void* from, int64_t bytes) = 0;  // within the device
+  virtual void synchronize() = 0;                                    // waits for all operations
   virtual bool host_visible() const = 0;  // a host pointer can read device memory
 
   // --- load

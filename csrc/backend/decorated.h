@@ -31,6 +31,12 @@ class DecoratedBackend : public Backend {
   void download(void* host, const void* device, int64_t bytes) override {
     moved(bytes, [&] { inner_->download(host, device, bytes); });
   }
+  void upload_halves(float* device, std::span<const uint16_t> host) override {
+    moved(bytes_of(host), [&] { inner_->upload_halves(device, host); });
+  }
+  void download_halves(std::span<uint16_t> host, const float* device) override {
+    moved(bytes_of(host), [&] { inner_->download_halves(host, device); });
+  }
   void copy(void* to, const void* from, int64_t bytes) override { inner_->copy(to, from, bytes); }
   void synchronize() override { inner_->synchronize(); }
   bool host_visible() const override { return inner_->host_visible(); }
@@ -151,6 +157,9 @@ class DecoratedBackend : public Backend {
   static int64_t values_of(const Tensor& x) { return int64_t{x.rows} * x.cols; }
   static int64_t bytes_of(const Tensor& x) {
     return values_of(x) * static_cast<int64_t>(sizeof(float));
+  }
+  static int64_t bytes_of(std::span<const uint16_t> halves) {
+    return static_cast<int64_t>(halves.size_bytes());
   }
   // Keys and values of one position in one layer.
   static int64_t position_bytes(const KvLayout& layout) {

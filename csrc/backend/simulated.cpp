@@ -27,6 +27,7 @@ class SimulatedBackend final : public DecoratedBackend {
   void around_copy(int64_t bytes, Call call) override {
     begin("copy");
     spend(device_->spec.copy_ms(bytes));
+    device_->copied += bytes;
     call();
   }
   void begin(const char* what) {

@@ -34,6 +34,7 @@ struct SimulatedDevice {
   DeviceSpec spec;
   std::atomic<double> busy_ms{0.0};    // virtual time that its work has taken
   std::atomic<int64_t> operations{0};  // begun
+  std::atomic<int64_t> copied{0};      // bytes that crossed its link, both ways
   std::atomic<int64_t> fails_at{-1};   // from this operation on every one fails; -1: none
   // Called before every operation with its number: a delay, an order of events.
   std::function<void(int64_t operation)> before;

@@ -245,6 +245,11 @@ uint16_t float_to_half(float value) {
   return static_cast<uint16_t>(sign | (base + kept + up));  // a carry moves into the exponent
 }
 
+uint16_t float_to_finite_half(float value) {
+  constexpr float kLargest = 65504.0F;
+  return float_to_half(value > kLargest ? kLargest : value < -kLargest ? -kLargest : value);
+}
+
 float bfloat16_to_float(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }

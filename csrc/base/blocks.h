@@ -73,7 +73,8 @@ void unpack_block(DType dtype, const void* block, UnpackedBlock& out);
 FORERUN_API void dequantize(DType dtype, const void* data, int64_t elements, float* out);
 
 float half_to_float(uint16_t half);
-uint16_t float_to_half(float value);  // round to nearest even
+uint16_t float_to_half(float value);         // round to nearest even
+uint16_t float_to_finite_half(float value);  // ... beyond the largest half that one; NaN stays NaN
 float bfloat16_to_float(uint16_t bits);
 
 }  // namespace forerun

@@ -276,6 +276,13 @@ void bind_engine(py::module_& module) {
             return e.layer_agreement(tokens, sets);
           },
           "tokens"_a, "sets"_a, unlocked)
+      .def(
+          "parallel_agreement",
+          [](Engine& e, const std::vector<int32_t>& tokens,
+             const std::vector<std::string>& groupings) {
+            return e.parallel_agreement(tokens, groupings);
+          },
+          "tokens"_a, "groupings"_a, unlocked)
       .def("profile", [](Engine& e) { return to_list(e.profile()); })
       .def("replace_head", &Engine::replace_head, "path"_a, unlocked)
       .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)

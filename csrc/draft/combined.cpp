@@ -79,6 +79,7 @@ void CombinedDrafter::propose(std::span<const int32_t> context, const Budget& bu
       const bool asked = (budget.asked >> static_cast<uint32_t>(drafter.source()) & 1U) != 0;
       if (!asked) continue;
       share.max_nodes = std::min(budget.max_nodes, budget.asked_nodes);
+      share.max_depth = std::min(budget.max_depth, budget.asked_depth);
     }
     if (!pays(i, tree, share)) continue;
     part_.reset(tree.token()[DraftTree::kRoot]);

@@ -24,9 +24,10 @@ struct Budget {
   double tokens_per_ms =
       0.0;  // what a millisecond of drafting must bring to be well spent; 0: do not care
   // Among several drafters: those that take time are asked only where the bit of their source is
-  // set, for this many nodes.
+  // set, for this many nodes of at most this many levels.
   uint32_t asked = ~0U;
   int32_t asked_nodes = INT32_MAX;
+  int32_t asked_depth = INT32_MAX;
   // Set by another thread when no more is wanted: the tree stays as it is after the level at hand.
   const std::atomic<bool>* enough = nullptr;
 };

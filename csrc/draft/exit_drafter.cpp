@@ -22,7 +22,8 @@ Workspace& ExitDrafter::workspace() {
   if (workspace_) return *workspace_;
   Backend& backend = model_->backend();
   const ModelConfig& config = model_->config();
-  workspace_ = std::make_unique<Workspace>(backend, config, rows_, kMaxBeam);
+  workspace_ =
+      std::make_unique<Workspace>(*model_, rows_, kMaxBeam, 0, largest_group(plan_->groups));
   if (plan_->nested()) {
     const int64_t row_bytes = int64_t{config.width} * static_cast<int64_t>(sizeof(float));
     streams_ = backend.allocate(kMaxNodes * row_bytes);
@@ -75,9 +76,11 @@ void ExitDrafter::run(KvCache& cache, std::span<const int32_t> nodes, size_t log
   if (exit > 0) backend.gather_rows(streams, nodes, start);
   batch_.clear();
   batch_.add_nodes(cache, grown(), nodes, static_cast<int32_t>(logit_rows));
-  const Forward out = model_->forward(
-      batch_, workspace(),
-      {std::span(plan_->layers).subspan(first, last - first), exit > 0 ? &start : nullptr});
+  const Forward out = model_->forward(batch_, workspace(),
+                                      {std::span(plan_->layers).subspan(first, last - first),
+                                       exit > 0 ? &start : nullptr,
+                                       {},
+                                       plan_->groups});
   if (exit + 1 < plan_->exits.size()) {
     for (int32_t i = 0; i < rows; ++i) {
       backend.copy(streams.row(nodes[i]), out.stream.row(i),

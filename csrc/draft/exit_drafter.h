@@ -26,8 +26,9 @@ class ExitDrafter : public LevelDrafter {
   // These nodes of grown(), its last, are new: keeps the law of each at the exit where it stops.
   // Their rows lie in the scratch slots of `cache`, which holds the text before the root.
   void open_nodes(KvCache& cache, std::span<const int32_t> nodes);
-  // Whether a node that was opened has its rows in all layers of the plan.
+  // Whether a node that was opened has its rows in all layers of the plan, as text has them.
   bool is_whole(int32_t node) const {
+    if (!plan_->exact() && node != DraftTree::kRoot) return false;
     return reached_[static_cast<size_t>(node)] == plan_->exits.size();
   }
   // The root was run to the last exit by other means.

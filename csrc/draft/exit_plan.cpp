@@ -69,7 +69,7 @@ ExitPlan ExitPlan::parse(const std::string& skip, const std::string& exits, doub
 }
 
 ExitPlan ExitPlan::after(std::vector<int32_t> exits, double confidence, int32_t layers) {
-  ExitPlan plan{{}, std::move(exits), confidence};
+  ExitPlan plan{{}, std::move(exits), confidence, {}};
   if (plan.exits.empty()) plan.exits = {layers};
   plan.layers.resize(static_cast<size_t>(plan.exits.back()));
   std::iota(plan.layers.begin(), plan.layers.end(), 0);

@@ -125,6 +125,9 @@ void prepare_model(DraftPart& part, DraftResources& resources) {
   policy_of(resources, "model", false);
   Settings& settings = part.settings;
   resources.model_confidence = settings.real("confidence", ExitPlan{}.confidence, 0.0, 1.0);
+  if (resources.model) {
+    resources.model_groups = parallel_layers_of(part, resources.model->config());
+  }
   ExcerptOptions& excerpt = resources.excerpt;
   resources.excerpts = settings.choice("context", {"full", "retrieved"}) == "retrieved";
   const auto size = [&settings](const char* key, int32_t fallback) {
@@ -149,9 +152,9 @@ std::unique_ptr<Drafter> make_model(const DraftResources& resources, const std::
   const int32_t context = resources.excerpts
                               ? std::min(resources.context, resources.excerpt.tokens + kTreeRoom)
                               : resources.context;
-  auto drafter =
-      std::make_unique<ModelDrafter>(resources.model, policy_of(resources, "model", false), context,
-                                     resources.model_confidence, resources.model_costs);
+  auto drafter = std::make_unique<ModelDrafter>(
+      resources.model, policy_of(resources, "model", false), context, resources.model_confidence,
+      resources.model_costs, resources.model_groups);
   if (!resources.excerpts) return on_its_queue(std::move(drafter), resources, resources.ahead);
   auto reader = std::make_unique<ExcerptDrafter>(std::move(drafter), resources.excerpt);
   return on_its_queue(std::move(reader), resources, false);
@@ -307,6 +310,17 @@ void check_options(const DraftPlan& plan, const MethodOptions& options) {
 }  // namespace
 
 std::span<const Method> drafter_methods() { return kMethods; }
+
+std::vector<LayerGroup> parallel_layers_of(DraftPart& model, const ModelConfig& config) {
+  const std::string option = "option model.parallel_layers";
+  auto groups =
+      parse_layer_groups(model.settings.text("parallel_layers", ""), config.layers, option);
+  if (!groups.empty() && config.exits.size() > 1) {
+    throw Error(ErrorKind::kBadArgument,
+                option + " is given, but the draft model has several exits; use one of the two");
+  }
+  return groups;
+}
 
 DraftPart* DraftPlan::find(const std::string& name) {
   for (DraftPart& part : parts) {

@@ -46,6 +46,10 @@ struct DraftPlan {
 // and repeated names: Error(kBadArgument) listing the right ones.
 DraftPlan parse_draft(const std::string& draft, const MethodOptions& options = {});
 
+// What the option `parallel_layers` of the drafter "model" says of this model. Error(kBadArgument)
+// for groups that it cannot have.
+std::vector<LayerGroup> parallel_layers_of(DraftPart& model, const ModelConfig& config);
+
 // What the drafters of an engine's sequences share.
 struct DraftResources {
   std::shared_ptr<const Model> model;  // of "model"
@@ -62,8 +66,9 @@ struct DraftResources {
   std::shared_ptr<RecycleTable> table;  // of "recycle"
   std::shared_ptr<SharedTexts> texts;   // of "suffix"
   LookupOptions ngram, suffix;
-  double model_confidence = 0.6;  // of "model", where its file has several exits
-  bool excerpts = false;          // "model" reads an excerpt of a long text
+  double model_confidence = 0.6;         // of "model", where its file has several exits
+  std::vector<LayerGroup> model_groups;  // of "model": layers whose attention is side by side
+  bool excerpts = false;                 // "model" reads an excerpt of a long text
   ExcerptOptions excerpt;
   std::shared_ptr<const Datastore> datastore;  // of "retrieval"
   std::shared_ptr<TrigramTable> trigrams;      // of "trigram"

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/blocks.h"
+
 namespace forerun {
 namespace {
 constexpr int32_t kChunkRows = 128;  // of the text at a time
@@ -20,6 +22,7 @@ HeadScratch::HeadScratch(const DraftHead& head)
     target = std::make_unique<Workspace>(head.target(), LevelDrafter::kMaxBeam, 0);
   }
   acceptance.assign(LevelDrafter::kMaxNodes, 1.0F);
+  halves.reserve(size_t{kChunkRows} * static_cast<size_t>(head.config().features()));
 }
 
 HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head,
@@ -150,8 +153,7 @@ void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
   const auto rows = static_cast<int32_t>(tokens.size());
   const bool last = next_row() + rows == end() && !exits();
   const size_t begin = static_cast<size_t>(next_row() - states_begin()) * width_;
-  backend.upload(scratch_->true_states.data, states_.data() + begin,
-                 static_cast<int64_t>(tokens.size() * width_ * sizeof(float)));
+  bring_states(std::span(states_).subspan(begin, tokens.size() * width_));
   scratch_->batch.clear();
   scratch_->batch.add_causal(cache_, tokens, last ? 1 : 0);
   const HeadForward out = head_->forward(scratch_->batch, scratch_->true_states.first_rows(rows), 0,
@@ -162,6 +164,18 @@ void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
   backend.copy(scratch_->own_states.data, out.states.row(rows - 1), bytes);
   keep_laws(backend, out.logits, kRootOnly, head_->config().tokens);
   root_in_scratch_ = true;
+}
+
+// States of another device cross the link to this one as half floats.
+void HeadDrafter::bring_states(std::span<const float> states) {
+  Backend& backend = head_->backend();
+  if (&backend == &head_->target().backend() || backend.host_visible()) {
+    return backend.upload(scratch_->true_states.data, states.data(),
+                          static_cast<int64_t>(states.size_bytes()));
+  }
+  scratch_->halves.resize(states.size());
+  std::transform(states.begin(), states.end(), scratch_->halves.begin(), float_to_finite_half);
+  backend.upload_halves(scratch_->true_states.data, scratch_->halves);
 }
 
 void HeadDrafter::open_level(std::span<const int32_t> nodes) {

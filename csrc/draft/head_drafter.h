@@ -25,6 +25,7 @@ struct HeadScratch {
   std::unique_ptr<Workspace> target;  // where its layers make the rows of nodes
   Batch batch;
   std::vector<int32_t> parents, same_depth;
+  std::vector<uint16_t> halves;   // [chunk, features]: true states on their way over a link
   std::vector<float> acceptance;  // [nodes of a tree]: predicted; 1 where nothing predicts it
 };
 
@@ -83,6 +84,7 @@ class HeadDrafter final : public LevelDrafter {
   void forget_what_cannot_follow();
   void forward_text(int32_t to);
   void forward_rows(std::span<const int32_t> tokens);
+  void bring_states(std::span<const float> states);
   void forward_nodes(std::span<const int32_t> nodes, int32_t depth);
   Tensor states_for(std::span<const int32_t> nodes);
   bool exits() const { return head_->config().exit_layers() > 0; }

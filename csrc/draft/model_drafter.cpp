@@ -6,14 +6,20 @@ namespace forerun {
 namespace {
 constexpr int32_t kChunkRows = 128;  // of the prompt at a time
 constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
+
+ExitPlan plan_for(const Model& model, double confidence, std::vector<LayerGroup> groups) {
+  ExitPlan plan = ExitPlan::after(model.config().exits, confidence, model.config().layers);
+  plan.groups = std::move(groups);
+  return plan;
+}
 }  // namespace
 
 ModelDrafter::ModelDrafter(std::shared_ptr<const Model> model, std::unique_ptr<TreePolicy> policy,
-                           int32_t context, double confidence, std::shared_ptr<LevelCosts> costs)
-    : ExitDrafter(DraftSource::kModel, model,
-                  ExitPlan::after(model->config().exits, confidence, model->config().layers),
+                           int32_t context, double confidence, std::shared_ptr<LevelCosts> costs,
+                           std::vector<LayerGroup> groups)
+    : ExitDrafter(DraftSource::kModel, model, plan_for(*model, confidence, std::move(groups)),
                   std::move(policy), kChunkRows, std::move(costs)),
-      cache_(model->backend(), model->kv_layout(), context) {}
+      cache_(model->kv_places(), context) {}
 
 ModelDrafter::ModelDrafter(const ModelDrafter& other)
     : ExitDrafter(other), cache_(other.cache_.fork()), tokens_(other.tokens_) {}

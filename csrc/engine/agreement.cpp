@@ -1,5 +1,5 @@
-// How often some layers of the target alone would have chosen its next token: what early exit and
-// skipped layers are chosen by.
+// How often some layers of the target alone, or all with groups of them side by side, would have
+// chosen its next token: what early exit, skipped and parallel layers are chosen by.
 
 #include <algorithm>
 #include <numeric>
@@ -35,39 +35,68 @@ std::vector<int32_t> read(EngineState& engine, Chunk tokens, KvCache& cache) {
   return choices;
 }
 
-std::vector<int32_t> choose_again(EngineState& engine, Chunk tokens, KvCache& cache, Chunk layers) {
+std::vector<int32_t> choose_again(EngineState& engine, Chunk tokens, KvCache& cache,
+                                  Workspace& workspace, const LayerRun& run) {
   std::vector<int32_t> choices;
   for (size_t done = 0; done < tokens.size();) {
     const size_t rows = std::min(tokens.size() - done, static_cast<size_t>(kLogitRows));
     const std::lock_guard lock(engine.step_mutex);
     engine.batch.clear();
     engine.batch.add_again(cache, static_cast<int32_t>(done), tokens.subspan(done, rows));
-    append_choices(engine,
-                   engine.target->forward(engine.batch, *engine.workspace, {layers, nullptr}),
-                   choices);
+    append_choices(engine, engine.target->forward(engine.batch, workspace, run), choices);
     done += rows;
   }
   return choices;
 }
 
+// A text that was read, to be read again in other ways.
+class Text {
+ public:
+  Text(EngineState& engine, Chunk tokens)
+      : engine_(engine), tokens_(tokens), cache_(engine.kv_places, engine.context) {
+    check_tokens(engine, tokens, 0);
+    if (tokens.empty()) throw Error(ErrorKind::kBadArgument, kEmptyPrompt);
+    whole_ = read(engine, tokens, cache_);
+  }
+  // The share of the tokens after which this run chooses what the whole target chooses.
+  double agreement(Workspace& workspace, const LayerRun& run) {
+    const std::vector<int32_t> part = choose_again(engine_, tokens_, cache_, workspace, run);
+    const int32_t equal = std::inner_product(part.begin(), part.end(), whole_.begin(), 0,
+                                             std::plus<>(), std::equal_to<>());
+    return static_cast<double>(equal) / static_cast<double>(tokens_.size());
+  }
+
+ private:
+  EngineState& engine_;
+  Chunk tokens_;
+  KvCache cache_;
+  std::vector<int32_t> whole_;
+};
+
 }  // namespace
 
 std::vector<double> Engine::layer_agreement(std::span<const int32_t> tokens,
                                             std::span<const std::vector<int32_t>> sets) {
-  EngineState& engine = *state_;
-  check_tokens(engine, tokens, 0);
-  if (tokens.empty()) throw Error(ErrorKind::kBadArgument, kEmptyPrompt);
-  KvCache cache(engine.kv_places, engine.context);
-  const std::vector<int32_t> whole = read(engine, tokens, cache);
+  Text text(*state_, tokens);
   std::vector<double> shares;
   for (const std::vector<int32_t>& layers : sets) {
     if (!std::is_sorted(layers.begin(), layers.end(), std::less_equal<>())) {
       throw Error(ErrorKind::kBadArgument, "layers of a part of the target must rise");
     }
-    const std::vector<int32_t> part = choose_again(engine, tokens, cache, layers);
-    const int32_t equal = std::inner_product(part.begin(), part.end(), whole.begin(), 0,
-                                             std::plus<>(), std::equal_to<>());
-    shares.push_back(static_cast<double>(equal) / static_cast<double>(tokens.size()));
+    shares.push_back(text.agreement(*state_->workspace, {layers, nullptr}));
+  }
+  return shares;
+}
+
+std::vector<double> Engine::parallel_agreement(std::span<const int32_t> tokens,
+                                               std::span<const std::string> groupings) {
+  const Model& target = *state_->target;
+  Text text(*state_, tokens);
+  std::vector<double> shares;
+  for (const std::string& grouping : groupings) {
+    const auto groups = parse_layer_groups(grouping, target.config().layers, "parallel layers");
+    Workspace workspace(target, kLogitRows, kLogitRows, 0, largest_group(groups));
+    shares.push_back(text.agreement(workspace, {target.all_layers(), nullptr, {}, groups}));
   }
   return shares;
 }

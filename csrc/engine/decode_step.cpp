@@ -164,13 +164,15 @@ void SessionState::propose(int32_t row_limit, const Load& plain) {
     const auto allowed = controller.allowance(engine->known, {plain, context(), longest}, offers);
     const bool takes_time = drafter->parts().empty() && !offers.empty();
     const int32_t nodes = takes_time ? allowed.asked_nodes : allowed.max_nodes;
+    const int32_t depth = takes_time ? allowed.asked_depth : allowed.max_depth;
     if (nodes > 0) {
       const Budget budget{std::min(nodes, row_limit - 1),
-                          std::min(allowed.max_depth, longest),
+                          std::min(depth, longest),
                           allowed.min_value,
                           allowed.tokens_per_ms,
                           allowed.asked,
-                          allowed.asked_nodes};
+                          allowed.asked_nodes,
+                          allowed.asked_depth};
       const DraftNoise noise{sampler.seed(), sampler.sampling().temperature,
                              sampler.greedy() ? DrawNeed{} : engine->need, &sampler.sampling()};
       use_drafter([&] { drafter->propose(tokens, budget, noise, tree); });

@@ -38,6 +38,28 @@ ModelBackends Devices::of_target(const Placement& placement) {
   return backends;
 }
 
+ModelBackends Devices::of_draft(const Placement& placement, std::span<const LayerGroup> groups,
+                                int32_t layers) {
+  ModelBackends backends;
+  backends.head = (*this)[placement.draft];
+  if (placement.draft_beside.empty()) return backends;
+  if (groups.empty()) {
+    throw Error(ErrorKind::kBadArgument,
+                "placement: the draft has several devices, but no layers to share out; say which "
+                "may attend side by side (option model.parallel_layers, such as 4)");
+  }
+  backends.attention.assign(static_cast<size_t>(layers), backends.head);
+  const size_t sharing = placement.draft_beside.size() + 1;
+  for (const LayerGroup& group : groups) {
+    for (int32_t layer = group.first; layer < group.last; ++layer) {
+      const size_t turn = static_cast<size_t>(layer - group.first) % sharing;
+      if (turn == 0) continue;
+      backends.attention[static_cast<size_t>(layer)] = (*this)[placement.draft_beside[turn - 1]];
+    }
+  }
+  return backends;
+}
+
 namespace {
 
 Placement dovetail(int32_t layers) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "backend/backend.h"
@@ -27,6 +28,9 @@ class Devices {
 
   std::shared_ptr<Backend> operator[](const std::string& device);
   ModelBackends of_target(const Placement& placement);
+  // A draft model of so many layers; those of one group attend on one device after the other.
+  ModelBackends of_draft(const Placement& placement, std::span<const LayerGroup> groups,
+                         int32_t layers);
 
  private:
   DeviceMaker make_;

@@ -103,6 +103,13 @@ class FORERUN_API Engine {
   std::vector<double> layer_agreement(std::span<const int32_t> tokens,
                                       std::span<const std::vector<int32_t>> sets);
 
+  // Per grouping, as the option model.parallel_layers has it: the share of the tokens after which
+  // the target, with its layers so grouped, would choose what it chooses; keys and values of the
+  // text are exact. How good a guess of this model is when it drafts with that grouping, against
+  // its own without. A pass per grouping and one more. Error(kBadArgument) as layer_agreement.
+  std::vector<double> parallel_agreement(std::span<const int32_t> tokens,
+                                         std::span<const std::string> groupings);
+
   std::vector<int32_t> encode(std::string_view text, bool add_special = true,
                               bool parse_special = true) const;
   std::string decode(std::span<const int32_t> tokens,

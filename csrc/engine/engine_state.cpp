@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/blocks.h"
 #include "draft/tree_policy.h"
 #include "engine/draw_need.h"
 #include "engine/features.h"
+#include "sched/expected_tree.h"
 
 namespace forerun {
 namespace {
@@ -133,6 +135,7 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
       if (draft_shared.model) measure_draft_model();
       if (draft_shared.head) measure_draft_head();
       if (draft_plan.find("early-exit") != nullptr) measure_early_exit();
+      expect_planned_tree();
     }
   }
   if (recorder) recorder->take();
@@ -162,15 +165,20 @@ void EngineState::load_draft() {
   draft_shared.context = context;
   draft_shared.policy = options.policy;
   draft_shared.policy_options = options.method_options;
-  if (const DraftPart* part = draft_plan.find("model")) {
+  if (DraftPart* part = draft_plan.find("model")) {
     const auto file = open_checkpoint(part->path);
-    read_model_config(*file);  // says what the file is, where it is no model
+    const ModelConfig config = read_model_config(*file);  // says what the file is, if no model
     const auto draft_tokenizer = load_tokenizer(*file);
     if (const std::string why = tokenizer->difference(*draft_tokenizer); !why.empty()) {
       throw Error(ErrorKind::kBadArgument,
                   "draft model " + part->path + " cannot draft for " + options.target + ": " + why);
     }
-    draft_shared.model = Model::load(file, devices[placement.draft]);
+    ModelBackends backends =
+        devices.of_draft(placement, parallel_layers_of(*part, config), config.layers);
+    if (!recorder) {  // of a profile: one thread at a time
+      backends.queue_of = [this](const auto& device) { return executor_.queue_of(device); };
+    }
+    draft_shared.model = Model::load(file, std::move(backends));
   }
   separate();
   if (draft_plan.find("early-exit") != nullptr && target->backends().size() > 1) {
@@ -191,8 +199,20 @@ void EngineState::separate() {
   if (!draft_shared.model || !placement.draft_is_apart()) return;
   target_queue_ = executor_.queue_of(backend);
   draft_shared.model_queue = executor_.queue_of(devices[placement.draft]);
-  // One recorder, one thread at a time; a head would work on the draft's device meanwhile.
-  draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr;
+  // One recorder, one thread at a time; a head would work on the draft's device meanwhile, and a
+  // draft that borrows the target's device waits for it.
+  draft_shared.ahead = options.overlap && !recorder && draft_plan.find("head") == nullptr &&
+                       !placement.draft_borrows();
+}
+
+// Trees of the draft model begin as those of the plan.
+void EngineState::expect_planned_tree() {
+  const PlannedTree& plan = placement.tree;
+  if (!draft_shared.model || plan.nodes == 0) return;
+  const Acceptance likely =
+      plan.tokens > 1.0 ? acceptance_for(plan.tokens, plan.nodes, plan.depth) : Acceptance{};
+  const ExpectedTree tree = expected_tree(likely, plan.nodes, plan.depth);
+  known.arm(DraftSource::kModel).expect(tree.values, tree.depth);
 }
 
 Forward EngineState::run_target() {
@@ -212,8 +232,15 @@ HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32
   if (backend->host_visible()) return {found.row(first), found.stride, rows, found.cols};
   const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(found.stride);
   if (host_taps.size() < values) host_taps.resize(values);
-  backend->download(host_taps.data(), found.row(first),
-                    static_cast<int64_t>(values * sizeof(float)));
+  if (placement.draft == placement.head) {
+    backend->download(host_taps.data(), found.row(first),
+                      static_cast<int64_t>(values * sizeof(float)));
+  } else {
+    if (half_taps.size() < values) half_taps.resize(values);
+    const std::span<uint16_t> crossing = std::span(half_taps).first(values);
+    backend->download_halves(crossing, found.row(first));
+    std::transform(crossing.begin(), crossing.end(), host_taps.begin(), half_to_float);
+  }
   return {host_taps.data(), found.stride, rows, found.cols};
 }
 

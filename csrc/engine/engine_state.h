@@ -62,8 +62,9 @@ struct EngineState {
   std::unique_ptr<Workspace> feature_workspace;  // made by the first call of Engine::features
   Batch batch;
   std::vector<float> host_logits, host_hidden,
-      host_taps;                 // of a back end whose memory the host cannot read
-  std::vector<TokenDraw> draws;  // of a step whose tokens the back end chooses
+      host_taps;                    // of a back end whose memory the host cannot read
+  std::vector<uint16_t> half_taps;  // the same on their way to another device
+  std::vector<TokenDraw> draws;     // of a step whose tokens the back end chooses
   std::vector<int32_t> chosen;
   Experience known;  // costs and acceptance; sessions learn into it as they run
   TreeFitter fitter;
@@ -102,6 +103,7 @@ struct EngineState {
   void measure_draft_model();
   void measure_draft_head();
   void measure_early_exit();
+  void expect_planned_tree();
   double layers_ms(std::span<const int32_t> layers, int32_t logit_rows);
 
   mutable std::mutex drafts_mutex_;  // of draft_shared's head

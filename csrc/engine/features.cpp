@@ -11,11 +11,6 @@
 #include "engine/session_state.h"
 
 namespace forerun {
-namespace {
-
-constexpr float kLargestHalf = 65504.0F;
-
-}  // namespace
 
 void check_features(const EngineState& engine, std::span<const int32_t> taps, int32_t top_k) {
   const ModelConfig& config = engine.target->config();
@@ -36,7 +31,7 @@ void check_features(const EngineState& engine, std::span<const int32_t> taps, in
 void append_states(const HiddenRows& rows, Features& out) {
   for (int32_t i = 0; i < rows.rows; ++i) {
     for (const float value : rows.row(i)) {
-      out.states.push_back(float_to_half(std::clamp(value, -kLargestHalf, kLargestHalf)));
+      out.states.push_back(float_to_finite_half(value));
     }
   }
 }

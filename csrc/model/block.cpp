@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "model/config.h"
+
 namespace forerun {
 namespace {
 constexpr int64_t kAlign = 16;  // floats: a cache line
@@ -10,6 +12,11 @@ int64_t padded(const Tensor& tensor) {
   return (int64_t{tensor.rows} * tensor.cols + kAlign - 1) / kAlign * kAlign;
 }
 }  // namespace
+
+BlockShape shape_of(const ModelConfig& c) {
+  return {c.width,    c.ffn_width,   c.heads,        c.kv_heads,
+          c.head_dim, c.rope.rotary, c.norm_epsilon, c.rope.interleaved};
+}
 
 void TensorArena::add(Tensor& tensor, int32_t rows, int32_t cols) {
   tensor = Tensor(nullptr, rows, cols);
@@ -73,13 +80,17 @@ void BlockRun::feed_forward(const Block& block) const {
   backend.add(rows.x, rows.update);
 }
 
-void BlockRun::run(const Block& block, int32_t index) const {
+void BlockRun::attend_normed(const Block& block, int32_t index) const {
   Tensor input = rows.x;
   if (block.attention_norm.bytes() > 0) {
     backend.rms_norm(rows.x, block.attention_norm.floats(), shape.norm_epsilon, rows.normed);
     input = rows.normed;
   }
   attend(block, index, input);
+}
+
+void BlockRun::run(const Block& block, int32_t index) const {
+  attend_normed(block, index);
   feed_forward(block);
 }
 

@@ -30,6 +30,9 @@ struct BlockShape {
   bool interleaved = false;  // of RoPE
 };
 
+struct ModelConfig;
+BlockShape shape_of(const ModelConfig& config);
+
 // Lays tensors out one after another in a buffer.
 class TensorArena {
  public:
@@ -63,6 +66,8 @@ struct BlockRun {
   void attend(const Block& block, int32_t index, Tensor input) const;
   // rows.x += rows.update, then += SwiGLU of the normalised x.
   void feed_forward(const Block& block) const;
+  // rows.update = attention of the normalised x; x stays.
+  void attend_normed(const Block& block, int32_t index) const;
   // Both halves of a block: attention of the normalised x, then SwiGLU.
   void run(const Block& block, int32_t index) const;
 };

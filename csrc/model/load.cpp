@@ -29,10 +29,7 @@ class ModelLoader {
     bind_.go_to(model_->backend());
     model_->head_ = bind_.linear(head_role(), c.vocab, c.width);
     model_->final_norm_ = bind_.vector("output_norm.weight", c.width);
-    for (int32_t i = 0; i < c.layers; ++i) {
-      bind_.go_to(model_->backend_of(i));
-      bind_layer(model_->layers_[static_cast<size_t>(i)].block, i);
-    }
+    for (int32_t i = 0; i < c.layers; ++i) bind_layer(model_->layers_[static_cast<size_t>(i)], i);
     model_->weights_bytes_ = bind_.bytes();
     const int64_t embedding = c.tied_head ? 0 : int64_t{c.vocab} * c.width;
     model_->parameters_ = bind_.parameters() + embedding;
@@ -64,13 +61,37 @@ class ModelLoader {
     model_->layers_.resize(static_cast<size_t>(c.layers));
     model_->all_layers_.resize(model_->layers_.size());
     std::iota(model_->all_layers_.begin(), model_->all_layers_.end(), 0);
+    const bool elsewhere = !backends.attention.empty();
+    if (elsewhere && static_cast<int32_t>(backends.attention.size()) != c.layers) {
+      throw Error(ErrorKind::kBadArgument, model_->checkpoint_->path() + ": " +
+                                               std::to_string(c.layers) +
+                                               " layers, back ends for the attention of " +
+                                               std::to_string(backends.attention.size()));
+    }
+    const auto home_of = [&](size_t i) { return given > 0 ? backends.layers[i] : backends.head; };
     std::vector<int32_t> held(model_->layers_.size());
     for (size_t i = 0; i < model_->layers_.size(); ++i) {
       Model::Layer& layer = model_->layers_[i];
-      layer.at = index_of(given > 0 ? backends.layers[i] : backends.head);
-      layer.kv_index = held[layer.at]++;
+      layer.attends_at = index_of(elsewhere ? backends.attention[i] : home_of(i));
+      layer.kv_index = held[layer.attends_at]++;
+    }
+    for (size_t i = 0; i < model_->layers_.size(); ++i) {
+      model_->layers_[i].at = index_of(home_of(i));
     }
     model_->head_at_ = index_of(backends.head);
+    give_queues(backends);
+  }
+
+  void give_queues(const ModelBackends& backends) {
+    const size_t count = model_->backends_.size();
+    model_->attends_for_others_.assign(count, 0);
+    model_->queues_.resize(count);
+    for (const Model::Layer& layer : model_->layers_) {
+      if (layer.attends_at == layer.at || model_->attends_for_others_[layer.attends_at]) continue;
+      model_->attends_for_others_[layer.attends_at] = 1;
+      if (!backends.queue_of) continue;
+      model_->queues_[layer.attends_at] = backends.queue_of(model_->backends_[layer.attends_at]);
+    }
   }
 
   void bind_embedding() {
@@ -120,11 +141,16 @@ class ModelLoader {
     visit(block + "ffn_down", c.width, c.ffn_width);
   }
 
-  void bind_layer(Block& layer, int32_t index) {
+  void bind_layer(Model::Layer& place, int32_t index) {
     const ModelConfig& c = model_->config_;
+    Block& layer = place.block;
+    Backend& attends = *model_->backends_[place.attends_at];
+    Backend& own = *model_->backends_[place.at];
     const std::string block = "blk." + std::to_string(index) + ".";
-    layer.attention_norm = bind_.vector(block + "attn_norm.weight", c.width);
+    bind_.go_to(own);
     layer.ffn_norm = bind_.vector(block + "ffn_norm.weight", c.width);
+    bind_.go_to(attends);
+    layer.attention_norm = bind_.vector(block + "attn_norm.weight", c.width);
     if (c.architecture == "qwen3") {
       layer.q_norm = bind_.vector(block + "attn_q_norm.weight", c.head_dim);
       layer.k_norm = bind_.vector(block + "attn_k_norm.weight", c.head_dim);
@@ -133,6 +159,7 @@ class ModelLoader {
                              &layer.gate, &layer.up, &layer.down};
     size_t next = 0;
     for_each_linear(index, [&](const std::string& role, int64_t rows, int64_t cols) {
+      if (order[next] == &layer.gate) bind_.go_to(own);
       *order[next++] = bind_.linear(role, rows, cols);
     });
   }

@@ -10,15 +10,6 @@
 
 namespace forerun {
 
-namespace {
-
-BlockShape shape_of(const ModelConfig& c) {
-  return {c.width,    c.ffn_width,   c.heads,        c.kv_heads,
-          c.head_dim, c.rope.rotary, c.norm_epsilon, c.rope.interleaved};
-}
-
-}  // namespace
-
 Workspace::Activations::Activations(Backend& device, const ModelConfig& c, const Limits& most)
     : backend(&device) {
   TensorArena arena;
@@ -26,6 +17,7 @@ Workspace::Activations::Activations(Backend& device, const ModelConfig& c, const
   arena.add(hidden, most.logit_rows, c.width);
   arena.add(logits, most.logit_rows, c.vocab);
   arena.add(taps, most.rows, most.taps * c.width);
+  arena.add(updates, most.rows * (most.group - 1), c.width);
   memory = arena.allocate(device);
   device.reserve(most.rows, std::max({c.width, c.ffn_width, c.heads * c.head_dim}));
 }
@@ -45,12 +37,23 @@ Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
   reserve_host(c);
 }
 
-Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
-  const Limits of_head{max_rows, max_logit_rows, max_taps}, of_others{max_rows, 0, 0};
+Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps,
+                     int32_t max_group)
+    : max_group_(max_group),
+      max_rows_(max_rows),
+      max_logit_rows_(max_logit_rows),
+      max_taps_(max_taps) {
+  const Limits of_head{max_rows, max_logit_rows, max_taps, max_group};
+  const Limits of_others{max_rows, 0, 0, max_group};
   for (const auto& backend : model.backends()) {
     const bool is_head = backend.get() == &model.backend();
     on_.emplace_back(*backend, model.config(), is_head ? of_head : of_others);
+    if (!model.attends_for_others_[on_.size() - 1]) continue;
+    on_.back().attending = std::make_unique<Attending>();
+    on_.back().attending->at = on_.size() - 1;
+    on_.back().attending->updates.resize(static_cast<size_t>(max_group) *
+                                         static_cast<size_t>(max_rows) *
+                                         static_cast<size_t>(model.config().width));
   }
   reserve_host(model.config());
 }
@@ -61,7 +64,7 @@ std::vector<KvPlace> Model::kv_places(DType type) const {
     KvLayout layout = kv_layout(type);
     layout.layers =
         static_cast<int32_t>(std::count_if(layers_.begin(), layers_.end(), [&](const Layer& layer) {
-          return backends_[layer.at] == backend;
+          return backends_[layer.attends_at] == backend;
         }));
     if (layout.layers > 0) places.push_back({backend.get(), layout});
   }
@@ -144,9 +147,23 @@ void Model::check(const Batch& batch, const LayerRun& run, const Workspace& w) c
            " layers");
     }
     const Layer& found = layers_[static_cast<size_t>(layer)];
-    if (found.kv_index >= batch.attention(found.at).layout.layers) {
+    if (found.kv_index >= batch.attention(found.attends_at).layout.layers) {
       fail("the caches of a batch have no place for layer " + std::to_string(layer) +
            "; make them with the model's kv_places");
+    }
+  }
+  for (size_t begin = 0, end = 0; begin < run.layers.size(); begin = end) {
+    end = group_end(run, begin);
+    const auto together = static_cast<int32_t>(end - begin);
+    if (together > w.max_group_) {
+      fail("a group of " + std::to_string(together) + " layers in a workspace for groups of " +
+           std::to_string(w.max_group_));
+    }
+    const size_t at = layers_[static_cast<size_t>(run.layers[begin])].at;
+    for (size_t i = begin; i < end; ++i) {
+      if (layers_[static_cast<size_t>(run.layers[i])].at == at) continue;
+      fail("layers " + std::to_string(run.layers[begin]) + " and " + std::to_string(run.layers[i]) +
+           " of one group lie on two back ends");
     }
   }
   if (run.taps.size() > static_cast<size_t>(w.max_taps())) {
@@ -197,13 +214,20 @@ Forward Model::layers_and_head(const Batch& batch, const LayerRun& run, size_t a
   const int32_t rows = batch.rows();
   const int32_t logit_rows = static_cast<int32_t>(batch.logit_row().size());
   const BlockShape shape = shape_of(config_);
-  for (const int32_t i : run.layers) {
-    const Layer& layer = layers_[static_cast<size_t>(i)];
-    at = enter(at, layer.at, rows, w);
-    tap(i, at, run, rows, w);
-    const AttentionBatch attention = batch.attention(at);
-    const BlockRun blocks{*backends_[at], shape, attention, w.on_[at].rows.first_rows(rows)};
-    blocks.run(layer.block, layer.kv_index);
+  const AttentionBatch attention{};  // feed_forward() reads none
+  for (size_t begin = 0; begin < run.layers.size();) {
+    const size_t end = group_end(run, begin);
+    const std::span<const int32_t> group = run.layers.subspan(begin, end - begin);
+    at = enter(at, layers_[static_cast<size_t>(group[0])].at, rows, w);
+    attend_side_by_side(batch, group, at, w);
+    for (size_t member = 0; member < group.size(); ++member) {
+      tap(group[member], at, run, rows, w);
+      BlockRows own = w.on_[at].rows.first_rows(rows);
+      own.update = w.on_[at].update(static_cast<int32_t>(member), rows);
+      const BlockRun blocks{*backends_[at], shape, attention, own};
+      blocks.feed_forward(layers_[static_cast<size_t>(group[member])].block);
+    }
+    begin = end;
   }
   tap(kFinalTap, at, run, rows, w);
 

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/work_queue.h"
 #include "io/checkpoint.h"
 #include "model/batch.h"
 #include "model/block.h"
 #include "model/config.h"
+#include "model/layer_groups.h"
 
 namespace forerun {
 
@@ -25,8 +27,9 @@ class Workspace {
   // max_taps: taps that a forward may ask for
   Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows,
             int32_t max_taps = 0);
-  // On all back ends of a model.
-  Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps = 0);
+  // On all back ends of a model. max_group: layers of a group that a forward may ask for
+  Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps = 0,
+            int32_t max_group = 1);
   int32_t max_rows() const { return max_rows_; }
   int32_t max_logit_rows() const { return max_logit_rows_; }
   int32_t max_taps() const { return max_taps_; }
@@ -34,7 +37,18 @@ class Workspace {
  private:
   friend class Model;
   struct Limits {
-    int32_t rows = 0, logit_rows = 0, taps = 0;
+    int32_t rows = 0, logit_rows = 0, taps = 0, group = 1;
+  };
+  // What a back end that attends for another does meanwhile, and what it brings.
+  struct Attending {
+    Attending();
+    const Model* model = nullptr;
+    const Batch* batch = nullptr;
+    Workspace* workspace = nullptr;
+    std::span<const int32_t> layers;
+    size_t at = 0;
+    std::vector<float> updates;  // [group, rows, width]
+    WorkQueue::Task task;
   };
   struct Activations {  // on one back end
     Activations(Backend& backend, const ModelConfig& config, const Limits& most);
@@ -43,11 +57,16 @@ class Workspace {
     BlockRows rows;
     Tensor hidden, logits;  // [logit rows, width], [logit rows, vocab]
     Tensor taps;            // [rows, taps * width]
+    Tensor updates;         // [(group - 1) * rows, width]: attention of the layers of a group but
+                            // the first, which has rows.update
+    std::unique_ptr<Attending> attending;
+    Tensor update(int32_t member, int32_t rows) const;  // of a group's layer
   };
   void reserve_host(const ModelConfig& config);
   std::vector<float> host_;      // what is computed on the host before it goes up, or crosses
   std::vector<Activations> on_;  // [back ends of the model]; logits and taps where the head is
   std::vector<int32_t> all_rows_;
+  int32_t max_group_ = 1;
   int32_t max_rows_, max_logit_rows_, max_taps_;
 };
 
@@ -69,6 +88,8 @@ struct LayerRun {
       nullptr;  // [rows, width] instead of the tokens' embeddings, on the back end of the layer
                 // before the first (of layer 0 when that is the first)
   std::span<const int32_t> taps = {};  // of layers that are run
+  // Ascending; of each, the layers that are run have their attention side by side.
+  std::span<const LayerGroup> groups = {};
 };
 
 // Which back end holds which part of a model. Keys and values lie with their layer; embeddings are
@@ -78,6 +99,11 @@ struct ModelBackends {
   std::vector<std::shared_ptr<Backend>> layers;  // empty: all where the head is; fewer than the
                                                  // file has: the others are left out
   std::shared_ptr<Backend> head;                 // of the final norm and the head
+  // Of the attention halves, with their keys and values; empty: where the layers are. The stream
+  // goes there and the attention comes back.
+  std::vector<std::shared_ptr<Backend>> attention = {};
+  // Where a back end attends for another, meanwhile; empty or null: in turn.
+  std::function<std::shared_ptr<WorkQueue>(const std::shared_ptr<Backend>&)> queue_of = {};
 };
 
 // A decoder-only transformer, immutable after load and shared by all sessions.
@@ -128,8 +154,9 @@ class Model {
  private:
   struct Layer {
     Block block;
-    size_t at = 0;         // index into backends_
-    int32_t kv_index = 0;  // among the layers there
+    size_t at = 0;          // index into backends_
+    size_t attends_at = 0;  // ... of its attention, with keys and values
+    int32_t kv_index = 0;   // among the layers that attend there
   };
   Model() = default;
 
@@ -138,12 +165,22 @@ class Model {
   void carry(size_t from, size_t to, const Tensor& x, const Tensor& out, Workspace& w) const;
   Forward layers_and_head(const Batch& batch, const LayerRun& run, size_t at, Workspace& w) const;
   size_t enter(size_t from, size_t to, int32_t rows, Workspace& w) const;
+  size_t group_end(const LayerRun& run, size_t begin) const;
+  void attend_side_by_side(const Batch& batch, std::span<const int32_t> layers, size_t at,
+                           Workspace& w) const;
+  void attend_at(size_t at, const Batch& batch, std::span<const int32_t> layers,
+                 Workspace& w) const;
+  void attend_beside(Workspace::Attending& attending) const;
   void tap(int32_t layer, size_t at, const LayerRun& run, int32_t rows, Workspace& w) const;
 
   friend class ModelLoader;
+  friend class Workspace;
   ModelConfig config_;
-  std::shared_ptr<const Checkpoint> checkpoint_;    // keeps the embedding rows mapped
-  std::vector<std::shared_ptr<Backend>> backends_;  // in the order of the layers
+  std::shared_ptr<const Checkpoint> checkpoint_;  // keeps the embedding rows mapped
+  // In the order of the layers, those that attend first.
+  std::vector<std::shared_ptr<Backend>> backends_;
+  std::vector<std::shared_ptr<WorkQueue>> queues_;  // [back ends]: of those that attend for others
+  std::vector<uint8_t> attends_for_others_;         // [back ends]
   size_t head_at_ = 0;                              // index into backends_
   std::vector<double> rope_frequencies_;
   const TensorSource* embedding_ = nullptr;

@@ -108,7 +108,7 @@ Controller::Allowance Controller::allowance(Experience& known, const Situation& 
   asked_ = {};
   if (now.room <= 0) return {};
   if (limits_.fixed_nodes >= 0) {
-    return {limits_.fixed_nodes, now.room, 0.0F, 0.0, ~0U, limits_.fixed_nodes};
+    return {limits_.fixed_nodes, now.room, 0.0F, 0.0, ~0U, limits_.fixed_nodes, now.room};
   }
   if (!may_draft(known, now.plain) ||
       now.plain.rows * known.asking_ms > account_.stake() * known.costs.verify_ms(now.plain)) {
@@ -122,8 +122,13 @@ Controller::Allowance Controller::allowance(Experience& known, const Situation& 
   const double slope = (known.costs.verify_ms(load) - plain_ms) / limits_.max_nodes;
   const double rate = std::max(known.arm(asked_.source).worth(1.0), 1.0) / plain_ms;
   const uint32_t asked = asked_.nodes > 0 ? 1U << static_cast<uint32_t>(asked_.source) : 0U;
-  return {limits_.max_nodes, now.room, static_cast<float>(kScoreMargin * slope * rate), rate, asked,
-          asked_.nodes};
+  return {limits_.max_nodes,
+          now.room,
+          static_cast<float>(kScoreMargin * slope * rate),
+          rate,
+          asked,
+          asked_.nodes,
+          std::min(now.room, known.arm(asked_.source).depth())};
 }
 
 void Controller::rank(Experience& known, int32_t room, const DraftTree& tree) {

@@ -56,6 +56,7 @@ class Controller {
     double tokens_per_ms = 0.0;  // what a millisecond must bring to be well spent; 0: do not care
     uint32_t asked = ~0U;        // bit per DraftSource: drafters that take time and are asked
     int32_t asked_nodes = 0;     // for them
+    int32_t asked_depth = 0;     // ... at most max_depth
   };
   // What a step took of this sequence's account.
   struct Spent {

@@ -1,8 +1,24 @@
 #include "sched/draft_arm.h"
 
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 namespace forerun {
+
+void DraftArm::expect(std::span<const double> values, int32_t depth) {
+  *this = DraftArm();
+  planned_.assign(values.begin(), values.end());
+  planned_depth_ = depth;
+  profile_ = planned_;
+  seen_.assign(planned_.size(), 0);
+  known_ = static_cast<int32_t>(planned_.size());
+}
+
+int32_t DraftArm::depth() const {
+  const bool planned = planned_depth_ > 0 && proposals_ < kPlannedSteps;
+  return planned ? planned_depth_ : std::numeric_limits<int32_t>::max();
+}
 
 void DraftArm::count(double tokens, double spent) {
   tokens_ = kFade * tokens_ + tokens;
@@ -21,6 +37,7 @@ std::span<const double> DraftArm::profile(int32_t nodes) {
 // Sizes that were never asked for are guessed to fall on as the last two that were.
 void DraftArm::learn(std::span<const double> ranked, int32_t asked) {
   profile(asked);
+  ++proposals_;
   for (int32_t i = 0; i < asked; ++i) {
     const size_t at = static_cast<size_t>(i);
     const double value = at < ranked.size() ? ranked[at] : 0.0;
@@ -38,7 +55,9 @@ void DraftArm::learn(std::span<const double> ranked, int32_t asked) {
 
 void DraftArm::wait() {
   --until_probe_;
-  if (++waited_ >= kForget) *this = DraftArm();
+  if (++waited_ < kForget) return;
+  const std::vector<double> planned = std::move(planned_);
+  expect(planned, planned_depth_);
 }
 
 void DraftArm::asked(bool paid, bool near) {

@@ -15,6 +15,13 @@ class DraftArm {
  public:
   static constexpr int32_t kMaxInterval = 64, kNearInterval = 16;
   static constexpr int32_t kForget = 1024;
+  static constexpr int32_t kPlannedSteps = 20;  // proposals that keep to a planned depth
+
+  // What a plan says of its trees, in place of the usual first guess: the value of the i-th best
+  // node, descending, and the levels.
+  void expect(std::span<const double> values, int32_t depth);
+  // Levels that a proposal should have at most: the planned ones until there is experience.
+  int32_t depth() const;
 
   // tokens per plain step; `expected` is believed for the first few steps.
   double worth(double expected) const {
@@ -36,6 +43,9 @@ class DraftArm {
   static constexpr double kProfileMove = 0.1, kProfilePrior = 8.0;
   static constexpr int32_t kFirstInterval = 4;
 
+  std::vector<double> planned_;
+  int32_t planned_depth_ = 0;  // 0: no plan
+  int32_t proposals_ = 0;
   double tokens_ = 0.0, spent_ = 0.0;
   std::vector<double> profile_;
   std::vector<int32_t> seen_;  // how often the i-th was there

@@ -36,6 +36,7 @@ ExpectedTree expected_tree(const Acceptance& acceptance, int32_t nodes, int32_t 
     open.pop();
     const auto index = static_cast<int32_t>(value.size());
     value.push_back(guess.value);
+    tree.values.push_back(guess.value);
     is_leaf.push_back(true);
     is_leaf[static_cast<size_t>(guess.parent)] = false;
     tree.tokens += guess.value;

@@ -22,6 +22,7 @@ struct Acceptance {
 struct ExpectedTree {
   double tokens = 1.0;  // emitted a step, the bonus included
   int32_t nodes = 0, depth = 0;
+  std::vector<double> values;     // [nodes] probability that the path reaches it, descending
   std::vector<double> leaf_ends;  // probability that the path ends in it, per leaf, largest first
 };
 ExpectedTree expected_tree(const Acceptance& acceptance, int32_t nodes, int32_t depth,

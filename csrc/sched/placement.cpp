@@ -10,6 +10,7 @@
 #include "base/affinity.h"
 #include "base/error.h"
 #include "io/json.h"
+#include "sched/cost_model.h"
 
 namespace forerun {
 namespace {
@@ -47,6 +48,54 @@ std::string member(const json& object, const char* key, const std::string& other
   return device_name(object[key].get<std::string>());
 }
 
+// One device, or a list: the draft's own and those beside it.
+void read_draft(const json& object, const std::string& source, Placement& placement) {
+  if (!object.contains("draft") || !object["draft"].is_array()) {
+    placement.draft = member(object, "draft", placement.head, source);
+    return;
+  }
+  std::vector<std::string> devices;
+  for (const json& device : object["draft"]) {
+    if (!device.is_string()) fail(source + ": 'draft' lists what is no device's name");
+    devices.push_back(device_name(device.get<std::string>()));
+  }
+  if (devices.empty() ||
+      std::set<std::string>(devices.begin(), devices.end()).size() != devices.size()) {
+    fail(source + ": 'draft' needs devices that differ");
+  }
+  placement.draft = devices.front();
+  placement.draft_beside.assign(devices.begin() + 1, devices.end());
+}
+
+// Of a saved plan.
+PlannedTree read_tree(const json& object, const std::string& source) {
+  PlannedTree tree;
+  const auto count = [&](const char* key) {
+    if (!object.contains(key)) return 0;
+    const json& value = object[key];
+    if (!value.is_number_integer() || value < 0 || value >= CostModel::kMaxRows) {
+      fail(source + ": '" + key + "' is no number from 0 to " +
+           std::to_string(CostModel::kMaxRows - 1));
+    }
+    return value.get<int32_t>();
+  };
+  tree.nodes = count("nodes");
+  tree.depth = count("depth");
+  if (object.contains("tokens")) {
+    if (!object["tokens"].is_number()) fail(source + ": 'tokens' is no number");
+    tree.tokens = object["tokens"].get<double>();
+  }
+  const bool none = tree.nodes == 0 && tree.depth == 0;
+  if (none) return {};
+  if (tree.depth < 1 || tree.depth > tree.nodes || !(tree.tokens >= 1.0) ||
+      tree.tokens > tree.depth + 1) {
+    fail(source + ": a tree of " + std::to_string(tree.nodes) + " nodes (nodes), " +
+         std::to_string(tree.depth) + " levels (depth) and " + std::to_string(tree.tokens) +
+         " tokens a step (tokens) cannot be");
+  }
+  return tree;
+}
+
 // Neighbours on one device become one range.
 void join(std::vector<Placement::Range>& ranges) {
   std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) {
@@ -76,6 +125,13 @@ bool Placement::draft_is_apart() const {
   return head != draft && std::none_of(layers.begin(), layers.end(), is_draft);
 }
 
+bool Placement::draft_borrows() const {
+  return std::any_of(draft_beside.begin(), draft_beside.end(), [this](const std::string& device) {
+    const auto is_there = [&](const Range& range) { return range.device == device; };
+    return device == head || std::any_of(layers.begin(), layers.end(), is_there);
+  });
+}
+
 std::vector<std::string> Placement::devices() const {
   std::vector<std::string> names;
   const auto add = [&names](const std::string& name) {
@@ -84,6 +140,7 @@ std::vector<std::string> Placement::devices() const {
   for (const Range& range : layers) add(range.device);
   add(head);
   add(draft);
+  for (const std::string& device : draft_beside) add(device);
   return names;
 }
 
@@ -96,7 +153,7 @@ std::string Placement::device_of(int32_t layer) const {
 
 Placement placed_on(const std::string& device, int32_t layers) {
   const std::string name = device_name(device);
-  return {{{0, layers, name}}, name, name};
+  return {{{0, layers, name}}, name, name, {}};
 }
 
 Placement dovetailed(const std::string& target, const std::string& draft, int32_t layers,
@@ -149,7 +206,11 @@ std::string placement_text(const Placement& placement) {
   for (const Placement::Range& range : placement.layers) {
     text += range_text(range) + " " + range.device + ", ";
   }
-  return text + "head " + placement.head + ", draft " + placement.draft;
+  text += "head " + placement.head + ", draft " + placement.draft;
+  for (const std::string& device : placement.draft_beside) text += " and " + device;
+  if (placement.tree.nodes == 0) return text;
+  return text + ", planned tree " + std::to_string(placement.tree.nodes) + " nodes, " +
+         std::to_string(placement.tree.depth) + " deep";
 }
 
 Placement parse_placement(const std::string& text, int32_t layers, const std::string& source) {
@@ -177,7 +238,8 @@ Placement parse_placement(const std::string& text, int32_t layers, const std::st
   join(placement.layers);
   const std::string last = placement.layers.empty() ? "cpu" : placement.layers.back().device;
   placement.head = member(object, "head", last, source);
-  placement.draft = member(object, "draft", placement.head, source);
+  read_draft(object, source, placement);
+  placement.tree = read_tree(object, source);
   check_placement(placement, layers);
   return placement;
 }
@@ -185,7 +247,18 @@ Placement parse_placement(const std::string& text, int32_t layers, const std::st
 std::string placement_json(const Placement& placement) {
   json ranges = json::object();
   for (const Placement::Range& range : placement.layers) ranges[range_text(range)] = range.device;
-  return json{{"layers", ranges}, {"head", placement.head}, {"draft", placement.draft}}.dump(1);
+  json draft = placement.draft;
+  if (!placement.draft_beside.empty()) {
+    draft = placement.draft_beside;
+    draft.insert(draft.begin(), placement.draft);
+  }
+  json object = {{"layers", ranges}, {"head", placement.head}, {"draft", draft}};
+  if (placement.tree.nodes > 0) {
+    object["nodes"] = placement.tree.nodes;
+    object["depth"] = placement.tree.depth;
+    object["tokens"] = placement.tree.tokens;
+  }
+  return object.dump(1);
 }
 
 Placement read_placement(const std::string& text, int32_t layers) {

@@ -6,6 +6,13 @@
 
 namespace forerun {
 
+// The draft tree of a plan: with what an engine begins, before it has measured its own.
+struct PlannedTree {
+  int32_t nodes = 0, depth = 0;  // drafted nodes, levels; 0: nothing is planned
+  double tokens = 1.0;           // expected a step
+  bool operator==(const PlannedTree&) const = default;
+};
+
 // Which device holds which part, as data. Devices by name:
 //   cpu        the processor, threads wherever the system puts them
 //   cpu:0-3,6  the same, on these cores only; back ends on disjoint cores work side by side
@@ -21,12 +28,17 @@ struct Placement {
   std::vector<Range> layers;  // of the target: ascending, without gaps, one per stretch
   std::string head = "cpu";   // final norm and head of the target
   std::string draft = "cpu";  // draft model, with its keys and values
+  // Devices that take turns with `draft` in computing the attention of its layers, and hold their
+  // keys and values: for layers that are computed side by side (model/layer_groups.h).
+  std::vector<std::string> draft_beside = {};
+  PlannedTree tree = {};  // of a saved plan
 
   bool operator==(const Placement&) const = default;
 
   // Whether the draft has a device of its own, so that it can run while the target does.
   bool draft_is_apart() const;
-  std::vector<std::string> devices() const;  // each once: layers, head, draft
+  bool draft_borrows() const;                // draft_beside has a device of the target
+  std::vector<std::string> devices() const;  // each once: layers, head, draft, draft_beside
   std::string device_of(int32_t layer) const;
 };
 
@@ -52,8 +64,9 @@ std::string placement_text(const Placement& placement);
 
 // JSON: {"layers": {"0-21": "cpu", "22-27": "cuda:0"}, "head": "cuda:0", "draft": "cuda:0"};
 // "layers" may also be the name of one device, `head` is where the last layer is unless it is
-// given, `draft` where the head is. Other members belong to a saved plan and are left alone.
-// `source` names the text in errors: Error(kBadArgument).
+// given, `draft` where the head is; ["cuda:0", "cuda:1"] is `draft` and draft_beside. "nodes",
+// "depth" and "tokens" of a saved plan are its tree. Other members belong to a saved plan and are
+// left alone. `source` names the text in errors: Error(kBadArgument).
 Placement parse_placement(const std::string& json, int32_t layers, const std::string& source);
 std::string placement_json(const Placement& placement);
 

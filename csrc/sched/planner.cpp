@@ -123,8 +123,10 @@ std::vector<Placement> placements_of(const MachineProfile& machine) {
           Placement last = dovetailed(one.device, two.device, layers, beside);
           last.draft = draft->device;
           all.push_back(last);
-          Placement first{
-              {{0, beside, two.device}, {beside, layers, one.device}}, one.device, draft->device};
+          Placement first{{{0, beside, two.device}, {beside, layers, one.device}},
+                          one.device,
+                          draft->device,
+                          {}};
           all.push_back(first);
         }
       }
@@ -157,6 +159,10 @@ std::map<std::string, int64_t> memory_of(const MachineProfile& machine, const Pl
   if (draft >= 0) {
     const ModelSize& size = machine.drafts[static_cast<size_t>(draft)].size;
     memory[placement.draft] += size.bytes(size.layers, true, context);
+    const auto sharing = static_cast<int32_t>(placement.draft_beside.size()) + 1;
+    for (const std::string& device : placement.draft_beside) {  // at most: feed-forward stays
+      memory[device] += size.bytes((size.layers + sharing - 1) / sharing, false, context);
+    }
   }
   return memory;
 }

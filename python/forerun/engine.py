@@ -322,6 +322,20 @@ class Engine:
         layers = [integers(f"layers of sets[{index}]", one, low=0) for index, one in enumerate(sets)]
         return self._open().layer_agreement(token_ids("tokens", tokens), layers)
 
+    def parallel_agreement(self, tokens: Sequence[int], groupings: Sequence[str]) -> list[float]:
+        """What it costs a model to compute the attention of some layers side by side (EasySpec): per grouping, such as
+        "4" or "1-4,5-8" (the option model.parallel_layers), the share of the tokens after which the model so grouped
+        would choose what it chooses. Of a draft model, opened as the target.
+
+        The text before every token is exact, as it is for the first guess that a draft makes with the grouping. One
+        pass per grouping. Raises ValueError for groups that the model cannot have and for more tokens than its
+        context. See `forerun.layers.parallel`.
+        """
+        for grouping in groupings:
+            if not isinstance(grouping, str):
+                raise ValueError(f"groupings holds {grouping!r}, expected texts such as '4' or '1-4,5-8'")
+        return self._open().parallel_agreement(token_ids("tokens", tokens), list(groupings))
+
     def save_drafts(self, path: str | os.PathLike[str]) -> None:
         """Writes what the drafters have learnt so far, for a later engine's `method_options`:
         {"suffix.state": path, "trigram.state": path}. The file holds texts of earlier requests.

@@ -1,4 +1,5 @@
-"""Which layers of a target may be left out while it drafts for itself (`draft="early-exit"`)."""
+"""Which layers of a target may be left out while it drafts for itself (`draft="early-exit"`), and which of a draft
+model may have their attention computed side by side (`model.parallel_layers`)."""
 
 from __future__ import annotations
 
@@ -83,3 +84,17 @@ def choose(
         if progress is not None:
             progress(done + 1, skip)
     return LayerChoice(layers, tuple(skipped), tuple(agreement))
+
+
+def parallel(engine: Engine, texts: Sequence[Sequence[int]], groupings: Sequence[str]) -> list[float]:
+    """How well this model agrees with itself when groups of its layers attend side by side (EasySpec, NeurIPS 2025).
+
+    groupings: as the option model.parallel_layers takes them, "4" or "1-4,5-8". texts: token ids, none longer than
+    the context. Returns per grouping the share of the tokens, in [0, 1].
+    """
+    total = sum(len(text) for text in texts)
+    shares = [0.0] * len(groupings)
+    for text in texts:
+        found = engine.parallel_agreement(text, groupings)
+        shares = [share + len(text) * one / total for share, one in zip(shares, found, strict=True)]
+    return shares

@@ -136,6 +136,54 @@ def hidden_states(config: dict, weights: Weights, tokens: list[int]) -> list[np.
     return [*streams, rms_norm(x, weights.values["output_norm.weight"], epsilon)]
 
 
+def side_by_side(
+    config: dict, weights: Weights, tokens: list[int], groups: list[tuple[int, int]]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The state after the final norm [tokens, width] and the stream that enters every layer, where the layers
+    first..last of each group compute their attention of the stream that enters the first.
+
+    A token sees the others' exact keys and values and its own as the groups make them.
+    """
+    epsilon, n = config["epsilon"], len(tokens)
+    kept = config.get("kept", np.float16)
+
+    def heads(layer, stream):
+        b = f"blk.{layer}."
+        h = rms_norm(stream, weights.values[b + "attn_norm.weight"], epsilon)
+        q, k, v = (
+            linear(weights, b + role, h).reshape(n, config[count], -1)
+            for role, count in (("attn_q", "heads"), ("attn_k", "kv_heads"), ("attn_v", "kv_heads"))
+        )
+        if b + "attn_q_norm.weight" in weights:
+            q = rms_norm(q, weights.values[b + "attn_q_norm.weight"], epsilon)
+            k = rms_norm(k, weights.values[b + "attn_k_norm.weight"], epsilon)
+        return rotate(q, config), rotate(k, config), v
+
+    def attend(layer, exact, stream):
+        """Row by row: rows before it exact, its own from `stream`."""
+        (q, own_k, own_v), (_, k, v) = heads(layer, stream), heads(layer, exact)
+        rows = []
+        for row in range(n):
+            keys, values = k[: row + 1].copy(), v[: row + 1].copy()
+            keys[row], values[row] = own_k[row], own_v[row]
+            queries = np.repeat(q[row : row + 1], row + 1, 0)
+            rows.append(attention(queries, keys, values, kept)[row])
+        return linear(weights, f"blk.{layer}.attn_output", np.stack(rows))
+
+    exact = hidden_states(config, weights, tokens)
+    x, streams, entered = exact[0], [], {}
+    for layer in range(config["layers"]):
+        streams.append(x)
+        b = f"blk.{layer}."
+        group = next(((first, last) for first, last in groups if first <= layer <= last), (layer, layer))
+        stream = entered.setdefault(group, x)
+        x = x + attend(layer, exact[layer], stream)
+        h = rms_norm(x, weights.values[b + "ffn_norm.weight"], epsilon)
+        gate, up = linear(weights, b + "ffn_gate", h), linear(weights, b + "ffn_up", h)
+        x = x + linear(weights, b + "ffn_down", gate / (1 + np.exp(-gate)) * up)
+    return rms_norm(x, weights.values["output_norm.weight"], epsilon), streams
+
+
 def log_probabilities(config: dict, weights: Weights, tokens: list[int]) -> np.ndarray:
     """log-softmax after every token: [tokens, vocab]."""
     h = hidden_states(config, weights, tokens)[-1]

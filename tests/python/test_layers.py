@@ -7,7 +7,7 @@ import pytest
 
 import forerun
 from forerun import layers
-from reference import hidden_states, linear, rms_norm
+from reference import hidden_states, linear, rms_norm, side_by_side
 from test_logits import config
 from tiny_files import make, write_gguf
 
@@ -67,6 +67,63 @@ def test_what_is_not_a_part_of_the_target_is_refused(tiny, sets):
             engine.layer_agreement(TOKENS, sets)
         with pytest.raises(ValueError, match="empty"):
             engine.layer_agreement([], [[0]])
+
+
+GROUPINGS = {"0-1": [(0, 1)], "1-2": [(1, 2)], "0-2": [(0, 2)], "1": [], "": []}
+
+
+def test_layers_side_by_side_agree_as_often_as_the_reference_decoder_says(tiny):
+    path, shape, weights = tiny
+    shape = shape | {"kept": np.float32}
+    whole = linear(weights, "output", hidden_states(shape, weights, TOKENS)[-1]).argmax(-1)
+    expected = []
+    for groups in GROUPINGS.values():
+        state, _ = side_by_side(shape, weights, TOKENS, groups)
+        expected.append(float((linear(weights, "output", state).argmax(-1) == whole).mean()))
+    with forerun.Engine(path, draft="none", threads=1, kv_type="f32") as engine:
+        found = engine.parallel_agreement(TOKENS, list(GROUPINGS))
+        assert layers.parallel(engine, [TOKENS[:70], TOKENS[:70]], ["0-2"]) == pytest.approx(
+            engine.parallel_agreement(TOKENS[:70], ["0-2"])
+        )
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert found[3:] == [1.0, 1.0]
+    assert 0.0 < found[2] < found[1] < 1.0
+
+
+def test_agreement_of_layers_side_by_side_is_how_often_the_second_guess_stays(tiny):
+    path, _, _ = tiny
+    text, start = TOKENS[:60], 30
+    options = {"policy": "chain", "fixed_draft": 2, "threads": 1, "kv_type": "f16"}
+    same = 0
+    with forerun.Engine(path, draft="none", threads=1) as whole:
+        # The first guess is exact, so that the second is made of one grouped row after an exact text.
+        texts = [[*text[:length], whole.generate(text[:length], max_tokens=1).tokens[0]] for length in range(start, 60)]
+        agreement = [whole.parallel_agreement(one, ["0-2"])[0] * len(one) for one in texts]
+        before = [whole.parallel_agreement(one[:-1], ["0-2"])[0] * (len(one) - 1) for one in texts]
+    with forerun.Engine(path, draft=f"model:{path}", method_options={"model.parallel_layers": "0-2"}, **options) as own:
+        for one in texts:
+            session = own.session()
+            session.append(one[:-1])
+            session.step()
+            assert session.stats.accepted >= 1
+            same += session.stats.accepted == 2
+    assert same == round(sum(agreement) - sum(before))
+    assert 0 < same < len(texts)
+
+
+@pytest.mark.parametrize("groups", [["0-3"], ["2-1"], ["x"], [3], ["0"]])
+def test_groups_that_a_model_cannot_have_are_refused(tiny, groups):
+    with forerun.Engine(tiny[0], draft="none", threads=1) as engine, pytest.raises(ValueError):
+        engine.parallel_agreement(TOKENS, groups)
+
+
+def test_the_command_measures_layers_side_by_side(tiny, capsys):
+    from forerun.cli import run
+
+    assert run(["layers", str(tiny[0]), "--parallel", "0-2", "--parallel", "1", "--threads", "1"]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [row[1].strip() for row in rows] == ["0-2", "1"]
+    assert rows[1][2].strip() == "1.000"
 
 
 class WeighedLayers:

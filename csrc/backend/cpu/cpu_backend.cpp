@@ -9,6 +9,7 @@
 #include "backend/cpu/float_mode.h"
 #include "backend/cpu/pack.h"
 #include "base/affinity.h"
+#include "base/blocks.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
 
@@ -105,6 +106,14 @@ void CpuBackend::free(void* data, int64_t) noexcept {
 
 void CpuBackend::upload(void* device, const void* host, int64_t bytes) {
   if (bytes > 0) std::memcpy(device, host, static_cast<size_t>(bytes));
+}
+
+void CpuBackend::upload_halves(float* device, std::span<const uint16_t> host) {
+  std::transform(host.begin(), host.end(), device, half_to_float);
+}
+
+void CpuBackend::download_halves(std::span<uint16_t> host, const float* device) {
+  std::transform(device, device + host.size(), host.begin(), float_to_finite_half);
 }
 
 void CpuBackend::copy(void* to, const void* from, int64_t bytes) {

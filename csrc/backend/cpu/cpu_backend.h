@@ -45,6 +45,8 @@ class CpuBackend final : public Backend {
   void free(void* data, int64_t bytes) noexcept override;
   void upload(void* device, const void* host, int64_t bytes) override;
   void download(void* host, const void* device, int64_t bytes) override;
+  void upload_halves(float* device, std::span<const uint16_t> host) override;
+  void download_halves(std::span<uint16_t> host, const float* device) override;
   void copy(void* to, const void* from, int64_t bytes) override;
   void synchronize() override {}
   bool host_visible() const override { return true; }

@@ -109,8 +109,32 @@ void CudaBackend::upload(void* device, const void* host, int64_t bytes) {
   staging_.upload(device, host, bytes, stream_.get());
 }
 
+void CudaBackend::upload_halves(float* device, std::span<const uint16_t> host) {
+  use_alone("upload_halves");
+  const auto bytes = static_cast<int64_t>(host.size_bytes());
+  if (bytes == 0) return;
+  grow(halves_, bytes, "half floats that cross");
+  staging_.upload(halves_.data(), host.data(), bytes, stream_.get());
+  const Tensor out(device, 1, static_cast<int32_t>(host.size()));
+  cuda::widen(reinterpret_cast<const uint16_t*>(halves_.data()), out, stream_.get());
+}
+
+void CudaBackend::download_halves(std::span<uint16_t> host, const float* device) {
+  use_alone("download_halves");
+  const auto bytes = static_cast<int64_t>(host.size_bytes());
+  if (bytes == 0) return;
+  grow(halves_, bytes, "half floats that cross");
+  const Tensor x(const_cast<float*>(device), 1, static_cast<int32_t>(host.size()));
+  cuda::narrow(x, reinterpret_cast<uint16_t*>(halves_.data()), stream_.get());
+  bring(host.data(), halves_.data(), bytes);
+}
+
 void CudaBackend::download(void* host, const void* device, int64_t bytes) {
   use_alone("download");
+  bring(host, device, bytes);
+}
+
+void CudaBackend::bring(void* host, const void* device, int64_t bytes) {
   const auto size = static_cast<size_t>(bytes);
   void* to = bytes <= bounce_.bytes() ? bounce_.data() : host;
   check(cudaMemcpyAsync(to, device, size, cudaMemcpyDeviceToHost, stream_.get()), "download");

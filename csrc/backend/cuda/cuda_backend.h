@@ -28,6 +28,8 @@ class CudaBackend final : public Backend {
   void free(void* data, int64_t bytes) noexcept override;
   void upload(void* device, const void* host, int64_t bytes) override;
   void download(void* host, const void* device, int64_t bytes) override;
+  void upload_halves(float* device, std::span<const uint16_t> host) override;
+  void download_halves(std::span<uint16_t> host, const float* device) override;
   void copy(void* to, const void* from, int64_t bytes) override;
   void synchronize() override;
   bool host_visible() const override { return false; }
@@ -63,6 +65,7 @@ class CudaBackend final : public Backend {
   QuantizedRows quantized(Tensor x, bool super);
   const int32_t* put_indices(std::span<const int32_t> rows);
   void grow(DeviceMemory& memory, int64_t bytes, const char* purpose);
+  void bring(void* host, const void* device, int64_t bytes);
   const uint64_t* ranked(Tensor x, int32_t k);  // keys, [rows][k], the largest first
   void linear_of(DType dtype, const QuantizedRows& x, std::span<const LinearTask> tasks);
 
@@ -75,7 +78,7 @@ class CudaBackend final : public Backend {
   BatchUpload batch_;
   DeviceMemory file_blocks_;  // a matrix as the file has it, while it is packed
   DeviceMemory codes_, scales_, sums_;
-  DeviceMemory attention_, indices_, keys_, choices_;
+  DeviceMemory attention_, indices_, keys_, choices_, halves_;
   std::vector<RowChoice> choices_on_host_;
   StepGraphs graphs_;
   int64_t indices_used_ = 0;   // bytes, by the calls of a sequence

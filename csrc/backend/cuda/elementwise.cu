@@ -1,5 +1,7 @@
 #include "backend/cuda/elementwise.h"
 
+#include <cuda_fp16.h>
+
 #include "backend/cuda/kernel_launch.cuh"
 #include "backend/cuda/launch.h"
 
@@ -58,6 +60,24 @@ __global__ void rope_kernel(Tensor x, int head_dim, Tensor cos_sin, bool interle
   *second = rotated.second;
 }
 
+// Grid of the two below: x = columns / 256.
+__global__ void widen_kernel(const uint16_t* halves, Tensor out) {
+  begin_kernel();
+  const int i = blockIdx.x * 256 + threadIdx.x;
+  if (i < out.cols) out.data[i] = __half2float(__ushort_as_half(halves[i]));
+}
+
+__global__ void narrow_kernel(Tensor x, uint16_t* halves) {
+  begin_kernel();
+  const int i = blockIdx.x * 256 + threadIdx.x;
+  if (i >= x.cols) return;
+  constexpr float kLargest = 65504.0F;
+  const float value = x.data[i];
+  halves[i] = __half_as_ushort(__float2half_rn(value > kLargest    ? kLargest
+                                               : value < -kLargest ? -kLargest
+                                                                   : value));
+}
+
 // Grid of the three below: x = columns / 256, y = rows.
 __global__ void swiglu_kernel(Tensor gate, Tensor up, Tensor out) {
   begin_kernel();
@@ -110,6 +130,14 @@ void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved, cudaStream_
   const int threads = (cos_sin.cols / 2 + 31) / 32 * 32;
   launch("rope_kernel", rope_kernel, dim3(heads, x.rows), threads, 0, stream, x, x.cols / heads,
          cos_sin, interleaved);
+}
+
+void widen(const uint16_t* halves, Tensor out, cudaStream_t stream) {
+  launch("widen_kernel", widen_kernel, grid_of(out), 256, 0, stream, halves, out);
+}
+
+void narrow(Tensor x, uint16_t* halves, cudaStream_t stream) {
+  launch("narrow_kernel", narrow_kernel, grid_of(x), 256, 0, stream, x, halves);
 }
 
 void swiglu(Tensor gate, Tensor up, Tensor out, cudaStream_t stream) {

@@ -64,6 +64,8 @@ void linear_float(DType dtype, const FloatMatrix& weight, Tensor x, Tensor out,
 void rms_norm(Tensor x, int32_t parts, const float* weight, float epsilon, Tensor out,
               cudaStream_t stream);
 void rope(Tensor x, int32_t heads, Tensor cos_sin, bool interleaved, cudaStream_t stream);
+void widen(const uint16_t* halves, Tensor out, cudaStream_t stream);  // out: one row
+void narrow(Tensor x, uint16_t* halves, cudaStream_t stream);         // x: one row
 void swiglu(Tensor gate, Tensor up, Tensor out, cudaStream_t stream);
 void add(Tensor x, Tensor y, cudaStream_t stream);
 void blend(Tensor gate, Tensor a, Tensor b, Tensor out, cudaStream_t stream);

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <vector>
+
 #include "backend/cpu_fixture.h"
 #include "base/error.h"
 
@@ -41,6 +44,31 @@ TEST(SimulatedDevice, ComputesWhatItsInnerBackEndDoes) {
   EXPECT_DOUBLE_EQ(device->busy_ms, device->spec.operation_ms(4 * 48 * 32, 2 * 3 * 48 * 32));
   EXPECT_EQ(simulated->name(), "cuda:0");
   EXPECT_FALSE(simulated->host_visible());
+}
+
+TEST(SimulatedDevice, HalfFloatsTakeHalfTheLink) {
+  auto device = std::make_shared<SimulatedDevice>();
+  const auto simulated = make_simulated_backend(make_cpu_backend(1), device);
+  std::vector<float> there = random_floats(40, 7), back(40);
+  const std::vector<float> before = there;
+  there[0] = 1e9F;
+  there[1] = -1e9F;
+  there[2] = std::nanf("");
+  std::vector<uint16_t> halves(40);
+  simulated->download_halves(halves, there.data());
+  EXPECT_EQ(device->copied, 80);
+  EXPECT_DOUBLE_EQ(device->busy_ms, device->spec.copy_ms(80));
+  EXPECT_EQ(halves[0], 0x7BFF);  // the largest, 65504
+  EXPECT_EQ(halves[1], 0xFBFF);
+  simulated->upload_halves(back.data(), halves);
+  EXPECT_EQ(device->copied, 160);
+  EXPECT_EQ(back[0], 65504.0F);
+  EXPECT_TRUE(std::isnan(back[2]));
+  for (size_t i = 3; i < 40; ++i) {
+    EXPECT_LE(std::abs(back[i] - before[i]), std::abs(before[i]) / 2048.0F + 1e-7F) << i;
+  }
+  simulated->upload(back.data(), before.data(), 40);
+  EXPECT_EQ(device->copied, 200);
 }
 
 TEST(SimulatedDevice, FailsFromTheGivenOperationUntilItIsMended) {

@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <random>
+#include <utility>
 #include <vector>
 
+#include "backend/simulated.h"
+#include "base/blocks.h"
 #include "base/error.h"
 #include "draft/contract.h"
 #include "draft/on_a_cache.h"
@@ -101,6 +105,70 @@ TEST(HeadDrafter, KeepsTheContractBehindLayersOfTheTarget) {
         contract.check(5);
       }
     }
+  }
+}
+
+// A head behind a link gets half floats: it drafts what one beside the target does from states that
+// were rounded before, and nearly what it would from the states themselves.
+TEST(HeadDrafter, StatesCrossALinkAsHalfFloats) {
+  for (const test::TinyHead& wanted : kHeads) {
+    const test::TinyHeadFile file(wanted);
+    auto device = std::make_shared<SimulatedDevice>();
+    const auto far = DraftHead::load(open_checkpoint(file.path()), target(), 0,
+                                     make_simulated_backend(make_cpu_backend(1), device));
+    const auto near = DraftHead::load(open_checkpoint(file.path()), target(), 0, same_backend());
+    const int32_t features = near->config().features();
+    for (uint32_t seed = 0; seed < 6; ++seed) {
+      const std::vector<int32_t> context = some_text(20, seed);
+      std::mt19937 random(seed);
+      std::normal_distribution<float> normal;
+      std::vector<float> exact(20 * static_cast<size_t>(features));
+      for (float& value : exact) value = normal(random);
+      std::vector<float> rounded = exact;
+      for (float& value : rounded) value = half_to_float(float_to_half(value));
+      const auto proposed = [&](const std::shared_ptr<const DraftHead>& head,
+                                const std::vector<float>& states) {
+        const auto drafter = drafter_with(head);
+        drafter->begin(context);
+        drafter->read(context, 0, {states.data(), features, 19, features});
+        DraftTree tree;
+        tree.reset(context.back());
+        drafter->propose(context, {12, 4}, {}, tree);
+        return tree;
+      };
+      const DraftTree crossed = proposed(far, exact);
+      test::DrafterContract::expect_equal(crossed, proposed(near, rounded));
+      // The likeliest first guess stays, and nearly how likely it is: the rounding moves some of
+      // the int8 codes of activations by one.
+      const DraftTree whole = proposed(near, exact);
+      int32_t best = 1;
+      for (int32_t node = 2; node < whole.size(); ++node) {
+        const bool first = whole.parent()[node] == DraftTree::kRoot;
+        if (first && whole.score()[node] > whole.score()[best]) best = node;
+      }
+      const int32_t found = crossed.child_with(DraftTree::kRoot, whole.token()[best]);
+      ASSERT_GT(found, 0) << wanted.family;
+      EXPECT_NEAR(crossed.score()[found], whole.score()[best], 0.1F * whole.score()[best]);
+    }
+  }
+}
+
+TEST(HeadDrafter, OnlyTwoBytesAValueOfAStateCross) {
+  for (const test::TinyHead& wanted : {test::TinyHead{}, kHeads[3]}) {
+    const test::TinyHeadFile file(wanted);
+    auto device = std::make_shared<SimulatedDevice>();
+    const auto head = DraftHead::load(open_checkpoint(file.path()), target(), 0,
+                                      make_simulated_backend(make_cpu_backend(1), device));
+    const int32_t features = head->config().features();
+    const auto drafter = drafter_with(head);
+    const std::vector<int32_t> context = some_text(20, 1);
+    const std::vector<float> states(11 * static_cast<size_t>(features), 0.5F);
+    drafter->begin(context);
+    const int64_t before = device->copied;
+    drafter->read(context, 0, {states.data(), features, 11, features});
+    // Of 10 rows: their states, the embeddings of their tokens and the rotations.
+    const int32_t others = target()->config().width + head->config().rope.rotary;
+    EXPECT_EQ(device->copied - before, 10 * (2 * features + 4 * others)) << wanted.family;
   }
 }
 

@@ -175,6 +175,55 @@ TEST(ModelDrafter, KeepsTrueGuessesOnlyOfNodesThatWentThroughTheWholeModel) {
   }
 }
 
+// Of eight layers, with the attention of some side by side.
+std::unique_ptr<ModelDrafter> grouped_drafter(const std::string& groups,
+                                              const std::string& policy) {
+  static const std::shared_ptr<const Model> model = [] {
+    const test::TinyModelFile file({.layers = 8, .seed = 6});
+    return Model::load(open_checkpoint(file.path()), make_cpu_backend(1));
+  }();
+  return std::make_unique<ModelDrafter>(model, make_policy(policy, 4), kContext,
+                                        ExitPlan{}.confidence, nullptr,
+                                        parse_layer_groups(groups, 8, "groups"));
+}
+
+// Among it, that a proposal is that of a fresh drafter: no row of a grouped guess stays.
+TEST(ModelDrafter, KeepsTheContractWithLayersSideBySide) {
+  for (const char* policy : {"chain", "eagle2"}) {
+    test::DrafterContract contract;
+    contract.vocab = kVocab;
+    contract.rounds = 20;
+    contract.noise = {17, 0.8F};
+    contract.make = [&] { return grouped_drafter("3", policy); };
+    contract.check(5);
+  }
+}
+
+TEST(ModelDrafter, LayersSideBySideChangeGuessesBelowTheFirstLevelOnly) {
+  const std::vector<int32_t> prompt = {72, 101, 108, 108, 111, 44, 32};
+  const DraftTree exact = proposed(*grouped_drafter("", "chain"), prompt, 8, {});
+  test::DrafterContract::expect_equal(proposed(*grouped_drafter("1", "chain"), prompt, 8, {}),
+                                      exact);
+  const DraftTree fuzzy = proposed(*grouped_drafter("6", "chain"), prompt, 8, {});
+  EXPECT_EQ(fuzzy.token()[1], exact.token()[1]);
+  EXPECT_EQ(fuzzy.score()[1], exact.score()[1]);
+  EXPECT_NE(fuzzy.score()[2], exact.score()[2]);
+}
+
+TEST(ModelDrafter, WithLayersSideBySideTrueGuessesAreReadAgain) {
+  const std::vector<int32_t> prompt = {72, 101, 108, 108, 111, 44, 32};
+  const auto length = static_cast<int32_t>(prompt.size());
+  for (const bool exact : {true, false}) {
+    const auto drafter = grouped_drafter(exact ? "" : "3", "chain");
+    const DraftTree tree = proposed(*drafter, prompt, 6, {});
+    std::vector<int32_t> context = prompt, path = {0, 1, 2, 3};
+    for (int32_t node = 1; node <= 3; ++node) context.push_back(tree.token()[node]);
+    context.push_back(7);
+    drafter->observe(context, {&tree, path, 7, {}, 0});
+    EXPECT_EQ(drafter->cached(), exact ? length + 3 : length);
+  }
+}
+
 TEST(ModelDrafter, ProposesNothingBeyondItsContext) {
   const auto drafter = drafter_with("chain", 4, 8);
   EXPECT_EQ(proposed(*drafter, {1, 2, 3, 4, 5, 6, 7, 8}, 5, {}).drafted(), 0);

@@ -11,6 +11,7 @@
 
 #include "backend/simulated.h"
 #include "base/affinity.h"
+#include "base/blocks.h"
 #include "draft/ahead.h"
 #include "engine/engine.h"
 #include "engine/engine_state.h"
@@ -43,6 +44,14 @@ class Dovetail : public testing::Test {
     return [gpu](const std::string& device) -> std::unique_ptr<Backend> {
       if (device == "cpu") return make_cpu_backend(1);
       return make_simulated_backend(make_cpu_backend(1), gpu);
+    };
+  }
+  // "cuda:0" and "cuda:1", each simulated by a CPU.
+  static DeviceMaker with_two_gpus(const std::shared_ptr<SimulatedDevice>& first,
+                                   const std::shared_ptr<SimulatedDevice>& second) {
+    return [first, second](const std::string& device) -> std::unique_ptr<Backend> {
+      if (device == "cpu") return make_cpu_backend(1);
+      return make_simulated_backend(make_cpu_backend(1), device == "cuda:0" ? first : second);
     };
   }
   static std::shared_ptr<EngineState> engine_with(const EngineOptions& o,
@@ -260,6 +269,101 @@ TEST_F(Dovetail, ABatchOfSessionsDraftsAheadOnOneQueue) {
   }
 }
 
+// The target drafts for itself, its three layers in one group.
+TEST_F(Dovetail, TheTextIsTheSameWhenSeveralDevicesShareTheLayersOfADraft) {
+  const std::string placements[] = {
+      "cuda", R"({"layers": "cpu", "draft": ["cuda:0", "cuda:1"]})",
+      R"({"layers": "cpu", "draft": ["cuda:0", "cpu"]})",
+      R"({"layers": "cpu", "draft": ["cpu", "cuda:0"]})",
+      R"({"layers": {"0": "cpu", "1-2": "cuda:1"}, "draft": ["cuda:0", "cuda:1", "cpu"]})"};
+  for (const std::string& placement : placements) {
+    for (const bool overlap : {false, true}) {
+      EngineOptions o = options(placement, "model:" + models_->target.path());
+      o.overlap = overlap;
+      o.method_options = {{"model.parallel_layers", "0-2"}};
+      const auto second = std::make_shared<SimulatedDevice>();
+      const auto engine = std::make_shared<EngineState>(
+          o, with_two_gpus(std::make_shared<SimulatedDevice>(), second));
+      for (const float temperature : {0.0F, 0.8F}) {
+        EXPECT_EQ(decode(engine, temperature, 5), plain(temperature, 5)) << placement;
+      }
+      if (engine->placement.draft_is_apart()) {
+        EXPECT_EQ(engine->draft_shared.ahead, overlap && !engine->placement.draft_borrows());
+      }
+      EXPECT_EQ(second->operations > 0, placement.find("cuda:1") != std::string::npos);
+    }
+  }
+}
+
+TEST_F(Dovetail, ADraftThatSharesItsLayersFailsAlone) {
+  const std::vector<int32_t> wanted = plain(0.8F, 4);
+  for (const int64_t after : {0, 10, 55, 120}) {
+    const auto second = std::make_shared<SimulatedDevice>();
+    EngineOptions o = options(R"({"layers": "cpu", "draft": ["cuda:0", "cuda:1"]})",
+                              "model:" + models_->target.path());
+    o.method_options = {{"model.parallel_layers", "0-2"}};
+    const auto engine = std::make_shared<EngineState>(
+        o, with_two_gpus(std::make_shared<SimulatedDevice>(), second));
+    const auto session = start(engine, 0.8F, 4);
+    step(*session);
+    second->fails_at = second->operations + after;
+    int32_t failures = 0;
+    while (session->tokens.size() < 90) {
+      try {
+        step(*session);
+      } catch (const Error& error) {
+        ++failures;
+        EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+      }
+    }
+    EXPECT_EQ(failures, 1) << after;
+    session->tokens.resize(90);
+    EXPECT_EQ(session->tokens, wanted) << after;
+  }
+}
+
+TEST_F(Dovetail, BeginsWithTheTreeOfItsPlanAndWritesTheSameText) {
+  EngineOptions o =
+      options(R"({"layers": "cpu", "nodes": 5, "depth": 2, "tokens": 2.4})", "model", -1);
+  const auto engine = std::make_shared<EngineState>(o);
+  DraftArm& arm = engine->known.arm(DraftSource::kModel);
+  EXPECT_EQ(arm.depth(), 2);
+  double tokens = 1.0;
+  for (const double value : arm.profile(5)) tokens += value;
+  EXPECT_NEAR(tokens, 2.4, 1e-3);
+  EXPECT_EQ(decode(engine, 0.8F, 5), plain(0.8F, 5));
+  o.placement = "cpu";
+  EXPECT_GT(std::make_shared<EngineState>(o)->known.arm(DraftSource::kModel).depth(), 1000);
+}
+
+TEST_F(Dovetail, HiddenRowsComeUpAsHalfFloatsForAHeadOnAnotherDevice) {
+  const test::TinyModel target{.layers = 3};
+  const test::TinyHeadFile head({.target = target, .blocks = 2, .columns = 120});
+  for (const bool apart : {true, false}) {
+    auto gpu = std::make_shared<SimulatedDevice>();
+    const std::string placement =
+        apart ? R"({"layers": "cuda", "draft": "cpu"})" : R"({"layers": "cuda"})";
+    const auto engine = engine_with(options(placement, "head:" + head.path()), gpu);
+    std::vector<float> memory(4 * 256);
+    for (size_t i = 0; i < memory.size(); ++i) memory[i] = 0.001F * static_cast<float>(i) - 0.3F;
+    memory[700] = 1e9F;
+    Forward out;
+    out.taps = Tensor(memory.data(), 4, 256);
+    const int64_t before = gpu->copied;
+    const HiddenRows rows = engine->hidden_rows(out, 1, 2);
+    EXPECT_EQ(gpu->copied - before, 2 * 256 * (apart ? 2 : 4));
+    ASSERT_EQ(rows.rows, 2);
+    for (int32_t row = 0; row < 2; ++row) {
+      for (size_t i = 0; i < 256; ++i) {
+        const float value = memory[static_cast<size_t>(row + 1) * 256 + i];
+        const float crossed = value > 65504.0F ? 65504.0F : half_to_float(float_to_half(value));
+        ASSERT_EQ(rows.row(row)[i], apart ? crossed : value) << i;
+      }
+    }
+    EXPECT_EQ(decode(engine, 0.8F, 5), plain(0.8F, 5));
+  }
+}
+
 TEST_F(Dovetail, RefusesPlacementsThatCannotBe) {
   const auto refused = [](EngineOptions o) {
     try {
@@ -274,6 +378,15 @@ TEST_F(Dovetail, RefusesPlacementsThatCannotBe) {
   EngineOptions two = options("cpu");
   two.device = "cuda";
   EXPECT_NE(refused(two).find("one of them"), std::string::npos);
+  if (usable_cores().size() > 1) {
+    const std::string first = "\"cpu:" + std::to_string(usable_cores()[0]) + "\"",
+                      second = "\"cpu:" + std::to_string(usable_cores()[1]) + "\"";
+    EngineOptions nothing_shared =
+        options("{\"layers\": " + first + ", \"draft\": [" + first + ", " + second + "]}");
+    EXPECT_NE(refused(nothing_shared).find("model.parallel_layers"), std::string::npos);
+    nothing_shared.method_options = {{"model.parallel_layers", "0-9"}};
+    EXPECT_NE(refused(nothing_shared).find("'0-9'"), std::string::npos);
+  }
 }
 
 }  // namespace

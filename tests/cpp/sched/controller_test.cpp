@@ -257,6 +257,27 @@ TEST(Controller, AsksTheDrafterWhoseStepsBringMost) {
   EXPECT_GT(asked[DraftSource::kModel], 0);  // it is tried again
 }
 
+// The size is the planned tree's best under the measured costs, at once; its depth is the plan's.
+TEST(Controller, BeginsWithThePlannedTree) {
+  const auto first_ask = [](double slope, const std::vector<double>& planned, int32_t depth) {
+    Bench bench(slope);
+    if (!planned.empty()) bench.known.arm(DraftSource::kModel).expect(planned, depth);
+    Controller controller = rich(bench);
+    const Controller::Offer offer{DraftSource::kModel, 0.0, [](int32_t) { return 0.1; }};
+    return controller.allowance(bench.known, {bench.plain, 0, 1000}, {&offer, 1});
+  };
+  const std::vector<double> sure = {0.95, 0.9, 0.86, 0.82, 0.8, 0.7, 0.65, 0.6}, weak = {0.4, 0.1};
+  const auto usual = first_ask(0.05, {}, 0), large = first_ask(0.05, sure, 4),
+             small = first_ask(0.05, weak, 1);
+  EXPECT_GT(large.asked_nodes, usual.asked_nodes);
+  EXPECT_LT(small.asked_nodes, usual.asked_nodes);
+  EXPECT_EQ(large.asked_depth, 4);
+  EXPECT_EQ(small.asked_depth, 1);
+  EXPECT_EQ(usual.asked_depth, 1000);
+  EXPECT_EQ(large.max_depth, 1000);                                   // of table look-ups
+  EXPECT_LT(first_ask(0.8, sure, 4).asked_nodes, large.asked_nodes);  // costs still decide
+}
+
 TEST(TreeFitter, ASequenceThatHasLostTooMuchGetsNothingWhileItsNeighboursDo) {
   Bench bench(0.02);
   Controller good = rich(bench), bad;

@@ -41,6 +41,12 @@ const std::map<std::string, Setting> kCircumstances = {
     {"time that it does not declare", [](Simulation& run, uint32_t) { run.hidden_ms = 0.4; }},
     {"a prompt to read first",
      [](Simulation& run, uint32_t) { run.start_ms = 2.0, run.level_ms = 0.05; }},
+    {"a plan that promises far too much",
+     [](Simulation& run, uint32_t) {
+       run.level_ms = 0.05;
+       const std::vector<double> all(12, 1.0);
+       run.known().arm(DraftSource::kModel).expect(all, 12);
+     }},
     {"noisy times", [](Simulation& run, uint32_t) { run.noise = 0.3; }},
     {"a step in fifty takes ten times as long",
      [](Simulation& run, uint32_t) { run.stumbles = 0.02; }},

@@ -27,7 +27,9 @@ TEST(Placement, SavedAndReadAgainIsTheSame) {
                            dovetailed("cpu", "cuda:1", 8, 0),
                            dovetailed("cpu", "cuda:0", 8, 3),
                            dovetailed("cpu", "cuda:0", 8, 8),
-                           {{{0, 2, "cuda:0"}, {2, 7, "cpu"}, {7, 8, "cuda:1"}}, "cpu", "cuda:1"}};
+                           {{{0, 2, "cuda:0"}, {2, 7, "cpu"}, {7, 8, "cuda:1"}}, "cpu", "cuda:1"},
+                           {{{0, 8, "cpu"}}, "cpu", "cuda:0", {"cuda:1", "cuda:2"}},
+                           {{{0, 8, "cpu"}}, "cpu", "cuda:0", {}, {6, 3, 2.75}}};
   for (const Placement& placement : all) {
     EXPECT_EQ(parse_placement(placement_json(placement), 8, "json"), placement)
         << placement_text(placement);
@@ -52,6 +54,47 @@ TEST(Placement, ADraftIsApartWhenNoPartOfTheTargetIsBesideIt) {
   EXPECT_FALSE(dovetailed("cpu", "cuda:0", 8, 1).draft_is_apart());
   const Placement head_only = {{{0, 8, "cpu"}}, "cuda:0", "cuda:0"};
   EXPECT_FALSE(head_only.draft_is_apart());
+}
+
+TEST(Placement, ADraftMayHaveSeveralDevices) {
+  const Placement found =
+      parse_placement(R"({"layers": "cpu:0", "draft": ["cuda", "cpu:1"]})", 8, "here");
+  EXPECT_EQ(found.draft, "cuda:0");
+  EXPECT_EQ(found.draft_beside, std::vector<std::string>{"cpu:1"});
+  EXPECT_EQ(found.devices(), (std::vector<std::string>{"cpu:0", "cuda:0", "cpu:1"}));
+  EXPECT_EQ(placement_text(found), "layers 0-7 cpu:0, head cpu:0, draft cuda:0 and cpu:1");
+  EXPECT_TRUE(found.draft_is_apart());
+  EXPECT_FALSE(found.draft_borrows());
+  for (const char* own : {R"("cpu:0")", R"("cpu:1")"}) {
+    const std::string text = R"({"layers": {"0-6": "cpu:0", "7": "cpu:1"}, "draft": ["cuda", )" +
+                             std::string(own) + "]}";
+    EXPECT_TRUE(parse_placement(text, 8, "here").draft_borrows());
+  }
+  for (const char* draft : {"[]", R"(["cpu", "cpu"])", "[3]", R"(["cpu:0-1", "cpu:1"])"}) {
+    EXPECT_NE(complaint(R"({"layers": "cuda", "draft": )" + std::string(draft) + "}"), "") << draft;
+  }
+}
+
+TEST(Placement, KeepsTheTreeOfAPlan) {
+  const auto tree_of = [](const std::string& members) {
+    return parse_placement(R"({"layers": "cpu")" + members + "}", 8, "here");
+  };
+  const Placement found = tree_of(R"(, "nodes": 7, "depth": 4, "tokens": 3.5)");
+  EXPECT_EQ(found.tree, (PlannedTree{7, 4, 3.5}));
+  EXPECT_EQ(placement_text(found),
+            "layers 0-7 cpu, head cpu, draft cpu, planned tree 7 nodes, 4 deep");
+  EXPECT_EQ(tree_of("").tree, PlannedTree{});
+  EXPECT_EQ(tree_of(R"(, "nodes": 0, "depth": 0, "tokens": 1.0)").tree, PlannedTree{});
+  for (const char* wrong :
+       {R"(, "nodes": 7)", R"(, "depth": 2)", R"(, "nodes": 2, "depth": 3)",
+        R"(, "nodes": -1, "depth": 1)", R"(, "nodes": 1000, "depth": 1)",
+        R"(, "nodes": 2, "depth": 2, "tokens": 0.5)", R"(, "nodes": 2, "depth": 2, "tokens": 9)",
+        R"(, "nodes": "2", "depth": 2)", R"(, "nodes": 2.5, "depth": 2)",
+        R"(, "nodes": 2, "depth": 2, "tokens": "many")"}) {
+    EXPECT_NE(complaint(R"({"layers": "cpu")" + std::string(wrong) + "}").find("here"),
+              std::string::npos)
+        << wrong;
+  }
 }
 
 TEST(Placement, SaysWhatIsWrong) {

@@ -74,7 +74,8 @@ class Simulation {
     const int32_t most = costly ? allowed.asked_nodes : allowed.max_nodes;
     tree_.reset(0);
     const bool asked = most > 0 && proposes();
-    const int32_t length = asked ? std::min(most, allowed.max_depth) : 0;
+    const int32_t deepest = costly ? allowed.asked_depth : allowed.max_depth;
+    const int32_t length = asked ? std::min(most, deepest) : 0;
     for (int32_t i = 0, node = 0; i < length; ++i) {
       node = tree_.add(node, 1, static_cast<float>(score), source);
     }

@@ -45,6 +45,23 @@ TEST_F(Cuda, LinearMatchesTheCpuForEveryTypeOfWeight) {
   }
 }
 
+TEST_F(Cuda, HalfFloatsCrossAsOnTheCpu) {
+  std::vector<float> values = random_floats(700, 3);
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] *= std::exp2(static_cast<float>(i % 60) - 35.0F);
+  values[0] = 1e6F, values[1] = -65519.0F, values[2] = -65520.0F, values[3] = -1e30F;
+  const auto there_and_back = [&](Backend& backend) {
+    const Rows from(backend, values, 1), to(backend, 1, 700);
+    std::vector<uint16_t> halves(700);
+    backend.download_halves(halves, from.tensor.data);
+    backend.upload_halves(to.tensor.data, halves);
+    std::vector<float> out = to.values();
+    out.insert(out.end(), halves.begin(), halves.end());
+    return out;
+  };
+  EXPECT_EQ(there_and_back(gpu()), there_and_back(cpu()));
+}
+
 // The oracle here is dequantised arithmetic in double: the error is that of int8 activations.
 TEST_F(Cuda, LinearIsTheProductOfTheDequantisedMatrix) {
   for (const DType dtype : kWeightTypes) {
