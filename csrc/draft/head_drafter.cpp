@@ -20,6 +20,8 @@ HeadScratch::HeadScratch(const DraftHead& head)
     target = std::make_unique<Workspace>(head.target(), LevelDrafter::kMaxBeam, 0);
   }
   acceptance.assign(LevelDrafter::kMaxNodes, 1.0F);
+  tokens.reserve(static_cast<size_t>(kChunkRows) *
+                 static_cast<size_t>(head.config().tokens_read()));
 }
 
 HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head,
@@ -143,6 +145,22 @@ void HeadDrafter::forward_text(int32_t to) {
   }
 }
 
+// What a row reads: the tokens of the text before token `end`, and those from the root's child to
+// `node`, the last ones. Before its beginning the text is taken for its first token.
+void HeadDrafter::add_tokens(int32_t node, int32_t end) {
+  std::vector<int32_t>& tokens = scratch_->tokens;
+  const size_t first = tokens.size();
+  for (int32_t left = head_->config().tokens_read(); left > 0; --left) {
+    if (node > DraftTree::kRoot) {
+      tokens.push_back(grown().token()[static_cast<size_t>(node)]);
+      node = grown().parent()[static_cast<size_t>(node)];
+    } else {
+      tokens.push_back(tokens_[static_cast<size_t>(std::max(--end, 0))]);
+    }
+  }
+  std::reverse(tokens.begin() + static_cast<int64_t>(first), tokens.end());
+}
+
 // The rows of the text that follow those in the cache. The root's stays scratch where it is node 0
 // of the levels that follow.
 void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
@@ -152,10 +170,12 @@ void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
   const size_t begin = static_cast<size_t>(next_row() - states_begin()) * width_;
   backend.upload(scratch_->true_states.data, states_.data() + begin,
                  static_cast<int64_t>(tokens.size() * width_ * sizeof(float)));
+  scratch_->tokens.clear();
+  for (int32_t i = 0; i < rows; ++i) add_tokens(DraftTree::kRoot, next_row() + i + 1);
   scratch_->batch.clear();
   scratch_->batch.add_causal(cache_, tokens, last ? 1 : 0);
-  const HeadForward out = head_->forward(scratch_->batch, scratch_->true_states.first_rows(rows), 0,
-                                         scratch_->workspace);
+  const HeadRows in{scratch_->true_states.first_rows(rows), scratch_->tokens, 0};
+  const HeadForward out = head_->forward(scratch_->batch, in, scratch_->workspace);
   cache_.commit_rows(last ? rows - 1 : rows);
   if (!last) return;
   const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
@@ -199,9 +219,12 @@ void HeadDrafter::forward_nodes(std::span<const int32_t> nodes, int32_t depth) {
   Backend& backend = head_->backend();
   const auto rows = static_cast<int32_t>(nodes.size());
   const Tensor states = states_for(nodes);
+  scratch_->tokens.clear();
+  for (const int32_t node : nodes) add_tokens(node, end());
   scratch_->batch.clear();
   scratch_->batch.add_nodes(cache_, grown(), nodes, rows);
-  const HeadForward out = head_->forward(scratch_->batch, states, depth, scratch_->workspace);
+  const HeadRows in{states, scratch_->tokens, depth};
+  const HeadForward out = head_->forward(scratch_->batch, in, scratch_->workspace);
   const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
   for (int32_t i = 0; i < rows; ++i) {
     backend.copy(scratch_->own_states.row(nodes[static_cast<size_t>(i)]), out.states.row(i), bytes);

@@ -25,11 +25,13 @@ struct HeadScratch {
   std::unique_ptr<Workspace> target;  // where its layers make the rows of nodes
   Batch batch;
   std::vector<int32_t> parents, same_depth;
+  std::vector<int32_t> tokens;    // [rows, tokens read] of a forward
   std::vector<float> acceptance;  // [nodes of a tree]: predicted; 1 where nothing predicts it
 };
 
-// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra, Kangaroo).
-// Its rows are pairs: token p of the text with the target's hidden state of token p - 1. The rows
+// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra, Kangaroo,
+// Chimera). Its rows are pairs: token p of the text, with those before it where the family reads
+// them, and the target's hidden state of token p - 1. The rows
 // of the text are made of true states only and keep their keys and values; the rows of a tree are
 // made of the head's own states, and are forgotten with the tree.
 //
@@ -84,6 +86,7 @@ class HeadDrafter final : public LevelDrafter {
   void forward_text(int32_t to);
   void forward_rows(std::span<const int32_t> tokens);
   void forward_nodes(std::span<const int32_t> nodes, int32_t depth);
+  void add_tokens(int32_t node, int32_t end);
   Tensor states_for(std::span<const int32_t> nodes);
   bool exits() const { return head_->config().exit_layers() > 0; }
 

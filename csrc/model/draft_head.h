@@ -24,17 +24,26 @@ class HeadWorkspace {
   friend class DraftHead;
   Buffer memory_;
   BlockRows rows_;
-  Tensor path_;             // [rows, state width]: Hydra's state and tokens
-  Tensor token_;            // [rows, target width]: embeddings
+  Tensor path_;             // [rows, state width]: Hydra's state and tokens, Chimera's two states
+  Tensor token_;            // [rows, tokens read * target width]: embeddings
   Tensor joined_;           // [rows, what is joined]: two inputs side by side
   Tensor fused_;            // [rows, width]: made of them
-  Tensor ones_;             // [rows, width]
-  Tensor hidden_, logits_;  // [logit rows, width], [logit rows, columns]
+  Tensor silu_, ones_;      // [rows, what add_silu adds to]
+  Tensor hidden_, logits_;  // [logit rows, head inputs], [logit rows, columns]
   Tensor accept_;           // [logit rows, 1]
   std::vector<float> host_;
   std::vector<int32_t> all_rows_;  // 0, 1, ...
   std::vector<int32_t> same_row_;  // 0, 0, ...
   int32_t max_rows_, max_logit_rows_;
+};
+
+// What the rows of a forward are made of.
+struct HeadRows {
+  // depth 0: [rows, HeadConfig::features()] of the target. Below a root: [rows, state_width()] of
+  // the rows above.
+  Tensor states;
+  std::span<const int32_t> tokens;  // [rows, tokens_read()], a row's own token last
+  int32_t depth = 0;
 };
 
 // Logits of the rows that a batch asked for, and what each row hands to the rows below it. Valid
@@ -76,10 +85,8 @@ class DraftHead {
   }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a forward of one row
 
-  // depth 0: states [rows, config().features()] of the target. Below a root: states of this head,
-  // [rows, config().state_width()]; by_depth() heads want rows of one depth, below their stacks.
-  HeadForward forward(const Batch& batch, const Tensor& states, int32_t depth,
-                      HeadWorkspace& w) const;
+  // by_depth() heads want rows of one depth, below their stacks.
+  HeadForward forward(const Batch& batch, const HeadRows& in, HeadWorkspace& w) const;
 
   // Whether the file has a head that predicts acceptance (SpecDec++, arXiv 2405.19715).
   bool predicts_acceptance() const { return accept_out_.weight != nullptr; }
@@ -90,10 +97,12 @@ class DraftHead {
 
  private:
   DraftHead() = default;
-  void enter(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const;
+  void check(const Batch& batch, const HeadRows& in, const HeadWorkspace& w) const;
+  void enter(const Batch& batch, const HeadRows& in, HeadWorkspace& w) const;
   void enter_dgf(const Tensor& states, HeadWorkspace& w) const;
   void enter_eagle(const Tensor& states, HeadWorkspace& w) const;
   void enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) const;
+  void enter_chimera(const Tensor& states, HeadWorkspace& w) const;
   void run_blocks(const Batch& batch, const HeadWorkspace& w) const;
   Tensor enter_path(const Tensor& states, int32_t depth, HeadWorkspace& w) const;
   Tensor run_stack(const HeadStack& stack, const Tensor& path, HeadWorkspace& w) const;
@@ -109,8 +118,9 @@ class DraftHead {
   std::vector<Block> blocks_;
   std::vector<HeadStack> stacks_;
   Buffer token_norm_, hidden_norm_, final_norm_;
-  Linear w1_, w2_, gate_;  // dgf
-  Linear fuse_;            // eagle, eagle3
+  Linear w1_, w2_, gate_;               // dgf
+  Linear fuse_;                         // eagle, eagle3
+  Linear trigram_block_, trigram_out_;  // chimera
   Linear own_head_;
   const Linear* head_ = nullptr;
   std::vector<Linear> accept_blocks_;

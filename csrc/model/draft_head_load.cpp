@@ -69,6 +69,12 @@ class HeadLoader {
         head_->hidden_norm_ = bind_.vector("block.0.hidden_norm.weight", width);
         head_->final_norm_ = bind_.vector("norm.weight", width);
         break;
+      case HeadFamily::kChimera: {
+        const int64_t tokens = int64_t{c.tokens_read()} * target;
+        head_->trigram_block_ = bind_.linear("trigram.block", tokens, tokens);
+        head_->trigram_out_ = bind_.linear("trigram.out", width, tokens);
+        break;
+      }
       case HeadFamily::kKangaroo:
         head_->final_norm_ = bind_.vector("norm.weight", width);
         break;
@@ -128,7 +134,7 @@ class HeadLoader {
     const Model& target = *head_->target_;
     head_->head_ = &head_->own_head_;
     if (c.own_head) {
-      head_->own_head_ = bind_.linear("head", c.columns, c.shape.width);
+      head_->own_head_ = bind_.linear("head", c.columns, c.head_inputs());
       return;
     }
     const bool same_place = head_->backend_.get() == &target.backend();
@@ -148,9 +154,9 @@ class HeadLoader {
     if (c.family == HeadFamily::kMedusa || !has("accept.out")) return;
     for (int32_t i = 0; has("accept.block." + std::to_string(i)); ++i) {
       const std::string role = "accept.block." + std::to_string(i);
-      head_->accept_blocks_.push_back(bind_.linear(role, c.shape.width, c.shape.width));
+      head_->accept_blocks_.push_back(bind_.linear(role, c.head_inputs(), c.head_inputs()));
     }
-    head_->accept_out_ = bind_.linear("accept.out", 1, c.shape.width);
+    head_->accept_out_ = bind_.linear("accept.out", 1, c.head_inputs());
   }
 
   // A tensor that the graph does not use belongs to another graph.

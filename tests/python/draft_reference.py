@@ -68,6 +68,10 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
             norm("norm")
     elif family == "kangaroo":
         norm("norm")
+    elif family == "chimera":
+        matrix("trigram.block", 3 * target, 3 * target)
+        out["trigram.block.bias"] = rng.normal(0, 0.3, 3 * target).astype(np.float32)
+        matrix("trigram.out", d, 3 * target)
     elif family == "eagle":
         matrix("fc", d, target + d)
         if c.get("bias"):
@@ -81,7 +85,7 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
     for index in range(c["blocks"]):
         b = f"block.{index}."
         inputs = d + target if family == "eagle3" and index == 0 else d
-        if index or family in ("hydra", "kangaroo"):
+        if index or family in ("hydra", "kangaroo", "chimera"):
             norm(b + "attn_norm")
         if c["ffn_width"]:
             norm(b + "ffn_norm")
@@ -97,7 +101,8 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
     if tokens is not None:
         out["draft_tokens"] = np.asarray(tokens, I32)
     if own_head:
-        matrix("head", c["target.vocab"] if tokens is None else len(tokens), d, 2.0)
+        inputs = 2 * d if family == "chimera" else d
+        matrix("head", c["target.vocab"] if tokens is None else len(tokens), inputs, 2.0)
     return out
 
 
@@ -156,13 +161,27 @@ class Twin:
             x = self.run_blocks(entered, residual)
         return x
 
-    def run_blocks(self, entered: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def threes_state(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
+        """Chimera: the last row's own state, and the target's before the root. Tokens matter in the last rows only."""
+        shown, text = list(states), [tokens[0], tokens[0], *tokens, *chain]
+        while True:  # one more row at a time
+            x = np.stack([np.concatenate(self.embedding[text[row : row + 3]]) for row in range(len(shown))])
+            x = self.linear("trigram.out", x + self.silu(self.linear("trigram.block", x)))
+            own = self.run_blocks(None, x, np.stack(shown))[-1]
+            if len(shown) == len(text) - 2:
+                return np.concatenate([own, states[-1]])
+            shown.append(own)
+
+    def run_blocks(self, entered: np.ndarray, x: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray:
+        """shown: what keys and values are made of, where that is not the rows themselves."""
         c, n = self.c, len(x)
         shape = {"rotary": c["head_dim"], "rope_base": c["rope_base"], "interleaved": False}
         for index in range(c["blocks"]):
             b = f"block.{index}."
             h = self.norm(b + "attn_norm", x) if b + "attn_norm.weight" in self.t else entered
-            q, k, v = (self.linear(b + part, h).reshape(n, -1, c["head_dim"]) for part in "qkv")
+            of = h if shown is None else self.norm(b + "attn_norm", shown)
+            parts = {"q": h, "k": of, "v": of}
+            q, k, v = (self.linear(b + part, y).reshape(n, -1, c["head_dim"]) for part, y in parts.items())
             x = x + self.linear(b + "o", attention(rotate(q, shape), rotate(k, shape), v, np.float16))
             if b + "gate.weight" not in self.t:
                 continue
@@ -175,6 +194,8 @@ class Twin:
         """q over the draft's tokens after the chain: softmax of the last row's logits."""
         if "stacks" in self.c:
             return self.stacked_law(tokens, states, chain)
+        if self.c["family"] == "chimera":
+            return self.softmax(self.head @ self.threes_state(tokens, states, chain)[: self.head.shape[1]])
         x = self.outputs(tokens, states, chain)[-1]
         if self.c["family"] == "eagle3":
             x = self.norm("norm", x)

@@ -28,6 +28,8 @@ CASES = {
     "medusa with the target's head": (draft_config("medusa", blocks=0, stacks=4), False),
     "hydra": (draft_config("hydra", blocks=0, stacks=3), True),
     "hydra with a block over the text": (draft_config("hydra", stacks=3), False),
+    "chimera": (draft_config("chimera"), True),
+    "chimera with the target's head": (draft_config("chimera"), False),
     "eagle3 narrower than the target": (draft_config("eagle3", width=128, taps=[1, -1]), True),
 }
 
@@ -98,7 +100,7 @@ def depth(tree, node: int) -> int:
     return 0 if node == 0 else 1 + depth(tree, tree.nodes[node].parent)
 
 
-@pytest.mark.parametrize("case", ["dgf", "eagle3"])
+@pytest.mark.parametrize("case", ["dgf", "eagle3", "chimera"])
 def test_the_comparison_sees_a_wrong_tap_an_unshifted_token_and_a_missing_norm(target, tmp_path, case):
     path, weights = target
     c, own_head = CASES[case]

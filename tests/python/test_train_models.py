@@ -40,7 +40,7 @@ def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0, **more):
     head = torch.randn(VOCAB, WIDTH, generator=generator)
     draft = make_draft(config, embedding, head, torch.arange(0, VOCAB, 2), seed)
     for name, parameter in draft.named_parameters():
-        if name.startswith(("medusa", "hydra")):
+        if name.startswith(("medusa", "hydra", "trigram")):
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
         elif "norm" in name or name.endswith("bias"):
             parameter.data = 1 + 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -49,11 +49,12 @@ def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0, **more):
 
 def test_the_shift_is_that_of_decoding():
     rng = np.random.default_rng(0)
-    a, b = sequence(rng, 9, 4), sequence(rng, 7, 2)
+    a, b = sequence(rng, 9, 4), sequence(rng, 7, 1)
     batch = make_batch([a, b])
     columns = torch.arange(batch.start, batch.columns)
     for step in range(3):
-        inputs = batch.inputs(step, columns)
+        inputs = batch.inputs(step, columns, 3)
+        assert (batch.inputs(step, columns) == inputs[..., 2:]).all()
         token, top, logprobs, counts = batch.wanted(step, columns)
         for row, source in enumerate([a, b]):
             for place in range(len(columns)):
@@ -62,7 +63,7 @@ def test_the_shift_is_that_of_decoding():
                     assert not counts[row, place]
                     continue
                 assert counts[row, place]
-                assert inputs[row, place] == source.tokens[c + 1 + step]
+                assert inputs[row, place].tolist() == [source.tokens[max(0, c + at + step)] for at in (-1, 0, 1)]
                 assert token[row, place] == source.tokens[c + 2 + step]
                 assert (top[row, place].numpy() == source.top_tokens[c + 1 + step]).all()
                 assert np.allclose(logprobs[row, place], source.top_logprobs[c + 1 + step].astype(np.float32))
@@ -72,15 +73,20 @@ def test_the_shift_is_that_of_decoding():
 class Copier(torch.nn.Module):
     """A draft whose output is read off its input token: right only when tokens and features are shifted as agreed."""
 
+    tokens_read = 1
+
     def __init__(self, features_of_token, draft):
         super().__init__()
         self.table, self.row_of, self.head = features_of_token, draft.row_of, draft.head
 
     def begin(self, features, tokens, present, start):
-        return self.table[tokens][:, start:], []
+        return self.table[tokens[:, start:, 0]], []
 
     def extend(self, state, tokens, columns, step, seen, present):
-        return self.table[tokens]
+        return self.table[tokens[..., 0]]
+
+    def foretold(self, state):
+        return state
 
     def readout(self, state, step):
         return state, self.head.weight
@@ -124,6 +130,8 @@ def test_a_token_in_the_wrong_place_shows_in_the_feature_loss(shift):
         ("medusa", 0, (-1,), {"stacks": 3, "stack_layers": 2, "own_head": False}),
         ("hydra", 0, (-1,), {"stacks": 3}),
         ("hydra", 1, (-1,), {"stacks": 3, "stack_layers": 3, "own_head": False}),
+        ("chimera", 1, (-1,), {}),
+        ("chimera", 1, (-1,), {"own_head": False}),
     ],
 )
 def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps, more):
@@ -142,6 +150,7 @@ def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps,
     compared = 0
     for row, source in enumerate(texts):
         stable = Chain(tensors, asdict(draft.config), draft.embedding.numpy())
+        stable.last = [source.tokens[0]]
         pad = batch.start - (source.learn_from - 1)
         for c in range(len(source.tokens) - 1):
             state = stable.row(source.features[c], source.tokens[c + 1], own=False)
@@ -156,6 +165,29 @@ def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps,
                 assert np.abs(torch_logits - stable.logits(state, step)).max() < 1e-4
                 compared += 1
     assert compared > 15
+
+
+def test_what_chimera_foresees_is_what_its_feature_loss_is_of():
+    draft = tiny("chimera")
+    batch = make_batch([sequence(np.random.default_rng(8), 9, 2), sequence(np.random.default_rng(9), 6, 3)])
+    found, _ = batch_loss(draft, batch, Objective(unroll=2, law=0.0, text=0.0, feature=1.0))
+    without, _ = batch_loss(draft, batch, Objective(unroll=2, law=0.0, text=0.0))
+    wanted = 0.0
+    for step, columns, state in steps(draft, batch, 2):
+        counts = batch.wanted(step, columns)[3]
+        true = torch.nn.functional.pad(batch.features, (0, 0, 0, 2))[:, columns + 1 + step]
+        wanted += 0.8**step * torch.nn.functional.smooth_l1_loss(state[counts][:, :WIDTH], true[counts]).item()
+    assert (found - without).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_new_chimera_reads_what_it_foresees_as_the_targets_head_would():
+    config = DraftConfig("chimera", WIDTH, 1, heads=2, kv_heads=1, head_dim=4, ffn_width=8, own_head=True)
+    embedding = torch.randn(VOCAB, WIDTH, generator=torch.Generator().manual_seed(1))
+    draft = make_draft(config, embedding, 2 * embedding, torch.arange(VOCAB), 0)
+    batch = make_batch([sequence(np.random.default_rng(7), 8, 2)])
+    for step, _, state in steps(draft, batch, 2):
+        assert torch.allclose(draft.logits(state, step), draft.foretold(state) @ (2 * embedding).T, atol=1e-5)
+        assert draft.trigram["block"].weight.abs().max() == 0
 
 
 def test_what_lies_before_the_kept_context_does_not_count():
@@ -320,6 +352,8 @@ def test_shapes_that_no_draft_has_are_refused():
         DraftConfig("dgf", 8, taps=[3])
     with pytest.raises(ValueError, match="blocks"):
         DraftConfig("dgf", 8, blocks=7)
+    with pytest.raises(ValueError, match="blocks: expected 1 to 1 of chimera"):
+        DraftConfig("chimera", 8, blocks=2)
     for family, shape in (("medusa", {"blocks": 1}), ("hydra", {"blocks": 2}), ("hydra", {"blocks": -1})):
         with pytest.raises(ValueError, match=f"blocks: expected 0 .* of {family}"):
             DraftConfig(family, 8, stacks=2, **shape)

@@ -32,10 +32,12 @@ class Chain:
         self.t = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
         self.shape, self.embedding = shape, np.asarray(embedding, np.float64)
         self.cache = [([], []) for _ in range(shape["blocks"])]
+        self.last = []  # the tokens of the rows so far, and the first of the text before them
 
     def fork(self):
         other = Chain({}, self.shape, self.embedding)
         other.t, other.cache = self.t, [(list(keys), list(values)) for keys, values in self.cache]
+        other.last = list(self.last)
         return other
 
     def row(self, state, token, own):
@@ -53,6 +55,8 @@ class Chain:
             x = into = t["fc.weight"] @ np.concatenate([e, state]) + t["fc.bias"]
         elif family in ("medusa", "hydra"):
             return self._path(state, e, own)
+        elif family == "chimera":
+            return self._threes(state, token, own)
         elif family == "kangaroo":  # the state of the token itself, wherever it is
             x = state
         else:
@@ -64,6 +68,19 @@ class Chain:
                 into = rms(x, t[f"block.{index}.attn_norm.weight"], epsilon)
             x = self._block(f"block.{index}.", x, into, self.cache[index])
         return x
+
+    def _threes(self, state, token, own):
+        """What chimera hands down: its own state of the token, then the target's before the root."""
+        self.last.append(token)
+        width = self.shape["width"]
+        three = [*self.last[:1] * 2, *self.last][-3:]
+        x = np.concatenate([self.embedding[t] for t in three])
+        y = self.t["trigram.block.weight"] @ x + self.t["trigram.block.bias"]
+        x = self.t["trigram.out.weight"] @ (x + y * sigmoid(y))
+        norm, epsilon = self.t["block.0.attn_norm.weight"], self.shape["norm_epsilon"]
+        shown = rms(state[:width], norm, epsilon)
+        x = self._block("block.0.", x, rms(x, norm, epsilon), self.cache[0], shown)
+        return np.concatenate([x, state[-width:]])
 
     def _path(self, state, e, own):
         """What medusa and hydra hand down: the state before the root, with the block over the text in Hydra++, and in
@@ -92,14 +109,16 @@ class Chain:
             return self._stack_logits(state, depth)
         if self.shape["family"] in ("eagle3", "kangaroo"):
             state = rms(state, self.t["norm.weight"], self.shape["norm_epsilon"])
-        return self.t["head.weight"] @ state
+        head = self.t["head.weight"]
+        return head @ state[: head.shape[1]]
 
-    def _block(self, name, x, into, cache):
+    def _block(self, name, x, into, cache, shown=None):
         t, s = self.t, self.shape
+        shown = into if shown is None else shown
         position, dim = len(cache[0]), s["head_dim"]
         q = rotate((t[name + "q.weight"] @ into).reshape(s["heads"], dim), position, s["rope_base"])
-        cache[0].append(rotate((t[name + "k.weight"] @ into).reshape(s["kv_heads"], dim), position, s["rope_base"]))
-        cache[1].append((t[name + "v.weight"] @ into).reshape(s["kv_heads"], dim))
+        cache[0].append(rotate((t[name + "k.weight"] @ shown).reshape(s["kv_heads"], dim), position, s["rope_base"]))
+        cache[1].append((t[name + "v.weight"] @ shown).reshape(s["kv_heads"], dim))
         out = []
         for head in range(s["heads"]):
             group = head // (s["heads"] // s["kv_heads"])

@@ -115,7 +115,8 @@ def draft(
     file: Annotated[Path, typer.Argument(help="The draft file to write, at every improvement.")],
     run: Run = None,
     family: Annotated[
-        str, typer.Option(help="dgf, eagle, eagle3, medusa, hydra, hydra++ or kangaroo.", rich_help_panel=_SHAPE)
+        str,
+        typer.Option(help="dgf, eagle, eagle3, medusa, hydra, hydra++, kangaroo or chimera.", rich_help_panel=_SHAPE),
     ] = "eagle3",
     blocks: Annotated[int, typer.Option(help="Decoder blocks, 1 to 6.", rich_help_panel=_SHAPE)] = 1,
     stack_layers: Annotated[int, typer.Option(help="Of each stack of medusa and hydra.", rich_help_panel=_SHAPE)] = 1,

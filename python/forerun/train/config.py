@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STACKED = ("medusa", "hydra")  # a stack of its own for every depth
-FAMILIES = ("dgf", "eagle", "eagle3", *STACKED, "kangaroo")
+FAMILIES = ("dgf", "eagle", "eagle3", *STACKED, "kangaroo", "chimera")
 FINAL = -1  # the tap of the target's hidden state after its final norm
 REACH = 12  # columns of padding on the right of a batch; unrolled steps + 1 must not exceed it
 
@@ -40,7 +40,7 @@ class DraftConfig:
         if self.family not in FAMILIES:
             raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, found {self.family!r}")
         stacked = self.family in STACKED
-        least, most = (int(not stacked), {"medusa": 0, "hydra": 1}.get(self.family, 6))
+        least, most = (int(not stacked), {"medusa": 0, "hydra": 1, "chimera": 1}.get(self.family, 6))
         if not least <= self.blocks <= most:
             raise ValueError(f"blocks: expected {least} to {most} of {self.family}, found {self.blocks}")
         if not stacked <= self.stacks <= 8 * stacked:
@@ -60,6 +60,16 @@ class DraftConfig:
     def fixed_unroll(self) -> int:
         """The unrolled steps that it has to learn from; 0: as many as one likes."""
         return 1 if self.family == "kangaroo" else self.stacks
+
+    @property
+    def tokens_read(self) -> int:
+        """The tokens that a row reads: its own and those before it."""
+        return 3 if self.family == "chimera" else 1
+
+    @property
+    def head_inputs(self) -> int:
+        """The values that are multiplied with the head's rows."""
+        return 2 * self.width if self.family == "chimera" and self.own_head else self.width
 
     def metadata(self) -> dict[str, Any]:
         """What the draft file says of it; the target's part comes from the target."""

@@ -72,11 +72,23 @@ class Block(nn.Module):
         positions = torch.arange(x.shape[1], device=x.device)
         return Seen(self._keys(x, positions), self._values(x))
 
-    def forward(self, x: Tensor, residual: Tensor, columns: Tensor, step: int, seen: Seen, present: Tensor) -> Tensor:
-        """Rows of `columns` [C] in unrolled step `step`; x [B, C, wide * width] enters attention."""
+    def forward(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        columns: Tensor,
+        step: int,
+        seen: Seen,
+        present: Tensor,
+        shown: Tensor | None = None,
+    ) -> Tensor:
+        """Rows of `columns` [C] in unrolled step `step`; x [B, C, wide * width] enters attention. Keys and values are
+        of `shown`, by default x.
+        """
         queries = rotate(self._split(self.q(x), self.config.heads), columns + step, self.config.rope_base)
         if step:
-            seen.chain.append((self._keys(x, columns + step), self._values(x)))
+            shown = x if shown is None else shown
+            seen.chain.append((self._keys(shown, columns + step), self._values(shown)))
         h = residual + self.o(self._attend(queries, columns, seen, present))
         if not self.config.ffn_width:
             return h
@@ -143,6 +155,18 @@ class DraftBase(nn.Module):
         """What is multiplied with the head's rows in unrolled step `step`, and those rows [Vd, d]."""
         raise NotImplementedError
 
+    def foretold(self, state: Tensor) -> Tensor:
+        """The part of a state that stands for the target's next feature [..., d]."""
+        return state
+
+    @property
+    def tokens_read(self) -> int:
+        return self.config.tokens_read
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The embeddings of tokens [..., tokens_read], side by side."""
+        return functional.embedding(tokens, self.embedding).flatten(-2)
+
     def logits(self, state: Tensor, step: int) -> Tensor:
         return functional.linear(*self.readout(state, step))
 
@@ -186,12 +210,12 @@ class Draft(DraftBase):
         self.head = head_rows(head, draft_tokens, config.own_head)
 
     def begin(self, features: Tensor, tokens: Tensor, present: Tensor, start: int) -> tuple[Tensor, list[Seen]]:
-        """Rows of true features, all T columns: features [B, T, W], tokens [B, T] (already shifted by one).
+        """Rows of true features, all T columns: features [B, T, W], tokens [B, T, 1] (already shifted by one).
 
         Returns the outputs of columns start.. [B, T - start, d] and what later rows may see.
         """
         state = self.fc(features) if self.config.family == "eagle3" else features
-        x, residual = self._enter(state, functional.embedding(tokens, self.embedding))
+        x, residual = self._enter(state, self.embed(tokens))
         columns = torch.arange(features.shape[1], device=features.device)
         seen: list[Seen] = []
         for index, block in enumerate(self.block):
@@ -207,7 +231,7 @@ class Draft(DraftBase):
         self, state: Tensor, tokens: Tensor, columns: Tensor, step: int, seen: list[Seen], present: Tensor
     ) -> Tensor:
         """Rows of the draft's own outputs `state` [B, C, d] of `columns`, in unrolled step `step` from 1 up."""
-        x, residual = self._enter(state, functional.embedding(tokens, self.embedding))
+        x, residual = self._enter(state, self.embed(tokens))
         for index, block in enumerate(self.block):
             if index:
                 residual, x = x, block.attn_norm(x)

@@ -50,14 +50,15 @@ def steps(
     every = torch.arange(batch.columns, device=features.device)
     columns = every[batch.start :]
     present = batch.present[:, : batch.columns]
-    state, seen = draft.begin(features, batch.inputs(0, every), present, batch.start)
+    state, seen = draft.begin(features, batch.inputs(0, every, draft.tokens_read), present, batch.start)
     yield 0, columns, state
     if unroll > 1 and thin < 1:
         count = max(1, round(thin * len(columns)))
         kept = torch.randperm(len(columns))[:count].sort().values
         columns, state = columns[kept], state[:, kept]
     for step in range(1, unroll):
-        state = draft.extend(state, batch.inputs(step, columns), columns, step, seen, present)
+        tokens = batch.inputs(step, columns, draft.tokens_read)
+        state = draft.extend(state, tokens, columns, step, seen, present)
         yield step, columns, state
 
 
@@ -83,7 +84,8 @@ def batch_loss(draft: DraftBase, batch: Batch, objective: Objective) -> tuple[Te
             means.append(draft_law_loss(hidden, head, rows[learn], p[learn]) / max(1, int(learn.sum())))
         loss = sum(weight * mean for (*_, weight), mean in zip(wanted, means, strict=True))
         if objective.feature:
-            loss = loss + objective.feature * _feature_part(batch, chosen, columns, step, counts)
+            foretold = draft.foretold(chosen)
+            loss = loss + objective.feature * _feature_part(batch, foretold, columns, step, counts)
         total = total + objective.decay**step * loss
         shown.append(means[0].item())
     return total, shown
@@ -95,8 +97,8 @@ def _rejected(draft: DraftBase, state: Tensor, step: int, token: Tensor) -> Tens
     return torch.stack(best) != draft.row_of[token]
 
 
-def _feature_part(batch: Batch, chosen: Tensor, columns: Tensor, step: int, counts: Tensor) -> Tensor:
-    width = chosen.shape[-1]
+def _feature_part(batch: Batch, foretold: Tensor, columns: Tensor, step: int, counts: Tensor) -> Tensor:
+    width = foretold.shape[-1]
     ahead = (columns + 1 + step).clamp_max(batch.columns - 1)  # rows past the end do not count
     wanted = batch.features[:, ahead][..., -width:][counts]
-    return feature_loss(chosen, wanted) / max(1, len(chosen))
+    return feature_loss(foretold, wanted) / max(1, len(foretold))

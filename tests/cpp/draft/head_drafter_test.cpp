@@ -48,7 +48,9 @@ const std::vector<test::TinyHead> kHeads = {
     {.family = "eagle", .columns = 100, .own_head = true},
     {.family = "eagle3", .blocks = 2, .taps = {1, 0, -1}, .columns = 90, .own_head = true},
     {.family = "medusa", .blocks = 0, .columns = 90, .stacks = 4},
-    {.family = "hydra", .columns = 90, .stacks = 4}};
+    {.family = "hydra", .columns = 90, .stacks = 4},
+    {.family = "chimera", .columns = 90},
+    {.family = "chimera", .dtype = DType::kQ8_0, .columns = 90, .own_head = true}};
 
 std::vector<int32_t> some_text(size_t length, uint32_t seed) {
   std::mt19937 random(seed);
@@ -259,7 +261,7 @@ TEST(HeadDrafter, ItsHeadIsTheTargetsOwnRowsWhereTheFileHasNone) {
     KvCache cache(head.backend(), head.kv_layout(), 64);
     Batch batch;
     batch.add_causal(cache, tokens, 3);
-    return head.forward(batch, rows, 0, w).logits;
+    return head.forward(batch, {rows, tokens, 0}, w).logits;
   };
   const Tensor whole = run(*all, a), part = run(*few, b);
   EXPECT_EQ(whole.cols, kVocab);
