@@ -136,7 +136,8 @@ void EngineState::measure_draft_head() {
   constexpr int32_t kPrompt = 64;
   const DraftHead& head = *draft_shared.head;
   HeadWorkspace rows(head.backend(), head.config(), kPrompt, 1);
-  Buffer memory = head.backend().allocate(int64_t{4} * kPrompt * head.config().features());
+  const int32_t inputs = head.config().states_read() * head.config().features();
+  Buffer memory = head.backend().allocate(int64_t{4} * kPrompt * inputs);
   std::vector<int32_t> prompt(kPrompt);
   for (int32_t i = 0; i < kPrompt; ++i) prompt[static_cast<size_t>(i)] = filler_token(*this, i);
   const std::vector<int32_t> read(static_cast<size_t>(kPrompt * head.config().tokens_read()),
@@ -144,7 +145,7 @@ void EngineState::measure_draft_head() {
   const auto forward_ms = [&](int32_t count) {
     const auto tokens = std::span(read).first(static_cast<size_t>(count) *
                                               static_cast<size_t>(head.config().tokens_read()));
-    const Tensor states(memory.floats(), count, head.config().features());
+    const Tensor states(memory.floats(), count, inputs);
     double least = 0.0;
     for (int round = 0; round < 3; ++round) {
       KvCache cache(head.backend(), head.kv_layout(), context);

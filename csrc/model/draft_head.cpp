@@ -6,17 +6,10 @@
 #include <string>
 
 #include "base/error.h"
+#include "model/views.h"
 
 namespace forerun {
 namespace {
-
-// Columns [begin, begin + cols) of a tensor.
-Tensor columns(const Tensor& tensor, int32_t begin, int32_t cols) {
-  Tensor view = tensor;
-  view.data += begin;
-  view.cols = cols;
-  return view;
-}
 
 // Width of the two inputs that the family puts side by side.
 int32_t joined_width(const HeadConfig& c) {
@@ -33,15 +26,20 @@ HeadWorkspace::HeadWorkspace(Backend& backend, const HeadConfig& c, int32_t max_
       max_rows_(max_rows),
       max_logit_rows_(max_logit_rows) {
   TensorArena arena;
-  const bool chimera = c.family == HeadFamily::kChimera;
+  const bool chimera = c.family == HeadFamily::kChimera, falcon = c.family == HeadFamily::kFalcon;
   const int32_t tokens = c.tokens_read() * c.target.width;
   const int32_t widest_silu = std::max(c.head_inputs(), chimera ? tokens : 0);
   rows_.add_to(arena, c.shape, max_rows);
   arena.add(token_, max_rows, tokens);
-  arena.add(path_, c.by_depth() || chimera ? max_rows : 0, c.state_width());
+  arena.add(path_, c.by_depth() || chimera || falcon ? max_rows : 0, c.state_width());
   arena.add(joined_, max_rows, joined_width(c));
   arena.add(fused_, max_rows, c.shape.width);
   for (Tensor* tensor : {&silu_, &ones_}) arena.add(*tensor, max_rows, widest_silu);
+  const int32_t lstm_rows = falcon ? max_rows : 0;
+  for (Tensor* tensor : {&gates_, &lstm_more_}) arena.add(*tensor, lstm_rows, 4 * c.shape.width);
+  for (Tensor* tensor : {&cell_[0], &cell_[1], &out_[0], &out_[1], &zeros_, &minus_}) {
+    arena.add(*tensor, lstm_rows, c.shape.width);
+  }
   arena.add(hidden_, max_logit_rows, c.head_inputs());
   arena.add(logits_, max_logit_rows, c.columns);
   arena.add(accept_, max_logit_rows, 1);
@@ -49,6 +47,8 @@ HeadWorkspace::HeadWorkspace(Backend& backend, const HeadConfig& c, int32_t max_
   const int32_t widest = std::max({tokens, c.rope.rotary, widest_silu});
   host_.assign(static_cast<size_t>(max_rows) * static_cast<size_t>(widest), 1.0F);
   backend.upload(ones_.data, host_.data(), int64_t{4} * max_rows * widest_silu);
+  std::fill(host_.begin(), host_.end(), -1.0F);
+  backend.upload(minus_.data, host_.data(), int64_t{4} * lstm_rows * c.shape.width);
   std::iota(all_rows_.begin(), all_rows_.end(), 0);
   backend.reserve(max_rows, std::max({c.features(), c.state_width(), joined_width(c), tokens,
                                       c.shape.ffn_width, c.shape.heads * c.shape.head_dim}));
@@ -131,6 +131,8 @@ void DraftHead::enter(const Batch& batch, const HeadRows& in, HeadWorkspace& w) 
       return enter_eagle3(states, in.depth > 0, w);
     case HeadFamily::kChimera:
       return enter_chimera(states, w);
+    case HeadFamily::kFalcon:
+      return enter_falcon(states, in.depth > 0, w);
     case HeadFamily::kKangaroo:
       return backend_->gather_rows(states,
                                    std::span(w.all_rows_).first(static_cast<size_t>(states.rows)),
@@ -162,12 +164,13 @@ void DraftHead::run_blocks(const Batch& batch, const HeadWorkspace& w) const {
 }
 
 void DraftHead::check(const Batch& batch, const HeadRows& in, const HeadWorkspace& w) const {
-  const int32_t wanted = in.depth > 0 ? config_.state_width() : config_.features();
+  const HeadConfig& c = config_;
+  const int32_t wanted = in.depth > 0 ? c.state_width() : c.states_read() * c.features();
+  const int32_t states = in.depth > 0 ? batch.rows() / c.span : batch.rows();
   const auto logit_rows = static_cast<int32_t>(batch.logit_row().size());
-  const auto tokens =
-      static_cast<size_t>(batch.rows()) * static_cast<size_t>(config_.tokens_read());
-  if (batch.rows() <= w.max_rows_ && logit_rows <= w.max_logit_rows_ &&
-      in.states.rows == batch.rows() && in.states.cols == wanted && in.tokens.size() == tokens) {
+  const auto tokens = static_cast<size_t>(batch.rows()) * static_cast<size_t>(c.tokens_read());
+  if (batch.rows() <= w.max_rows_ && logit_rows <= w.max_logit_rows_ && in.states.rows == states &&
+      in.states.cols == wanted && in.tokens.size() == tokens) {
     return;
   }
   throw Error(
@@ -180,22 +183,35 @@ void DraftHead::check(const Batch& batch, const HeadRows& in, const HeadWorkspac
           std::to_string(w.max_rows_) + " and " + std::to_string(w.max_logit_rows_) + " rows");
 }
 
+// What the rows below are made of: x, and what goes with it.
+Tensor DraftHead::hand_down(const HeadRows& in, const Tensor& x, HeadWorkspace& w) const {
+  const int32_t width = config_.shape.width, span = config_.span;
+  const auto all = std::span(w.all_rows_).first(static_cast<size_t>(in.states.rows));
+  const Tensor path = w.path_.first_rows(in.states.rows);
+  if (config_.family == HeadFamily::kChimera) {
+    backend_->gather_rows(x, all, columns(path, 0, width));
+    return path;
+  }
+  if (span == 1 || in.depth == 0) return x;
+  const int32_t kept = (span - 1) * width;
+  backend_->gather_rows(columns(in.states, span * width, kept), all, columns(path, 0, kept));
+  for (int32_t i = 0; i < span; ++i) {
+    backend_->gather_rows(every(x, span, i), all, columns(path, kept + i * width, width));
+  }
+  return path;
+}
+
 HeadForward DraftHead::forward(const Batch& batch, const HeadRows& in, HeadWorkspace& w) const {
   check(batch, in, w);
   const auto logit_rows = static_cast<int32_t>(batch.logit_row().size());
   enter(batch, in, w);
   if (config_.by_depth()) return forward_stack(batch, in.states, in.depth, w);
   run_blocks(batch, w);
-  Tensor states = w.rows_.x.first_rows(batch.rows());
-  if (config_.family == HeadFamily::kChimera) {
-    const Tensor path = w.path_.first_rows(batch.rows());
-    backend_->gather_rows(states, std::span(w.all_rows_).first(static_cast<size_t>(path.rows)),
-                          columns(path, 0, config_.shape.width));
-    states = path;
-  }
+  const Tensor x = w.rows_.x.first_rows(batch.rows()), states = hand_down(in, x, w);
+  const Tensor read = config_.head_inputs() > x.cols ? states : x;
   const Tensor hidden = w.hidden_.first_rows(logit_rows), logits = w.logits_.first_rows(logit_rows);
   if (logit_rows > 0) {
-    backend_->gather_rows(columns(states, 0, config_.head_inputs()), batch.logit_row(), hidden);
+    backend_->gather_rows(read, batch.logit_row(), hidden);
     if (final_norm_.bytes() > 0) {
       backend_->rms_norm(hidden, final_norm_.floats(), config_.shape.norm_epsilon, hidden);
     }

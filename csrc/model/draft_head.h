@@ -24,13 +24,16 @@ class HeadWorkspace {
   friend class DraftHead;
   Buffer memory_;
   BlockRows rows_;
-  Tensor path_;             // [rows, state width]: Hydra's state and tokens, Chimera's two states
-  Tensor token_;            // [rows, tokens read * target width]: embeddings
-  Tensor joined_;           // [rows, what is joined]: two inputs side by side
-  Tensor fused_;            // [rows, width]: made of them
-  Tensor silu_, ones_;      // [rows, what add_silu adds to]
-  Tensor hidden_, logits_;  // [logit rows, head inputs], [logit rows, columns]
-  Tensor accept_;           // [logit rows, 1]
+  Tensor path_;               // [rows, state width]: Hydra's state and tokens, Chimera's two states
+  Tensor token_;              // [rows, tokens read * target width]: embeddings
+  Tensor joined_;             // [rows, what is joined]: two inputs side by side
+  Tensor fused_;              // [rows, width]: made of them
+  Tensor silu_, ones_;        // [rows, what add_silu adds to]
+  Tensor gates_, lstm_more_;  // [rows, 4 * width], of Falcon as what follows
+  Tensor cell_[2], out_[2];   // [rows, width]: of both layers
+  Tensor zeros_, minus_;      // [rows, width]: 0, -1
+  Tensor hidden_, logits_;    // [logit rows, head inputs], [logit rows, columns]
+  Tensor accept_;             // [logit rows, 1]
   std::vector<float> host_;
   std::vector<int32_t> all_rows_;  // 0, 1, ...
   std::vector<int32_t> same_row_;  // 0, 0, ...
@@ -39,8 +42,9 @@ class HeadWorkspace {
 
 // What the rows of a forward are made of.
 struct HeadRows {
-  // depth 0: [rows, HeadConfig::features()] of the target. Below a root: [rows, state_width()] of
-  // the rows above.
+  // depth 0: rows of the text, [rows, states_read() * HeadConfig::features()] of the target, that
+  // before a row's own token last. Else [nodes, state_width()] of the rows above, `span` rows being
+  // a node's.
   Tensor states;
   std::span<const int32_t> tokens;  // [rows, tokens_read()], a row's own token last
   int32_t depth = 0;
@@ -50,7 +54,12 @@ struct HeadRows {
 // until the next forward.
 struct HeadForward {
   Tensor logits;  // [logit rows, columns]
-  Tensor states;  // [rows, HeadConfig::state_width()]
+  Tensor states;  // [rows, or nodes of `span` rows, HeadConfig::state_width()]
+};
+
+// Two matrices of an LSTM layer: input, forget, cell and output gates [4 * width, inputs].
+struct LstmLayer {
+  Linear in, hidden;
 };
 
 // What guesses at one depth in Medusa and Hydra.
@@ -103,6 +112,10 @@ class DraftHead {
   void enter_eagle(const Tensor& states, HeadWorkspace& w) const;
   void enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) const;
   void enter_chimera(const Tensor& states, HeadWorkspace& w) const;
+  void enter_falcon(const Tensor& states, bool own, HeadWorkspace& w) const;
+  void run_lstm(const LstmLayer& layer, const Tensor& in, int32_t index, bool first,
+                HeadWorkspace& w) const;
+  Tensor hand_down(const HeadRows& in, const Tensor& x, HeadWorkspace& w) const;
   void run_blocks(const Batch& batch, const HeadWorkspace& w) const;
   Tensor enter_path(const Tensor& states, int32_t depth, HeadWorkspace& w) const;
   Tensor run_stack(const HeadStack& stack, const Tensor& path, HeadWorkspace& w) const;
@@ -123,6 +136,7 @@ class DraftHead {
   Linear trigram_block_, trigram_out_;  // chimera
   Linear own_head_;
   const Linear* head_ = nullptr;
+  LstmLayer lstm_[2];  // falcon
   std::vector<Linear> accept_blocks_;
   Linear accept_out_;
   int64_t weights_bytes_ = 0;

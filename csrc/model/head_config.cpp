@@ -14,12 +14,13 @@ constexpr int32_t kFormat = 1;
 constexpr int32_t kMaxBlocks = 6;
 constexpr size_t kMaxTaps = 8;
 constexpr int32_t kMaxStacks = 8;
+constexpr int32_t kMaxSpan = 4;
 
 constexpr std::pair<const char*, HeadFamily> kFamilies[] = {
-    {"dgf", HeadFamily::kDgf},        {"eagle", HeadFamily::kEagle},
-    {"eagle3", HeadFamily::kEagle3},  {"medusa", HeadFamily::kMedusa},
-    {"hydra", HeadFamily::kHydra},    {"kangaroo", HeadFamily::kKangaroo},
-    {"chimera", HeadFamily::kChimera}};
+    {"dgf", HeadFamily::kDgf},         {"eagle", HeadFamily::kEagle},
+    {"eagle3", HeadFamily::kEagle3},   {"medusa", HeadFamily::kMedusa},
+    {"hydra", HeadFamily::kHydra},     {"kangaroo", HeadFamily::kKangaroo},
+    {"chimera", HeadFamily::kChimera}, {"falcon", HeadFamily::kFalcon}};
 
 HeadFamily family_of(const Checkpoint& file) {
   const std::string& name = file.text(std::string(kPrefix) + "family");
@@ -68,7 +69,9 @@ void read_stacks(const Checkpoint& file, HeadConfig& c) {
 
 int32_t most_blocks(HeadFamily family) {
   if (family == HeadFamily::kMedusa) return 0;
-  return family == HeadFamily::kHydra || family == HeadFamily::kChimera ? 1 : kMaxBlocks;
+  const bool one = family == HeadFamily::kHydra || family == HeadFamily::kChimera ||
+                   family == HeadFamily::kFalcon;
+  return one ? 1 : kMaxBlocks;
 }
 
 void read_shape(const Fields& f, HeadConfig& c) {
@@ -136,6 +139,7 @@ HeadConfig read_head_config(const Checkpoint& file) {
   read_taps(f, c);
   if (c.family == HeadFamily::kMedusa || c.family == HeadFamily::kHydra) read_stacks(file, c);
   read_shape(f, c);
+  if (c.family == HeadFamily::kFalcon) c.span = f.count("span", 2, kMaxSpan);
   c.norm_before_residual = f.flag("norm_before_residual", false);
   c.own_head = file.find_tensor("head.weight") != nullptr;
   const bool reads_itself = c.family != HeadFamily::kEagle3;  // its output where a feature was

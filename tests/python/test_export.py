@@ -68,6 +68,8 @@ def twin_of(draft, weights):
         ("hydra", 1, [-1], True, {"stacks": DEPTH, "stack_layers": 4}),
         ("chimera", 1, [-1], False, {}),
         ("chimera", 1, [-1], True, {}),
+        ("falcon", 1, [-1], False, {"span": 2}),
+        ("falcon", 1, [-1], True, {"span": 3}),
     ],
 )
 def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, blocks, taps, own_head, more):
@@ -87,6 +89,7 @@ def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, block
             tree = session.last_tree()
             features = engine.features(before, taps=taps)[0].astype(np.float64)
             chain = twin_of(draft, "f16")
+            chain.last = list(before[:1])
             root = tree.nodes[0].token
             assert root == (before[-1] if len(tree.nodes) > 1 else root)
             for place in range(len(before) - 1):

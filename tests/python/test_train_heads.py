@@ -45,6 +45,7 @@ DRAFTS = [
     ("medusa", 0, [-1], True, {"stacks": 2, "stack_layers": 2}),
     ("hydra", 1, [-1], False, {"stacks": DEPTH, "stack_layers": 3}),
     ("chimera", 1, [-1], True, {}),
+    ("falcon", 1, [-1], False, {"span": 3}),
 ]
 
 

@@ -134,11 +134,14 @@ def train_acceptance(
     """Trains a head for the draft file `source`, or goes on in `folder`, and writes `file`, the draft with the head of
     the best validation; returns that validation. One seed, one file.
 
-    Raises ValueError for medusa, whose states do not know the token, for kangaroo, and for what `load_draft` refuses.
+    Raises ValueError for medusa and falcon, whose states do not know the token, for kangaroo, and for what `load_draft`
+    refuses.
     """
     draft = load_draft(source, read_target(target)).eval()
-    if draft.config.family == "medusa":
-        raise ValueError(f"{source}: medusa: its states do not know the drafted token, so nothing can be said of it")
+    if draft.config.family in ("medusa", "falcon"):
+        raise ValueError(
+            f"{source}: {draft.config.family}: its states do not know the drafted token, so nothing can be said of it"
+        )
     if draft.config.family == "kangaroo":
         raise ValueError(f"{source}: kangaroo: what it says of drafted tokens needs the target's layers over them")
     train, validation = split(load_sequences(shards, draft.config.taps), held_out)

@@ -13,11 +13,12 @@ from forerun.draft_file import Target, read_draft
 from forerun.train.adapters import Adapter
 from forerun.train.config import STACKED, DraftConfig
 from forerun.train.models import Draft, DraftBase
+from forerun.train.spans import Falcon
 from forerun.train.stacks import Stacks
 from forerun.train.target import TargetParts
 from forerun.train.trigrams import Chimera
 
-_KINDS = {"medusa": Stacks, "hydra": Stacks, "kangaroo": Adapter, "chimera": Chimera}
+_KINDS = {"medusa": Stacks, "hydra": Stacks, "kangaroo": Adapter, "chimera": Chimera, "falcon": Falcon}
 
 
 def make_draft(config: DraftConfig, embedding: Tensor, head: Tensor, draft_tokens: Tensor, seed: int) -> DraftBase:

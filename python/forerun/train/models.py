@@ -80,20 +80,18 @@ class Block(nn.Module):
         step: int,
         seen: Seen,
         present: Tensor,
-        shown: Tensor | None = None,
     ) -> Tensor:
-        """Rows of `columns` [C] in unrolled step `step`; x [B, C, wide * width] enters attention. Keys and values are
-        of `shown`, by default x.
-        """
+        """Rows at the place columns [C] + step; x [B, C, wide * width] enters attention."""
         queries = rotate(self._split(self.q(x), self.config.heads), columns + step, self.config.rope_base)
-        if step:
-            shown = x if shown is None else shown
-            seen.chain.append((self._keys(shown, columns + step), self._values(shown)))
         h = residual + self.o(self._attend(queries, columns, seen, present))
         if not self.config.ffn_width:
             return h
         y = self.ffn_norm(h)
         return h + self.down(functional.silu(self.gate(y)) * self.up(y))
+
+    def show(self, x: Tensor, columns: Tensor, step: int, seen: Seen) -> None:
+        """Rows at the place columns + step of the chains, seen from now on."""
+        seen.chain.append((self._keys(x, columns + step), self._values(x)))
 
     def _keys(self, x: Tensor, positions: Tensor) -> Tensor:
         return rotate(self._split(self.k(x), self.config.kv_heads), positions, self.config.rope_base)
@@ -155,8 +153,8 @@ class DraftBase(nn.Module):
         """What is multiplied with the head's rows in unrolled step `step`, and those rows [Vd, d]."""
         raise NotImplementedError
 
-    def foretold(self, state: Tensor) -> Tensor:
-        """The part of a state that stands for the target's next feature [..., d]."""
+    def foretold(self, state: Tensor, step: int) -> Tensor:
+        """The part of a state that stands for the target's next feature [..., d] in unrolled step `step`."""
         return state
 
     @property
@@ -235,6 +233,7 @@ class Draft(DraftBase):
         for index, block in enumerate(self.block):
             if index:
                 residual, x = x, block.attn_norm(x)
+            block.show(x, columns, step, seen[index])
             x = block(x, residual, columns, step, seen[index], present)
         return x
 

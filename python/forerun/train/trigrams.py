@@ -54,13 +54,14 @@ class Chimera(DraftBase):
         block = self.block[0]
         own, root = state.split(self.config.width, -1)
         x = self._encode(tokens)
-        x = block(block.attn_norm(x), x, columns, step, seen[0], present, shown=block.attn_norm(own))
+        block.show(block.attn_norm(own), columns, step, seen[0])
+        x = block(block.attn_norm(x), x, columns, step, seen[0], present)
         return torch.cat([x, root], -1)
 
     def readout(self, state: Tensor, step: int) -> tuple[Tensor, Tensor]:
         return state[..., : self.config.head_inputs], self.head.weight
 
-    def foretold(self, state: Tensor) -> Tensor:
+    def foretold(self, state: Tensor, step: int) -> Tensor:
         return state[..., : self.config.width]
 
     def _encode(self, tokens: Tensor) -> Tensor:

@@ -50,7 +50,9 @@ const std::vector<test::TinyHead> kHeads = {
     {.family = "medusa", .blocks = 0, .columns = 90, .stacks = 4},
     {.family = "hydra", .columns = 90, .stacks = 4},
     {.family = "chimera", .columns = 90},
-    {.family = "chimera", .dtype = DType::kQ8_0, .columns = 90, .own_head = true}};
+    {.family = "chimera", .dtype = DType::kQ8_0, .columns = 90, .own_head = true},
+    {.family = "falcon", .columns = 90, .span = 2},
+    {.family = "falcon", .dtype = DType::kQ8_0, .columns = 90, .own_head = true, .span = 3}};
 
 std::vector<int32_t> some_text(size_t length, uint32_t seed) {
   std::mt19937 random(seed);

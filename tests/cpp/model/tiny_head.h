@@ -20,6 +20,7 @@ struct TinyHead {
   bool own_head = false;
   uint32_t seed = 1;
   int32_t stacks = 0;  // of medusa and hydra
+  int32_t span = 0;    // of falcon
 };
 
 inline void write_tiny_head(const TinyHead& h, const std::string& path) {
@@ -33,6 +34,7 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   u32("heads", h.heads), u32("kv_heads", h.kv_heads), u32("head_dim", h.head_dim);
   u32("target.width", h.target.width), u32("target.layers", h.target.layers);
   u32("target.vocab", h.target.vocab);
+  if (h.span > 0) u32("span", h.span);
   file.f32("forerun.draft.norm_epsilon", 1e-5F);
   file.f32("forerun.draft.rope_base", 10000.0F);
   file.i32s("forerun.draft.taps", h.taps);
@@ -65,6 +67,9 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
     matrix("dgf.w1", d, dt), matrix("dgf.w2", d, dt), matrix("dgf.gate", d, 2 * d);
   } else if (kangaroo) {
     norm("norm", d);
+  } else if (h.span > 0) {
+    matrix("lstm.0.in", 4 * d, dt + d), matrix("lstm.0.hidden", 4 * d, d);
+    matrix("lstm.1.in", 4 * d, d), matrix("lstm.1.hidden", 4 * d, d);
   } else if (chimera) {
     matrix("trigram.block", 3 * dt, 3 * dt), matrix("trigram.out", d, 3 * dt);
   } else if (!stacked) {
