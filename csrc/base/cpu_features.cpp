@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #if defined(__x86_64__)
@@ -61,6 +62,7 @@ void detect_instructions(CpuFeatures& features) {
   features.amx_bf16 = tiles && bit(edx, 22);
   features.amx_int8 = tiles && bit(edx, 25);
   if (leaves < 1 || __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0) return;
+  features.avx_vnni = ymm && bit(eax, 4);
   features.avx512_bf16 = features.avx512 && bit(eax, 5);
 }
 #else
@@ -110,7 +112,14 @@ CpuFeatures detect() {
   return features;
 }
 
-bool available(Isa isa) {
+}  // namespace
+
+const CpuFeatures& cpu_features() {
+  static const CpuFeatures features = detect();
+  return features;
+}
+
+bool isa_available(Isa isa) {
   const CpuFeatures& cpu = cpu_features();
   const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
   switch (isa) {
@@ -118,6 +127,8 @@ bool available(Isa isa) {
       return true;
     case Isa::kAvx2:
       return avx2;
+    case Isa::kAvxVnni:
+      return avx2 && cpu.avx_vnni;
     case Isa::kAvx512Vnni:
       return avx2 && cpu.avx512_vnni;
     case Isa::kAmx:
@@ -126,19 +137,14 @@ bool available(Isa isa) {
   return false;
 }
 
-}  // namespace
-
-const CpuFeatures& cpu_features() {
-  static const CpuFeatures features = detect();
-  return features;
-}
-
 const char* isa_name(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
       return "scalar";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kAvxVnni:
+      return "avxvnni";
     case Isa::kAvx512Vnni:
       return "avx512";
     case Isa::kAmx:
@@ -148,23 +154,22 @@ const char* isa_name(Isa isa) {
 }
 
 Isa selected_isa() {
-  const Isa all[] = {Isa::kAmx, Isa::kAvx512Vnni, Isa::kAvx2, Isa::kScalar};
   const char* forced = std::getenv("FORERUN_ISA");
   if (forced == nullptr || *forced == '\0') {
-    for (Isa isa : all) {
-      if (available(isa)) return isa;
+    for (size_t i = std::size(kIsas); i-- > 0;) {
+      if (isa_available(kIsas[i])) return kIsas[i];
     }
   }
-  for (Isa isa : all) {
+  for (Isa isa : kIsas) {
     if (std::string(isa_name(isa)) != forced) continue;
-    if (available(isa)) return isa;
+    if (isa_available(isa)) return isa;
     throw Error(ErrorKind::kUnsupported, "FORERUN_ISA=" + std::string(forced) +
                                              ": this machine or this build does not have it (" +
                                              cpu_features().model + ")");
   }
-  throw Error(
-      ErrorKind::kUnsupported,
-      "FORERUN_ISA: expected scalar, avx2, avx512 or amx, found '" + std::string(forced) + "'");
+  throw Error(ErrorKind::kUnsupported,
+              "FORERUN_ISA: expected scalar, avx2, avxvnni, avx512 or amx, found '" +
+                  std::string(forced) + "'");
 }
 
 }  // namespace forerun

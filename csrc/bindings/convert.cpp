@@ -58,7 +58,9 @@ py::list to_list(const std::vector<Logprobs>& logprobs) {
 }
 
 py::dict to_dict(const Completion& c, bool logprobs) {
+  const bool features = c.features.width > 0 || c.features.top_k > 0;
   return py::dict("text"_a = c.text, "tokens"_a = c.tokens, "finish_reason"_a = c.finish_reason,
                   "logprobs"_a = logprobs ? py::object(to_list(c.logprobs)) : py::none(),
+                  "features"_a = features ? py::object(to_tuple(c.features)) : py::none(),
                   "stats"_a = to_dict(c.stats));
 }

@@ -90,7 +90,8 @@ EnginePtr load(const std::string& target, const std::string& draft, const std::s
                int64_t prefix_cache_bytes, const std::string& device, const std::string& placement,
                bool overlap, int64_t vram_limit, int64_t ram_limit, const std::string& cache,
                const std::string& kv_type, int32_t max_batch, int32_t max_queue, int64_t kv_bytes,
-               bool profile, const py::object& progress) {
+               std::vector<int32_t> record_taps, int32_t record_top_k, bool profile,
+               const py::object& progress) {
   EngineOptions options;
   options.target = target;
   options.draft = draft;
@@ -113,6 +114,8 @@ EnginePtr load(const std::string& target, const std::string& draft, const std::s
   options.max_batch = max_batch;
   options.max_queue = max_queue;
   options.kv_bytes = kv_bytes;
+  options.record_taps = std::move(record_taps);
+  options.record_top_k = record_top_k;
   options.profile = profile;
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
@@ -202,7 +205,8 @@ void bind_engine(py::module_& module) {
            "prefix_cache_bytes"_a = int64_t{512} << 20, "device"_a = "cpu", "placement"_a = "",
            "overlap"_a = true, "vram_limit"_a = 0, "ram_limit"_a = 0, "cache"_a = "",
            "kv_type"_a = "f16", "max_batch"_a = 8, "max_queue"_a = 256, "kv_bytes"_a = 0,
-           "profile"_a = false, "progress"_a = py::none())
+           "record_taps"_a = std::vector<int32_t>(), "record_top_k"_a = 0, "profile"_a = false,
+           "progress"_a = py::none())
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
            "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
            "on_text"_a = py::none(), "add_special"_a = true, "parse_special"_a = true,

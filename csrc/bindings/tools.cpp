@@ -89,21 +89,22 @@ py::array_t<float> dequantize_bytes(const std::string& dtype, const py::bytes& d
 
 py::dict cpu_info() {
   const CpuFeatures& cpu = cpu_features();
-  std::vector<std::string> features, available{"scalar"};
+  std::vector<std::string> features, available;
   const auto add = [&](bool present, const char* name) {
     if (present) features.emplace_back(name);
   };
   add(cpu.avx2, "avx2");
   add(cpu.fma, "fma");
   add(cpu.f16c, "f16c");
+  add(cpu.avx_vnni, "avx_vnni");
   add(cpu.avx512, "avx512");
   add(cpu.avx512_vnni, "avx512_vnni");
   add(cpu.avx512_bf16, "avx512_bf16");
   add(cpu.amx_int8, "amx_int8");
   add(cpu.amx_bf16, "amx_bf16");
-  if (cpu.avx2 && cpu.fma && cpu.f16c) available.emplace_back("avx2");
-  if (cpu.avx512 && cpu.avx512_vnni) available.emplace_back("avx512");
-  if (cpu.avx512 && cpu.avx512_vnni && cpu.amx_int8) available.emplace_back("amx");
+  for (const Isa isa : kIsas) {
+    if (isa_available(isa)) available.emplace_back(isa_name(isa));
+  }
   return py::dict("model"_a = cpu.model, "cores"_a = cpu.cores, "isa"_a = isa_name(selected_isa()),
                   "features"_a = features, "isas_available"_a = available);
 }

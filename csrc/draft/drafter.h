@@ -56,6 +56,10 @@ struct HiddenRows {
   std::span<const float> row(int32_t i) const {
     return {data + i * stride, static_cast<size_t>(width)};
   }
+  HiddenRows only_row(int32_t i) const { return {data + i * stride, stride, 1, width}; }
+  HiddenRows columns(int32_t begin, int32_t count) const {
+    return count > 0 ? HiddenRows{data + begin, stride, rows, count} : HiddenRows{};
+  }
 };
 
 // The truth about a step, handed to the drafter after verification.

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <string>
 
+#include "engine/features.h"
 #include "engine/session_state.h"
 
 namespace forerun {
@@ -42,7 +43,8 @@ Load fit(EngineState& engine, std::span<SessionState* const> sessions, const Loa
 bool choose(EngineState& engine, std::span<SessionState* const> sessions, const Forward& out) {
   engine.draws.clear();
   for (const SessionState* session : sessions) {
-    if (session->verifier->needs_logits() || session->logprobs >= 0) return false;
+    if (session->verifier->needs_logits() || session->logprobs >= 0 || session->features.top_k > 0)
+      return false;
     for (const int32_t depth : session->tree.depth()) {
       const auto draw = session->sampler.draw(int64_t{session->context()} + depth);
       if (!draw || !engine.backend->can_choose(*draw, out.logits.cols)) return false;
@@ -189,6 +191,7 @@ StepResult SessionState::settle(const StepRows& rows, const Controller::Spent& f
   cut_at_end_token();
 
   StepResult result;
+  if (recording) record(rows);
   emit(rows.logits, result);
   {
     const TraceScope stage = engine->stage("commit");
@@ -210,6 +213,20 @@ void SessionState::cut_at_end_token() {
     verdict.bonus = token;
     history_is_current = false;
     return;
+  }
+}
+
+// Features of the accepted path, as those of a text that was read.
+void SessionState::record(const StepRows& rows) {
+  const HiddenRows taps =
+      engine->for_record(engine->hidden_rows(rows.out, rows.first, tree.size()));
+  features.tokens += static_cast<int32_t>(verdict.path.size());
+  for (const int32_t node : verdict.path) {
+    if (taps.rows > 0) append_states(taps.only_row(node), features);
+    if (features.top_k == 0) continue;
+    Tensor logits = rows.out.logits.first_rows(1);
+    logits.data = rows.out.logits.row(rows.first + node);
+    append_laws(*engine, logits, rows.logits.row(node).data(), rows.logits.stride, features);
   }
 }
 
@@ -252,7 +269,7 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
       engine->backend->top_k(of_tree, truth.k, topk_ids, topk_values);
       truth.node_topk = topk_ids;
     }
-    truth.hidden = engine->hidden_rows(rows.out, rows.first, tree.size());
+    truth.hidden = engine->for_drafter(engine->hidden_rows(rows.out, rows.first, tree.size()));
     drafter->observe(tokens, truth);
     const int32_t all_drafted = spent.load.rows - spent.plain.rows;
     spent.share = static_cast<double>(tree.drafted()) / std::max(all_drafted, 1);

@@ -18,12 +18,24 @@
 
 namespace forerun {
 
+// Hidden states of a text and the target's next-token laws: what a draft is trained on.
+struct Features {
+  int32_t tokens = 0, first_law = 0;  // laws are of tokens first_law to tokens
+  int32_t width = 0, top_k = 0;
+  std::vector<uint16_t> states;  // [tokens, width] half floats, one tap after another in a row
+  std::vector<int32_t> ids;      // [laws(), top_k], most likely first
+  std::vector<float> logprobs;   // [laws(), top_k] of the whole law
+  int32_t laws() const { return tokens > first_law ? tokens - first_law : 0; }
+};
+
 // The answer to a request.
 struct Completion {
   std::string text;             // valid UTF-8
   std::vector<int32_t> tokens;  // emitted tokens, an end token included
   std::string finish_reason;  // "stop" (end token or stop string), "length", "context", "cancelled"
   std::vector<Logprobs> logprobs;  // one per token when asked for
+  Features features;  // if the engine records them: of all tokens but the last, laws from the
+                      // prompt's last token on
   Stats stats;
 };
 
@@ -33,14 +45,6 @@ struct Alternative {
   std::vector<int32_t> tokens;  // an end token included
   double score = 0.0;           // sum of the shared log-probabilities; not the model's own
   std::string finish_reason;    // "stop" or "length"
-};
-
-// Hidden states of a text and the target's next-token laws, for training a draft.
-struct Features {
-  int32_t width = 0, top_k = 0;
-  std::vector<uint16_t> states;  // [tokens, width] half floats, one tap after another in a row
-  std::vector<int32_t> ids;      // [tokens, top_k], most likely first
-  std::vector<float> logprobs;   // [tokens, top_k] of the whole law
 };
 
 struct EngineInfo {
@@ -85,9 +89,11 @@ class FORERUN_API Engine {
 
   // One pass over `tokens` with a cache of its own; other requests take their turns between chunks.
   // taps: -1 is the hidden state after the final norm, l >= 0 the residual stream that enters layer
-  // l. A value that a half float cannot hold becomes the largest one. Error(kBadArgument) for a tap
-  // that the target does not have and more tokens than its context.
-  Features features(std::span<const int32_t> tokens, std::span<const int32_t> taps, int32_t top_k);
+  // l. A value that a half float cannot hold becomes the largest one. first_law: no laws of the
+  // tokens before it. Error(kBadArgument) for a tap that the target does not have and more tokens
+  // than its context.
+  Features features(std::span<const int32_t> tokens, std::span<const int32_t> taps, int32_t top_k,
+                    int32_t first_law = 0);
 
   // Per set of layers, ascending: the share of the tokens after which these layers alone, with the
   // final norm and the head, would choose what the target chooses; keys and values of the text are

@@ -6,6 +6,7 @@
 
 #include "draft/tree_policy.h"
 #include "engine/draw_need.h"
+#include "engine/features.h"
 
 namespace forerun {
 namespace {
@@ -121,6 +122,9 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
   for (const KvPlace& place : kv_places) place.backend->check_kv(place.layout);
   prefixes = std::make_unique<PrefixStore>(options.prefix_cache_bytes / kv_layout.page_bytes());
   if (!draft_plan.empty()) load_draft();
+  check_features(*this, options.record_taps, options.record_top_k);
+  draft_taps = static_cast<int32_t>(taps.size());
+  taps.insert(taps.end(), options.record_taps.begin(), options.record_taps.end());
   workspace = std::make_unique<Workspace>(*target, kPrefillRows, kLogitRows,
                                           static_cast<int32_t>(taps.size()));
   if (!draft_plan.empty()) {
@@ -204,13 +208,22 @@ Forward EngineState::forward() {
 
 HiddenRows EngineState::hidden_rows(const Forward& forward, int32_t first, int32_t rows) {
   const Tensor& found = forward.taps;
-  if (taps.empty()) return {};
+  if (found.cols == 0) return {};
   if (backend->host_visible()) return {found.row(first), found.stride, rows, found.cols};
   const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(found.stride);
   if (host_taps.size() < values) host_taps.resize(values);
   backend->download(host_taps.data(), found.row(first),
                     static_cast<int64_t>(values * sizeof(float)));
   return {host_taps.data(), found.stride, rows, found.cols};
+}
+
+HiddenRows EngineState::for_drafter(const HiddenRows& all) const {
+  return all.columns(0, draft_taps * target->config().width);
+}
+
+HiddenRows EngineState::for_record(const HiddenRows& all) const {
+  const int32_t begin = draft_taps * target->config().width;
+  return all.columns(begin, all.width - begin);
 }
 
 std::shared_ptr<const DraftHead> EngineState::load_head(const std::string& path) {

@@ -53,7 +53,8 @@ struct EngineState {
   DraftResources draft_shared;               // what they share
   std::shared_ptr<const LinearJudge> judge;  // of the verifier "judge"
   DrawNeed need;                             // of the verifier, at temperatures above 0
-  std::vector<int32_t> taps;                 // that the drafters want of the target
+  std::vector<int32_t> taps;  // of every forward: those that the drafters want, then those recorded
+  int32_t draft_taps = 0;     // ... how many of them
   std::unique_ptr<PrefixStore> prefixes;
 
   std::mutex step_mutex;
@@ -87,6 +88,9 @@ struct EngineState {
   NodeLogits node_logits(const Forward& forward, bool hidden);
   // The taps of rows [first, first + rows); valid until the next call.
   HiddenRows hidden_rows(const Forward& forward, int32_t first, int32_t rows);
+  HiddenRows for_drafter(const HiddenRows& taps) const;  // what the drafters want of them
+  HiddenRows for_record(const HiddenRows& taps) const;
+  bool records() const { return !options.record_taps.empty() || options.record_top_k > 0; }
 
  private:
   void find_head();  // for "auto", in options.heads

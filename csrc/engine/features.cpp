@@ -1,4 +1,4 @@
-// What a draft head is trained on: the hidden states and the next-token laws of a text.
+#include "engine/features.h"
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +15,9 @@ namespace {
 
 constexpr float kLargestHalf = 65504.0F;
 
-void check(const EngineState& engine, std::span<const int32_t> taps, int32_t top_k) {
+}  // namespace
+
+void check_features(const EngineState& engine, std::span<const int32_t> taps, int32_t top_k) {
   const ModelConfig& config = engine.target->config();
   for (const int32_t tap : taps) {
     if (tap < kFinalTap || tap >= config.layers) {
@@ -31,30 +33,28 @@ void check(const EngineState& engine, std::span<const int32_t> taps, int32_t top
   }
 }
 
-void append_states(EngineState& engine, const Tensor& taps, Features& out) {
-  std::vector<float> row(static_cast<size_t>(taps.cols));
-  for (int32_t i = 0; i < taps.rows; ++i) {
-    engine.backend->download(row.data(), taps.row(i), int64_t{4} * taps.cols);
-    for (const float value : row) {
+void append_states(const HiddenRows& rows, Features& out) {
+  for (int32_t i = 0; i < rows.rows; ++i) {
+    for (const float value : rows.row(i)) {
       out.states.push_back(float_to_half(std::clamp(value, -kLargestHalf, kLargestHalf)));
     }
   }
 }
 
-// The k most likely tokens of each row; the sum that normalises runs over the whole row.
-void append_laws(EngineState& engine, const Forward& forward, Features& out) {
+// The sum that normalises runs over the whole row.
+void append_laws(const EngineState& engine, const Tensor& logits, const float* host, int64_t stride,
+                 Features& out) {
   const size_t k = static_cast<size_t>(out.top_k), begin = out.ids.size();
-  const size_t rows = static_cast<size_t>(forward.logits.rows);
+  const size_t rows = static_cast<size_t>(logits.rows);
   out.ids.resize(begin + rows * k);
   out.logprobs.resize(begin + rows * k);
-  engine.backend->top_k(forward.logits, out.top_k, std::span(out.ids).subspan(begin),
+  engine.backend->top_k(logits, out.top_k, std::span(out.ids).subspan(begin),
                         std::span(out.logprobs).subspan(begin));
-  const float* logits = engine.readable(forward);
-  for (size_t row = 0; row < rows; ++row, logits += forward.logits.stride) {
+  for (size_t row = 0; row < rows; ++row) {
     float* best = out.logprobs.data() + begin + row * k;
     NoiseScan scan;
-    scan.logits = logits;
-    scan.count = forward.logits.cols;
+    scan.logits = host + static_cast<int64_t>(row) * stride;
+    scan.count = logits.cols;
     scan.best = best[0];
     const double total =
         vocabulary_kernels().mass(scan, 0, scan.count, -std::numeric_limits<float>::max()).total;
@@ -63,18 +63,18 @@ void append_laws(EngineState& engine, const Forward& forward, Features& out) {
   }
 }
 
-}  // namespace
-
 Features Engine::features(std::span<const int32_t> tokens, std::span<const int32_t> taps,
-                          int32_t top_k) {
+                          int32_t top_k, int32_t first_law) {
   EngineState& engine = *state_;
-  check(engine, taps, top_k);
+  check_features(engine, taps, top_k);
   check_tokens(engine, tokens, 0);
   Features out;
   out.top_k = top_k;
   out.width = static_cast<int32_t>(taps.size()) * engine.target->config().width;
   out.states.reserve(tokens.size() * static_cast<size_t>(out.width));
-  out.ids.reserve(tokens.size() * static_cast<size_t>(top_k));
+  out.tokens = static_cast<int32_t>(tokens.size());
+  out.first_law = first_law;
+  out.ids.reserve(static_cast<size_t>(out.laws()) * static_cast<size_t>(top_k));
   out.logprobs.reserve(out.ids.capacity());
 
   const auto max_taps = static_cast<int32_t>(taps.size());
@@ -87,13 +87,16 @@ Features Engine::features(std::span<const int32_t> tokens, std::span<const int32
       workspace.reset();
       workspace = std::make_unique<Workspace>(*engine.target, kLogitRows, kLogitRows, max_taps);
     }
+    const size_t end = done + rows, first = static_cast<size_t>(first_law);
+    const size_t with_law = top_k > 0 ? std::min(rows, end - std::min(end, first)) : 0;
     engine.batch.clear();
-    engine.batch.add_causal(cache, tokens.subspan(done, rows),
-                            top_k > 0 ? static_cast<int32_t>(rows) : 0);
+    engine.batch.add_causal(cache, tokens.subspan(done, rows), static_cast<int32_t>(with_law));
     const Forward forward = engine.target->forward(engine.batch, *workspace,
                                                    {engine.target->all_layers(), nullptr, taps});
-    append_states(engine, forward.taps, out);
-    if (top_k > 0) append_laws(engine, forward, out);
+    append_states(engine.hidden_rows(forward, 0, forward.taps.rows), out);
+    if (with_law > 0) {
+      append_laws(engine, forward.logits, engine.readable(forward), forward.logits.stride, out);
+    }
     cache.commit_rows(static_cast<int32_t>(rows));
     done += rows;
   }

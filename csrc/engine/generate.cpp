@@ -26,6 +26,7 @@ Completion Engine::generate(std::span<const int32_t> prompt, const GenerateOptio
   Completion out;
   Emitter emitter(*state_->tokenizer, options, out);
   SessionState session(state_, options.sampling, options.seed, options.logprobs, options.tenant);
+  session.start_record();
   session.append(prompt);
   if (options.max_tokens == 0) emitter.finish("length");
   if (!emitter.done()) {
@@ -42,6 +43,7 @@ Completion Engine::generate(std::span<const int32_t> prompt, const GenerateOptio
   }
   emitter.flush();
   session.finish();
+  out.features = session.take_record(prompt.size() + out.tokens.size());
   out.stats = session.stats;
   return out;
 }

@@ -45,7 +45,12 @@ struct EngineOptions {
   int32_t max_batch = 8;    // running at once, 1..64
   int32_t max_queue = 256;  // waiting to run, at least 1
   int64_t kv_bytes = 0;     // keys and values that running ones may come to need; 0: no limit
-  bool profile = false;     // record the time of every operation (Engine::profile)
+  // What a draft is trained on, taken as answers are written (Completion::features): these hidden
+  // states of the target, -1 after the final norm, l the input of layer l, and so many likeliest
+  // next tokens. Every prompt is then read whole, whatever is kept for its beginning.
+  std::vector<int32_t> record_taps;
+  int32_t record_top_k = 0;
+  bool profile = false;                  // record the time of every operation (Engine::profile)
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
 };
 

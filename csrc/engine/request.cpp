@@ -24,6 +24,7 @@ void RequestState::push(std::string_view piece) {
 
 void RequestState::end(std::exception_ptr why) {
   if (session) {
+    completion.features = session->take_record(prompt.size() + completion.tokens.size());
     completion.stats = session->stats;
     session.reset();
   }

@@ -132,6 +132,7 @@ void Scheduler::start(const Shared& request) {
     const RequestOptions& asked = request->options;
     request->session = std::make_unique<SessionState>(engine_, asked.sampling, asked.seed,
                                                       asked.logprobs, asked.tenant);
+    request->session->start_record();
     request->session->append(request->prompt);
     if (asked.max_tokens == 0) request->emitter.finish("length");
     if (request->session->room() == 0) request->emitter.finish("context");

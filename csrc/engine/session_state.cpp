@@ -4,6 +4,8 @@
 #include <chrono>
 #include <string>
 
+#include "engine/features.h"
+
 namespace forerun {
 
 SessionState::SessionState(std::shared_ptr<EngineState> shared, const Sampling& sampling,
@@ -59,6 +61,24 @@ void check_tokens(const EngineState& engine, std::span<const int32_t> tokens, in
   }
 }
 
+void SessionState::start_record() {
+  recording = engine->records();
+  features = {};
+  features.top_k = engine->options.record_top_k;
+  features.width =
+      static_cast<int32_t>(engine->options.record_taps.size()) * engine->target->config().width;
+}
+
+Features SessionState::take_record(size_t text) {
+  Features out = std::move(features);
+  out.tokens = std::min(out.tokens, std::max(static_cast<int32_t>(text) - 1, 0));
+  out.first_law = static_cast<int32_t>(std::max<int64_t>(stats.prompt_tokens - 1, 0));
+  out.states.resize(static_cast<size_t>(out.tokens) * static_cast<size_t>(out.width));
+  out.ids.resize(static_cast<size_t>(out.laws()) * static_cast<size_t>(out.top_k));
+  out.logprobs.resize(out.ids.size());
+  return out;
+}
+
 void SessionState::append(std::span<const int32_t> added) {
   check_tokens(*engine, added, context());
   const bool first = tokens.empty();
@@ -67,7 +87,7 @@ void SessionState::append(std::span<const int32_t> added) {
   for (const int32_t token : added) sampler.push(token, false);
   drafter_knows_context = false;
   stats.prompt_tokens += static_cast<int64_t>(added.size());
-  if (first) stats.reused_tokens += engine->prefixes->restore(tokens, cache);
+  if (first && !recording) stats.reused_tokens += engine->prefixes->restore(tokens, cache);
 }
 
 void SessionState::rewind(int32_t length) {
@@ -136,7 +156,12 @@ bool SessionState::prefill_chunk(int32_t most_rows) {
   const Forward out = engine->forward();
   const int32_t first = cache.length();
   cache.commit_rows(rows);
-  use_drafter([&] { drafter->read(tokens, first, engine->hidden_rows(out, 0, rows)); });
+  const HiddenRows taps = engine->hidden_rows(out, 0, rows);
+  use_drafter([&] { drafter->read(tokens, first, engine->for_drafter(taps)); });
+  if (recording) {
+    append_states(engine->for_record(taps), features);
+    features.tokens += rows;
+  }
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   stats.prefill_seconds += taken.count();
   return rows < missing;

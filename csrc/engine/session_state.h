@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "draft/drafter.h"
+#include "engine/engine.h"
 #include "engine/engine_state.h"
 #include "engine/session.h"
 #include "model/kv_cache.h"
@@ -32,6 +33,9 @@ struct SessionState {
   SessionState(const SessionState& other);  // fork
   ~SessionState();
 
+  // Keeps features from now on, if the engine records; before the one prompt of a completion.
+  void start_record();
+  Features take_record(size_t text);  // of a text of so many tokens, none of the last one
   void append(std::span<const int32_t> added);
   void rewind(int32_t length);
   int32_t room() const { return engine->context - static_cast<int32_t>(tokens.size()); }
@@ -58,6 +62,7 @@ struct SessionState {
   }
   [[noreturn]] void give_up_drafter(const Error& error);
   void cut_at_end_token();
+  void record(const StepRows& rows);
   void emit(const NodeLogits& logits, StepResult& result);
   void learn(const StepRows& rows, Controller::Spent spent, std::span<const int32_t> emitted_now);
   void introduce();    // the context to the drafter, if it does not know it
@@ -85,6 +90,8 @@ struct SessionState {
   double draft_ms = 0.0;
   int32_t logprobs = -1;
   LogprobReader logprob_reader;
+  bool recording = false;
+  Features features;
   Stats stats;
 };
 

@@ -13,12 +13,13 @@ from forerun.profile import Profile
 from forerun.request import Request
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Alternative, Completion, Sampling, Stats, StepTree, TreeNode
+from forerun.types import Alternative, Completion, Features, Sampling, Stats, StepTree, TreeNode
 
 __all__ = [
     "Alternative",
     "Completion",
     "Engine",
+    "Features",
     "Method",
     "ModelFileError",
     "Plan",

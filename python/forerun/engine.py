@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forerun import _core, chat, models
 from forerun.checks import INT32, INT64, check_count, check_number, check_text, integers, token_ids
@@ -18,11 +18,7 @@ from forerun.profile import Profile
 from forerun.request import Request
 from forerun.session import Session
 from forerun.stream import Stream
-from forerun.types import Alternative, Completion, Sampling, Stats
-
-if TYPE_CHECKING:
-    import numpy
-    from numpy.typing import NDArray
+from forerun.types import Alternative, Completion, Features, Sampling, Stats
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 HEADS = Path(__file__).parent / "heads"  # draft heads that come with the package
@@ -57,6 +53,9 @@ class Engine:
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     max_batch: most requests of `submit` that run at once, 1 to 64. max_queue: most that wait to run.
     kv_bytes: memory that the keys and values of running ones may come to need; None sets no limit.
+    record_taps, record_top_k: what completions bring along for training a draft (`Completion.features`), taken as
+        the answer is written: hidden states and so many likeliest next tokens, as `features` gives them. Prompts are
+        then read whole, whatever `prefix_cache_bytes` keeps.
     profile: record when every operation ran, for `profile()`.
     progress: called with the loaded share, 0 to 1.
 
@@ -88,6 +87,8 @@ class Engine:
         max_batch: int = 8,
         max_queue: int = 256,
         kv_bytes: int | None = None,
+        record_taps: Sequence[int] = (),
+        record_top_k: int = 0,
         profile: bool = False,
         progress: Callable[[float], object] | None = None,
     ) -> None:
@@ -101,6 +102,7 @@ class Engine:
         check_count("max_batch", max_batch, low=1, high=64, optional=False)
         check_count("max_queue", max_queue, low=1, optional=False)
         check_count("kv_bytes", kv_bytes, low=1, high=INT64)
+        check_count("record_top_k", record_top_k, low=0, optional=False)
         for name, choice in (("policy", policy), ("verify", verify), ("device", device), ("kv_type", kv_type)):
             check_text(name, choice)
         self._native = _core.Engine(
@@ -125,6 +127,8 @@ class Engine:
             max_batch=max_batch,
             max_queue=max_queue,
             kv_bytes=kv_bytes or 0,
+            record_taps=integers("record_taps", record_taps, low=-1),
+            record_top_k=record_top_k,
             profile=profile,
             progress=progress,
         )
@@ -292,20 +296,20 @@ class Engine:
         return Session(native, native.session(sampling=settings, seed=seed, logprobs=logprobs, tenant=tenant))
 
     def features(
-        self, tokens: Sequence[int], *, taps: Sequence[int] = (-1,), top_k: int = 0
-    ) -> tuple[NDArray[numpy.float16], NDArray[numpy.int32], NDArray[numpy.float32]]:
+        self, tokens: Sequence[int], *, taps: Sequence[int] = (-1,), top_k: int = 0, first_law: int = 0
+    ) -> Features:
         """What a draft is trained on: hidden states of a text and the target's next-token laws.
 
         taps: -1 is the hidden state after the final norm (the head's input), l >= 0 the residual stream that enters
-            layer l. top_k: most likely next tokens to report after each token.
-        Returns (states float16 [tokens, len(taps) * width], a row holding one tap after another; ids int32
-        [tokens, top_k], most likely first; their log-probabilities float32 [tokens, top_k]).
+            layer l. top_k: most likely next tokens to report after each token from number `first_law` on.
 
         Raises ValueError for a tap that the target does not have and for more tokens than its context.
         Other threads may use the engine meanwhile.
         """
         check_count("top_k", top_k, low=0, optional=False)
-        return self._open().features(token_ids("tokens", tokens), integers("taps", taps, low=-1), top_k)
+        check_count("first_law", first_law, low=0, optional=False)
+        ids = token_ids("tokens", tokens)
+        return Features(*self._open().features(ids, integers("taps", taps, low=-1), top_k, first_law))
 
     def layer_agreement(self, tokens: Sequence[int], sets: Sequence[Sequence[int]]) -> list[float]:
         """How well parts of the target stand in for it: per set of layers, ascending, the share of the tokens after

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 from forerun.checks import check_count, check_number
 
@@ -159,6 +163,18 @@ class StepTree:
         return cls(nodes=nodes, path=list(values["path"]), bonus=values["bonus"])
 
 
+class Features(NamedTuple):
+    """What a target shows of n tokens, for training a draft.
+
+    states: float16 [n, taps * width], a row holding one tap after another; a value that does not fit is the largest.
+    top_tokens, top_logprobs: int32 and float32 [tokens with a law, k], most likely first.
+    """
+
+    states: NDArray[numpy.float16]
+    top_tokens: NDArray[numpy.int32]
+    top_logprobs: NDArray[numpy.float32]
+
+
 @dataclass(frozen=True)
 class Completion:
     """A finished generation.
@@ -166,7 +182,8 @@ class Completion:
     finish_reason: "stop" (an end token or a stop string), "length" (max_tokens), "context" (no room left)
     or "cancelled". tokens holds all emitted ids, text their characters up to a stop string. logprobs is
     None unless asked for, else one {"token", "logprob", "top": [(id, logprob), ...]} per token, of the model
-    itself: before penalties, temperature and filters.
+    itself: before penalties, temperature and filters. features is None unless the engine records them: of prompt and
+    answer but the last token, with laws from the prompt's last token on.
     """
 
     text: str
@@ -174,6 +191,7 @@ class Completion:
     finish_reason: str
     logprobs: list[Any] | None
     stats: Stats
+    features: Features | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Completion:
@@ -183,6 +201,7 @@ class Completion:
             finish_reason=values["finish_reason"],
             logprobs=values.get("logprobs"),
             stats=Stats.of(values["stats"]),
+            features=Features(*values["features"]) if values.get("features") else None,
         )
 
     def to_dict(self) -> dict[str, Any]:

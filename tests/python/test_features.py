@@ -86,3 +86,35 @@ def test_what_the_target_does_not_have_is_refused(tiny):
     with pytest.raises(ValueError, match="context"):
         engine.features([1] * 513)
     assert engine.features([])[0].shape == (0, shape["width"])
+
+
+@pytest.mark.parametrize("draft", ["none", "trigram+ngram"])
+def test_a_completion_brings_what_a_second_look_would_see(tiny, draft):
+    engine, shape, _ = tiny
+    prompts = [TOKENS[:70], TOKENS[70:73], TOKENS[10:20] * 4, TOKENS[:1]]
+    with forerun.Engine(engine.info["path"], draft, record_taps=[1, -1], record_top_k=3, threads=2) as recorder:
+        for prompt in (prompts[0], prompts[0]):  # what is kept of the first must not shorten the second
+            recorder.generate(prompt, max_tokens=2)
+        waiting = [recorder.submit(prompt, max_tokens=30) for prompt in prompts]
+        for prompt, done in zip(prompts, [request.result() for request in waiting], strict=True):
+            assert done.tokens == engine.generate(prompt, max_tokens=30).tokens
+            text = [*prompt, *done.tokens][:-1]
+            expected = engine.features(text, taps=[1, -1], top_k=3, first_law=len(prompt) - 1)
+            assert expected.states.shape == (len(text), 2 * shape["width"])
+            assert len(expected.top_tokens) == len(done.tokens)
+            assert all((a == b).all() for a, b in zip(done.features, expected, strict=True))
+            alone = recorder.generate(prompt, max_tokens=30).features
+            assert all((a == b).all() for a, b in zip(alone, expected, strict=True))
+
+
+def test_completions_bring_features_only_where_they_are_recorded(tiny):
+    engine, shape, _ = tiny
+    assert engine.generate(TOKENS[:5], max_tokens=3).features is None
+    path = engine.info["path"]
+    with forerun.Engine(path, draft="none", record_top_k=2) as laws:
+        features = laws.generate(TOKENS[:5], max_tokens=3).features
+        assert [array.shape for array in features] == [(7, 0), (3, 2), (3, 2)]
+        assert laws.generate(TOKENS[:5], max_tokens=0).features.top_tokens.shape == (0, 2)
+    for name, wrong in (("taps", [3]), ("taps", "a"), ("top_k", shape["vocab"] + 1), ("top_k", -1)):
+        with pytest.raises(ValueError, match=name[:3]):
+            forerun.Engine(path, draft="none", **{f"record_{name}": wrong})

@@ -130,3 +130,19 @@ def test_the_comparison_sees_a_wrong_tap_an_unshifted_token_and_a_missing_norm(t
     for name in [name for name in tensors if "norm" in name]:
         changed = twin_of(weights, c, tensors | {name: np.ones_like(tensors[name])})
         assert largest_error(to_dict(tree), changed, text, right) > 5e-3, name
+
+
+def test_recording_beside_a_head_changes_neither_drafts_nor_text(target, tmp_path):
+    path, _ = target
+    c = draft_config("eagle3", taps=[0, 2])
+    draft = write_draft(tmp_path / "draft.gguf", c, random_draft(np.random.default_rng(5), c, TOKENS, True))
+    options = {"fixed_draft": 5, "threads": 1}
+    with forerun.Engine(path, f"head:{draft}", **options) as engine:
+        expected = engine.generate(PROMPT, max_tokens=24)
+        shown = engine.features([*PROMPT, *expected.tokens][:-1], taps=[-1, 1], top_k=2, first_law=len(PROMPT) - 1)
+    with forerun.Engine(path, f"head:{draft}", record_taps=[-1, 1], record_top_k=2, **options) as engine:
+        found = engine.generate(PROMPT, max_tokens=24)
+    assert found.tokens == expected.tokens
+    assert (found.stats.steps, found.stats.drafted) == (expected.stats.steps, expected.stats.drafted)
+    assert found.stats.drafted > 24
+    assert all((a == b).all() for a, b in zip(found.features, shown, strict=True))

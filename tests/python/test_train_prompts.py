@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from forerun.train.answers import read_answers, write_answers
+from forerun.train.answers import answers, read_answers
 from forerun.train.own_prompts import invent, own_prompts
-from forerun.train.prompts import compose
+from forerun.train.prompts import compose, given
 from forerun.train.texts import documentation, excerpts, permissive, standard_library
 
 
@@ -46,6 +46,18 @@ def test_the_texts_to_read_can_be_given():
     assert all("A text about number" in text for text in read)
 
 
+def test_prompts_of_a_file_are_taken_as_they_are(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "One?"}\n\n{"prompt": "Two {x}?", "id": 7}\n')
+    found = list(given(path, seed=3))
+    assert [(prompt.index, prompt.text) for prompt in found] == [(0, "One?"), (2, "Two {x}?")]
+    assert found == list(given(path, seed=3)) != list(given(path, seed=4))
+    for wrong in ("{", '"text"', '{"text": "a"}', '{"prompt": 3}', '{"prompt": " "}'):
+        path.write_text('{"prompt": "a"}\n' + wrong)
+        with pytest.raises(ValueError, match=r"p\.jsonl: line 2"):
+            list(given(path))
+
+
 class Answering:
     """An engine that answers a prompt by its own length; it counts requests, and fails at one of them."""
 
@@ -70,7 +82,7 @@ class Answering:
         class Pending:
             def result(self):
                 outer.running -= 1
-                return type("Completion", (), {"tokens": [len(tokens) % 7, max_tokens]})
+                return type("Completion", (), {"tokens": [len(tokens) % 7, max_tokens], "features": "seen"})
 
         assert wait
         return Pending()
@@ -80,16 +92,18 @@ def test_answers_are_written_in_order_and_taken_up_where_they_ended(tmp_path):
     path = tmp_path / "answers.jsonl"
     prompts = list(compose(30, seed=1))
     with pytest.raises(RuntimeError):
-        write_answers(Answering(fail_at=17), prompts, path, 9, 4)
+        list(answers(Answering(fail_at=17), prompts, path, 9, 4))
     held = len(list(read_answers(path)))
     assert 0 < held < 17
     with path.open("a") as out:
         out.write('{"index":99,"kin')  # cut off in the middle of a line
     engine = Answering()
-    assert write_answers(engine, prompts, path, 9, 4) == 2 * (30 - held)
+    texts = list(answers(engine, prompts, path, 9, 4))
     assert len(engine.asked) == 30 - held
     assert engine.most == 8
     found = list(read_answers(path))
+    assert [(text.tokens, text.learn_from) for text in texts] == [(a.tokens, a.prompt_length) for a in found]
+    assert [text.recorded for text in texts] == [None] * held + ["seen"] * (30 - held)
     assert [answer.index for answer in found] == list(range(30))
     for answer, prompt in zip(found, prompts, strict=True):
         text = list(prompt.text.encode())

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("safetensors", reason="needs safetensors")
 
 from gguf.quants import dequantize  # noqa: E402
+from safetensors.numpy import load_file  # noqa: E402
 
 from forerun import _core, draft_file  # noqa: E402
 from forerun.cli import run as command  # noqa: E402
@@ -25,8 +26,10 @@ from forerun.train.rounding import q4_1, rounded  # noqa: E402
 from forerun.train.runs import Shape, load_sequences, train_draft  # noqa: E402
 from forerun.train.shards import Sequence, read_shard  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
+from forerun.train.texts import Text  # noqa: E402
 from forerun.train.trainer import Schedule, Trainer  # noqa: E402
 from forerun.train.unroll import Objective  # noqa: E402
+from forerun.types import Features  # noqa: E402
 from test_logits import config  # noqa: E402
 from test_train_models import sequence, tiny  # noqa: E402
 from tiny_files import make, write_gguf  # noqa: E402
@@ -51,18 +54,19 @@ class Counting:
         self.table = np.random.default_rng(2).normal(0, 1, (PERIOD, width)).astype(np.float16)
         self.asked, self.fail_at = 0, fail_at
 
-    def features(self, tokens, *, taps, top_k):
+    def features(self, tokens, *, taps, top_k, first_law):
         if self.asked == self.fail_at:
             raise RuntimeError("stopped")
         self.asked += 1
         tokens = np.array(tokens)
         top = (tokens[:, None] + 1 + np.arange(top_k)) % PERIOD
         logprobs = np.tile(np.log(0.8 * 0.2 ** np.arange(top_k)), (len(tokens), 1)).astype(np.float32)
-        return np.tile(self.table[tokens], (1, len(taps))), top.astype(np.int32), logprobs
+        states = np.tile(self.table[tokens], (1, len(taps)))
+        return Features(states, top[first_law:].astype(np.int32), logprobs[first_law:])
 
 
 def circles(count):
-    return [([(begin + step) % PERIOD for step in range(14)], 3) for begin in range(count)]
+    return [Text([(begin + step) % PERIOD for step in range(14)], 3) for begin in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -202,24 +206,48 @@ def test_collecting_goes_on_where_it_was_stopped(tmp_path):
         collect(Counting(4, fail_at=12), circles(20), tmp_path, [-1, 1], 3, budget)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2  # of five texts each
     engine = Counting(4)
-    assert collect(engine, circles(20), tmp_path, [-1, 1], 3, budget) == 4
+    assert collect(engine, circles(20), tmp_path, [-1, 1], 3, budget) == (20, 280, True)
     assert engine.asked == 10
     engine = Counting(4)
-    assert collect(engine, circles(22), tmp_path, [-1, 1], 3, budget) == 5
+    assert collect(engine, circles(22), tmp_path, [-1, 1], 3, budget) == (22, 308, True)
     assert engine.asked == 2
     engine = Counting(4)  # the last shard was not full
-    assert collect(engine, circles(24), tmp_path, [-1, 1], 3, budget) == 5
+    assert collect(engine, circles(24), tmp_path, [-1, 1], 3, budget) == (24, 336, True)
     assert engine.asked == 4
     found = load_sequences(tmp_path, [1])
-    assert [s.tokens.tolist() for s in found] == [tokens for tokens, _ in circles(24)]
+    assert [s.tokens.tolist() for s in found] == [text.tokens for text in circles(24)]
     assert found[0].features.shape == (14, 4)
-    assert collect(Counting(4), circles(60), tmp_path, [-1, 1], 3, Budget(60, most_bytes=9000)) < 12
+    assert len(list(tmp_path.glob("texts-*.safetensors"))) == 5
+    found = collect(Counting(4), circles(60), tmp_path, [-1, 1], 3, Budget(60, most_bytes=20000))
+    assert not found.whole
+    assert 25 <= found.texts == 5 * len(list(tmp_path.glob("*.safetensors"))) < 60
 
 
 def test_long_texts_are_cut_and_hopeless_ones_left_out(tmp_path):
-    texts = [([0] * 50, 3), ([0] * 50, 19), ([1] * 4, 3)]
+    texts = [Text([0] * 50, 3), Text([0] * 50, 19), Text([1] * 4, 3)]
     collect(Counting(4), texts, tmp_path, [-1], 2, Budget(most_tokens=20))
     assert [len(s.tokens) for s in load_sequences(tmp_path, [-1])] == [20]
+
+
+def test_a_second_look_at_answers_gives_the_shards_that_were_recorded(tmp_path):
+    target, shape = tmp_path / "m.gguf", config("llama", layers=2)
+    files, _ = make(np.random.default_rng(1), shape, "Q8_0", "Q8_0")
+    write_gguf(target, {**shape, "chat_template": "{{ messages[0].content }}"}, files)
+    (tmp_path / "p.jsonl").write_text("\n".join(f'{{"prompt": "What is {n}?"}}' for n in range(7)))
+    options = ["--answers", "5", "--prompts", str(tmp_path / "p.jsonl"), "--max-tokens", "12", "--top-k", "4"]
+    ask = ["train", "collect", str(target), str(tmp_path / "data"), "--taps", "-1,1", "--threads", "1", *options]
+    shards = [tmp_path / "data" / f"{name}-00000.safetensors" for name in ("answers", "given-answers")]
+    found = []
+    for _ in range(2):
+        assert command(ask) == 0
+        found.append([load_file(path) for path in shards])
+        for path in shards:
+            path.unlink()
+    for recorded, looked in zip(*found, strict=True):
+        assert recorded["features"].any(1).sum() == len(recorded["tokens"]) - len(recorded["learn_from"])
+        assert all((value == looked[name]).all() for name, value in recorded.items())
+    assert command([*ask, "--max-gb", "0.000001"]) == 0
+    assert not any(path.exists() for path in shards)
 
 
 class Scripted:
@@ -312,6 +340,6 @@ def test_the_target_itself_is_collected_from(target, tmp_path, capsys):
     options = ["--answers", "0", "--text", str(text), "--taps", "-1,1", "--threads", "1"]
     assert command(["train", "collect", str(target), str(tmp_path / "data"), *options]) == 0
     assert "1 shards" in capsys.readouterr().out
-    (found,) = read_shard(tmp_path / "data" / "shard-00000.safetensors")
+    (found,) = read_shard(tmp_path / "data" / "texts-00000.safetensors")
     assert bytes(found.tokens.tolist()).decode() == text.read_text()
     assert found.features.shape == (len(found.tokens), 2 * read_target(target).width)

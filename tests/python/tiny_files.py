@@ -124,6 +124,8 @@ def write_gguf(path: Path, config: dict, files: dict[str, tuple]) -> None:
     w.add_token_list(tokens)
     w.add_token_types(kinds)
     w.add_token_merges(["~ ~"])  # the writer drops an empty list
+    if "chat_template" in config:
+        w.add_chat_template(config["chat_template"])
     w.add_eos_token_id(256)
     for role, (raw, dtype) in files.items():
         w.add_tensor(role, raw, raw_dtype=None if dtype in ("F32", "F16") else TYPES[dtype])

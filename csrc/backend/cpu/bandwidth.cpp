@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "backend/backend.h"
-#include "backend/cpu/kernel_table.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/memory.h"
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
@@ -14,10 +14,7 @@ namespace forerun {
 
 double measure_read_bandwidth(int threads, int64_t bytes_per_thread) {
   constexpr int kPasses = 5;
-  const Isa isa = selected_isa();
-  const KernelTable& kernels = isa == Isa::kScalar ? kKernelsScalar
-                               : isa == Isa::kAvx2 ? kKernelsAvx2
-                                                   : kKernelsAvx512;
+  const KernelTable& kernels = kernels_of(selected_isa()).table;
   const int64_t bytes = std::max<int64_t>(bytes_per_thread, 4096) / 4096 * 4096;
   ThreadPool pool(threads);
   PageBlock block(bytes * threads);

@@ -13,7 +13,6 @@
 #include "base/error.h"
 
 namespace forerun {
-namespace {
 
 CpuKernels kernels_of(Isa isa) {
   switch (isa) {
@@ -21,6 +20,8 @@ CpuKernels kernels_of(Isa isa) {
       break;
     case Isa::kAvx2:
       return {isa_name(isa), kKernelsAvx2};
+    case Isa::kAvxVnni:
+      return {isa_name(isa), kKernelsAvxVnni};
     case Isa::kAvx512Vnni:
       return {isa_name(isa), kKernelsAvx512};
     case Isa::kAmx:
@@ -28,6 +29,8 @@ CpuKernels kernels_of(Isa isa) {
   }
   return {isa_name(isa), kKernelsScalar};
 }
+
+namespace {
 
 std::span<const MatmulTable* const> tiles_of(const CpuKernels& kernels) {
   return {&kernels.tiles, kernels.tiles != nullptr ? size_t{1} : size_t{0}};

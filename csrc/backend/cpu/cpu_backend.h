@@ -13,6 +13,7 @@
 #include "backend/cpu/kernel_table.h"
 #include "backend/cpu/kv_rows.h"
 #include "backend/cpu/memory.h"
+#include "base/cpu_features.h"
 #include "base/thread_pool.h"
 
 namespace forerun {
@@ -23,6 +24,8 @@ struct CpuKernels {
   const KernelTable& table;
   const MatmulTable* tiles = nullptr;
 };
+
+CpuKernels kernels_of(Isa isa);
 
 // The CPU back end: memory is the host's, kernels come from the tables of one instruction set,
 // threads from one pool. Work is split over outputs, rows and heads, never inside a sum, so the

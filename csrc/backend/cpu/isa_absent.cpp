@@ -4,6 +4,7 @@
 namespace forerun {
 
 const KernelTable kKernelsAvx2 = {};
+const KernelTable kKernelsAvxVnni = {};
 const KernelTable kKernelsAvx512 = {};
 const MatmulTable kMatmulAmx = {};
 

@@ -1,6 +1,6 @@
 // clang-format off
 #include "backend/cpu/kernel_table.h"
-#include "backend/cpu/simd_avx2.h"
+#include "backend/cpu/dots_avx2.h"
 #include "backend/cpu/kernels/all.inl"
 // clang-format on
 

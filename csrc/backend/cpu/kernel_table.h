@@ -81,6 +81,7 @@ struct KernelTable {
 
 extern const KernelTable kKernelsScalar;
 extern const KernelTable kKernelsAvx2;
+extern const KernelTable kKernelsAvxVnni;
 extern const KernelTable kKernelsAvx512;
 
 }  // namespace forerun

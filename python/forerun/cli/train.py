@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -67,6 +68,9 @@ def collect(
     excerpts: Annotated[
         int, typer.Option(help="Excerpts of the standard library and of Debian's documents.", rich_help_panel=_DATA)
     ] = 0,
+    prompts: Annotated[
+        Path | None, typer.Option(help='Prompts of yours to answer: {"prompt": "..."} a line.', rich_help_panel=_DATA)
+    ] = None,
     text: Annotated[
         list[Path] | None, typer.Option(help="A text file to read as it is; repeatable.", rich_help_panel=_DATA)
     ] = None,
@@ -80,32 +84,42 @@ def collect(
 ) -> None:
     """Have the target answer prompts, and keep what it shows at every token."""
     _require()
-    from forerun.train.answers import read_answers, write_answers
+    from forerun.train.answers import answers as answers_to
     from forerun.train.collect import Budget
     from forerun.train.collect import collect as collect_features
     from forerun.train.own_prompts import own_prompts as invented
     from forerun.train.prompts import compose
-    from forerun.train.texts import documentation, standard_library
+    from forerun.train.prompts import given as prompts_of
+    from forerun.train.texts import Text, documentation, standard_library
     from forerun.train.texts import excerpts as cut
 
     tapped = _integers("taps", taps)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"draft": "none", "threads": threads, "max_batch": batch, "prefix_cache_bytes": 0}
-    with common.load(target, **settings) as engine:
-        if answers:
-            write_answers(engine, compose(answers, seed), folder / "answers.jsonl", max_tokens, batch)
-        if own_prompts:
-            made = invented(engine, folder / "own-prompts.jsonl", own_prompts, seed, batch)
-            write_answers(engine, made, folder / "own-answers.jsonl", max_tokens, batch)
-        held = [*read_answers(folder / "answers.jsonl"), *read_answers(folder / "own-answers.jsonl")]
-        texts = [(answer.tokens, answer.prompt_length) for answer in held]
+    with common.load(target, **settings, record_taps=tapped, record_top_k=top_k) as engine:
+        own = folder / "own-prompts.jsonl"
+        asked = {
+            "answers": compose(answers, seed),
+            "own-answers": invented(engine, own, own_prompts, seed, batch) if own_prompts else [],
+            "given-answers": prompts_of(prompts, seed) if prompts else [],
+        }
+        texts: dict[str, Iterable[Text]] = {
+            name: answers_to(engine, made, folder / f"{name}.jsonl", max_tokens, batch) for name, made in asked.items()
+        }
         plain = [path.read_text(encoding="utf-8", errors="replace") for path in text or []]
         if excerpts:
             plain += cut(standard_library(), (excerpts + 1) // 2, 2000, seed)
             plain += cut(documentation(), excerpts // 2, 2000, seed + 1)
-        texts += [(engine.encode(piece), 1) for piece in plain]
-        shards = collect_features(engine, texts, folder, tapped, top_k, Budget(most_bytes=int(max_gb * 1e9)))
-    common.out.print(f"{folder}: {len(texts):,} texts, {sum(len(ids) for ids, _ in texts):,} tokens, {shards} shards")
+        texts["texts"] = [Text(engine.encode(piece), 1) for piece in plain]
+        budget = Budget(most_bytes=int(max_gb * 1e9))
+        held = []
+        for name, source in texts.items():
+            held.append(collect_features(engine, source, folder, tapped, top_k, budget, name))
+            if not held[-1].whole:
+                common.err.print(f"stopped before {max_gb:g} GB of shards; raise --max-gb to go on")
+                break
+    count, tokens = sum(one.texts for one in held), sum(one.tokens for one in held)
+    common.out.print(f"{folder}: {count:,} texts, {tokens:,} tokens, {len(list(folder.glob('*.safetensors')))} shards")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from forerun.train.progress import Progress
 from forerun.train.records import appended_records, read_records
+from forerun.train.texts import Text
 
 if TYPE_CHECKING:
     from forerun.engine import Engine
@@ -42,9 +43,14 @@ def read_answers(path: Path) -> Iterator[Answer]:
     return (Answer(**record) for record in read_records(path))
 
 
-def write_answers(engine: Engine, prompts: Iterable[Prompt], path: Path, max_tokens: int, batch: int) -> int:
-    """Answers the prompts that `path` does not hold yet, `batch` at a time; returns the number of new tokens."""
-    done = {answer.index for answer in read_answers(path)}
+def answers(engine: Engine, prompts: Iterable[Prompt], path: Path, max_tokens: int, batch: int) -> Iterator[Text]:
+    """The answers that `path` holds, then those to the prompts that it lacks, `batch` at a time, with what `engine`
+    records. Each is in the file before it is given.
+    """
+    done = set()
+    for answer in read_answers(path):
+        done.add(answer.index)
+        yield Text(answer.tokens, answer.prompt_length)
     todo = [prompt for prompt in prompts if prompt.index not in done]
     progress = Progress("answers", len(todo), "tokens")
 
@@ -55,9 +61,10 @@ def write_answers(engine: Engine, prompts: Iterable[Prompt], path: Path, max_tok
 
     with appended_records(path) as write:
         for (prompt, length), tokens, completion in completions(engine, asked(), 2 * batch):
-            write(Answer(prompt.index, prompt.kind, prompt.temperature, length, [*tokens, *completion.tokens]))
+            text = Text([*tokens, *completion.tokens], length, completion.features)
+            write(Answer(prompt.index, prompt.kind, prompt.temperature, length, text.tokens))
             progress.step(len(completion.tokens))
-    return progress.units
+            yield text
 
 
 Asked = tuple[Item, list[int], dict[str, Any]]  # whatever it is for, a prompt's tokens, keywords of Engine.submit

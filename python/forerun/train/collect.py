@@ -1,6 +1,7 @@
-"""Runs the target over texts and keeps what it showed: features and top-k logits at every token, in shards.
+"""Keeps what the target showed of texts, features and top-k logits at every token, in shards.
 
 The target is the quantised one, through the runtime itself, so that a draft learns from the very numbers it will meet.
+What it shows of its own answers is recorded as it writes them; other texts it reads once. Both give the same bits.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from forerun.train.progress import Progress
 from forerun.train.shards import Sequence, shard_sequences, write_shard
+from forerun.train.texts import Text
 
 if TYPE_CHECKING:
     from forerun.engine import Engine
-
-Text = tuple[list[int], int]  # tokens, and the first of them to be predicted
+    from forerun.types import Features
 
 
 @dataclass(frozen=True)
@@ -33,45 +34,67 @@ class Budget:
     most_tokens: int = 1024
 
 
-def collect(engine: Engine, texts: list[Text], folder: Path, taps: list[int], top_k: int, budget: Budget) -> int:
-    """Writes the shards that `folder` lacks; returns how many there are. A shard is a fixed run of texts, so a run
-    that was stopped goes on with the first shard that is missing, and one with more texts with the last, partial one.
+class Collected(NamedTuple):
+    """Texts and tokens that a folder holds under a name, and whether the budget had room for all."""
+
+    texts: int
+    tokens: int
+    whole: bool
+
+
+def collect(
+    engine: Engine,
+    texts: Iterable[Text],
+    folder: Path,
+    taps: list[int],
+    top_k: int,
+    budget: Budget,
+    name: str = "texts",
+) -> Collected:
+    """Writes the shards NAME-00000 and so on that `folder` lacks. A shard is a fixed run of texts, so a run that was
+    stopped goes on with the first shard that is missing, and one with more texts with the last, partial one. Texts are
+    asked for as they are needed.
 
     Raises OSError when the disk has less free than one shard may need.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    groups = list(_groups(texts, budget))
-    todo = [index for index, group in enumerate(groups) if shard_sequences(shard_path(folder, index)) != len(group)]
-    progress = Progress("features", sum(len(groups[index]) for index in todo), "tokens")
+    progress = Progress(f"features of {name}", len(texts) if isinstance(texts, list) else None, "tokens")
     target = Path(engine.info["path"]).name
-    for index in todo:
+    count = tokens = 0
+    for index, group in enumerate(_groups(texts, budget)):
+        path = folder / f"{name}-{index:05}.safetensors"
+        of_group = sum(len(text.tokens) for text in group)
+        if shard_sequences(path) == len(group):
+            progress.skip(len(group))
+            count, tokens = count + len(group), tokens + of_group
+            continue
         done = []
-        for text in groups[index]:
-            done.append(look(engine, text, taps, top_k))
-            progress.step(len(text[0]))
+        for text in group:
+            if text.recorded is None:
+                done.append(look(engine, text.tokens, text.learn_from, taps, top_k))
+                progress.step(len(text.tokens))
+            else:
+                done.append(recorded(text.tokens, text.learn_from, text.recorded))
         size = sum(s.features.nbytes + s.top_tokens.nbytes + s.top_logprobs.nbytes for s in done)
-        held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        held = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file != path)
         if budget.most_bytes and held + size > budget.most_bytes:
-            break
+            return Collected(count, tokens, False)
         if shutil.disk_usage(folder).free < 2 * size:
             raise OSError(f"{folder}: less than {2 * size >> 20} MiB free, too little for another shard")
-        write_shard(shard_path(folder, index), done, taps, target)
-    return len(list(folder.glob("*.safetensors")))
-
-
-def shard_path(folder: Path, index: int) -> Path:
-    return folder / f"shard-{index:05}.safetensors"
+        write_shard(path, done, taps, target)
+        count, tokens = count + len(group), tokens + of_group
+    return Collected(count, tokens, True)
 
 
 def _groups(texts: Iterable[Text], budget: Budget) -> Iterable[list[Text]]:
     group: list[Text] = []
     tokens = 0
-    for ids, learn_from in texts:
-        cut = ids[: budget.most_tokens]
-        if len(cut) < learn_from + 2:
+    for text in texts:
+        cut = text._replace(tokens=text.tokens[: budget.most_tokens])
+        if len(cut.tokens) < cut.learn_from + 2:
             continue
-        group.append((cut, learn_from))
-        tokens += len(cut)
+        group.append(cut)
+        tokens += len(cut.tokens)
         if tokens >= budget.shard_tokens:
             yield group
             group, tokens = [], 0
@@ -79,8 +102,21 @@ def _groups(texts: Iterable[Text], budget: Budget) -> Iterable[list[Text]]:
         yield group
 
 
-def look(engine: Engine, text: Text, taps: list[int], top_k: int) -> Sequence:
-    """What the target shows at every token of a text."""
-    ids, learn_from = text
-    features, top_tokens, top_logprobs = engine.features(ids, taps=taps, top_k=top_k)
-    return Sequence(np.array(ids, np.int32), learn_from, features, top_tokens, top_logprobs.astype(np.float16))
+def look(engine: Engine, tokens: list[int], learn_from: int, taps: list[int], top_k: int) -> Sequence:
+    """What the target shows of a text that it reads once more."""
+    return recorded(tokens, learn_from, engine.features(tokens[:-1], taps=taps, top_k=top_k, first_law=learn_from - 1))
+
+
+def recorded(tokens: list[int], learn_from: int, shown: Features) -> Sequence:
+    """What the target showed of a text, of all but its last token, with laws from the one before `learn_from` on.
+    Nothing is learnt from what is left out, so it is zero.
+    """
+    count, laws = len(tokens), slice(learn_from - 1, len(tokens) - 1)
+    top_k = shown.top_tokens.shape[1]
+    features = np.zeros((count, shown.states.shape[1]), np.float16)
+    top_tokens = np.zeros((count, top_k), np.int32)
+    top_logprobs = np.full((count, top_k), -np.inf, np.float16)
+    features[:-1] = shown.states[: count - 1]
+    top_tokens[laws] = shown.top_tokens[: count - learn_from]
+    top_logprobs[laws] = shown.top_logprobs[: count - learn_from]
+    return Sequence(np.array(tokens, np.int32), learn_from, features, top_tokens, top_logprobs)

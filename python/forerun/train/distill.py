@@ -94,7 +94,7 @@ def scorer(engine: Engine, top_k: int) -> Score:
     """The target's look, by the runtime."""
 
     def score(tokens: list[int], learn_from: int) -> Sequence:
-        return look(engine, (tokens, learn_from), [], top_k)
+        return look(engine, tokens, learn_from, [], top_k)
 
     return score
 
@@ -155,9 +155,11 @@ def acceptance(student: Student, held_out: list[Sequence]) -> dict[str, Any]:
 
 
 def _rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Tokens [B, T], the target's laws at each of them, and where a row counts: from the last token of the prompt."""
+    """Tokens [B, T], the target's laws at each of them, and where a row counts: from the last token of the prompt, as
+    far as there are laws.
+    """
     columns = batch.columns
-    counts = batch.present[:, :columns].clone()
+    counts = batch.present[:, :columns] & batch.top_logprobs[:, :columns].isfinite().any(-1)
     counts[:, : batch.start] = False
     return batch.tokens[:, :columns], batch.top_tokens[:, :columns], batch.top_logprobs[:, :columns], counts
 

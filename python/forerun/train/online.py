@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from forerun import models
 from forerun.draft_file import extend_draft, read_draft
-from forerun.train.collect import Text, look
+from forerun.train.collect import look
 
 if TYPE_CHECKING:
     from forerun.engine import Engine
@@ -72,7 +72,7 @@ class Online:
         self.loss = 0.0  # of the latest update, a mean over the rows that were learnt from
         self._engine, self._plan = engine, plan or OnlinePlan()
         self._taps = [int(tap) for tap in read_draft(draft)[0].get("taps", [])]
-        self._texts: deque[Text] = deque(maxlen=self._plan.waiting)
+        self._texts: deque[tuple[list[int], int]] = deque(maxlen=self._plan.waiting)
         self._changed = threading.Condition()
         self._least = self._plan.every  # texts that start an update
         self._busy = self._closing = False
@@ -127,7 +127,7 @@ class Online:
     def _feed(self) -> None:
         try:
             while texts := self._next():
-                self._link.send([look(self._engine, text, self._taps, self._plan.top_k) for text in texts])
+                self._link.send([look(self._engine, *text, self._taps, self._plan.top_k) for text in texts])
                 path, self.loss = self._answer()
                 self._engine.replace_head(path)
                 self.updates += 1
@@ -136,7 +136,7 @@ class Online:
                 self._failure = error
                 self._changed.notify_all()
 
-    def _next(self) -> list[Text]:
+    def _next(self) -> list[tuple[list[int], int]]:
         with self._changed:
             self._busy = False
             self._changed.notify_all()

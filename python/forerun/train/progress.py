@@ -7,9 +7,11 @@ import time
 
 
 class Progress:
-    """Counts steps of a known total, and units (tokens) for the speed. Prints at most every `every` seconds."""
+    """Counts steps and units (tokens); prints them at most every `every` seconds. Where the total is known nothing else
+    is done meanwhile, so that speed and time to go can be told.
+    """
 
-    def __init__(self, name: str, total: int, unit: str, every: float = 10.0) -> None:
+    def __init__(self, name: str, total: int | None, unit: str, every: float = 10.0) -> None:
         self.units = 0
         self._name, self._total, self._unit, self._every = name, total, unit, every
         self._done = 0
@@ -19,17 +21,23 @@ class Progress:
         self._done += 1
         self.units += units
         now = time.monotonic()
-        if now - self._last < self._every and self._done < self._total:
+        if now - self._last < self._every and self._done != self._total:
             return
         self._last = now
         elapsed = max(now - self._start, 1e-9)
-        left = elapsed / self._done * (self._total - self._done)
-        print(
-            f"{self._name} {self._done}/{self._total}, {self.units:,} {self._unit}, "
-            f"{self.units / elapsed:,.0f} {self._unit}/s, {_clock(left)} to go{note and ', ' + note}",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{self._name} {self._done}, {self.units:,} {self._unit}"
+        if self._total is not None:
+            left = elapsed / self._done * (self._total - self._done)
+            line = (
+                f"{self._name} {self._done}/{self._total}, {self.units:,} {self._unit}, "
+                f"{self.units / elapsed:,.0f} {self._unit}/s, {_clock(left)} to go"
+            )
+        print(line + (note and ", " + note), file=sys.stderr, flush=True)
+
+    def skip(self, steps: int) -> None:
+        """Steps that were done before."""
+        if self._total is not None:
+            self._total -= steps
 
 
 def _clock(seconds: float) -> str:

@@ -6,10 +6,13 @@ original to this project (Apache-2.0, as the rest), and taken from no benchmark 
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from forerun.checks import read_text
 from forerun.train.topics import (
     CODE_PAIRS,
     CODE_TASKS,
@@ -69,6 +72,24 @@ def compose(count: int, seed: int = 0, greedy: float = GREEDY, passages: list[st
         seen.add(text)
         temperature = answered_at(pick, greedy)
         yield Prompt(index, kind, text, temperature, pick.randrange(2**31))
+
+
+def given(path: Path, seed: int = 0, greedy: float = GREEDY) -> Iterator[Prompt]:
+    """The prompts of a file, {"prompt": "..."} a line; how they are answered is drawn as in `compose`.
+
+    Raises ValueError with the number of a line that is none.
+    """
+    for index, line in enumerate(read_text(path).splitlines()):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["prompt"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'{path}: line {index + 1}: expected {{"prompt": "..."}} ({error})') from error
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{path}: line {index + 1}: the prompt is no text")
+        pick = random.Random(f"{seed}/given/{index}")
+        yield Prompt(index, "given", text, answered_at(pick, greedy), pick.randrange(2**31))
 
 
 def answered_at(pick: Pick, greedy: float = GREEDY) -> float:

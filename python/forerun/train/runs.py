@@ -68,7 +68,7 @@ def load_sequences(folder: Path, taps: list[int] | None, most: int = 0) -> list[
 
     Raises ValueError when there is none.
     """
-    paths = sorted(folder.glob("shard-*.safetensors"))
+    paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise ValueError(f"{folder}: no shards; make them with `forerun train collect`")
     found: list[Sequence] = []

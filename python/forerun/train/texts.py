@@ -1,4 +1,4 @@
-"""Plain text that any Python on Debian has, and whose licences allow training: code and documentation.
+"""Texts to learn from; and plain text that any Python on Debian has, and whose licences allow training.
 
 - Python's standard library (PSF licence), without its tests;
 - /usr/share/doc of the packages whose machine-readable copyright file names permissive licences only.
@@ -12,6 +12,10 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from forerun.types import Features
 
 PERMISSIVE = re.compile(
     r"(?:expat|mit|isc|zlib|libpng|bsd(?:-[\w-]+)?|apache-2(?:\.0)?|psf(?:-[\d.]+)?|python-2\.[\d.]+|public-domain|"
@@ -20,6 +24,14 @@ PERMISSIVE = re.compile(
 )
 _DOCUMENTS = re.compile(r"(?:readme|news|faq|.*\.(?:txt|md|rst))(?:\.[\w-]+)*(?:\.gz)?", re.IGNORECASE)
 _LARGEST = 400_000  # bytes of one file; larger ones are tables rather than text
+
+
+class Text(NamedTuple):
+    """tokens, the first of them to be predicted, and what was recorded of all but the last, if it was."""
+
+    tokens: list[int]
+    learn_from: int
+    recorded: Features | None = None
 
 
 def standard_library(folder: Path | None = None) -> Iterator[str]:

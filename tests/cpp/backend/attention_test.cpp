@@ -124,7 +124,7 @@ Errors errors_of(const Model& model, const std::string& isa, DType seen_as) {
 // scale / 32766; 64 of them, half a step off and times codes of about 60, are 1e-3 at most here.
 TEST(CpuAttention, EqualsTheSoftmaxInDouble) {
   for (const Model& model : models()) {
-    for (const std::string& isa : instruction_sets()) {
+    for (const std::string& isa : kernel_sets()) {
       EXPECT_LT(errors_of(model, isa, model.type).largest, model.type == DType::kQ8_0 ? 1e-3 : 2e-5)
           << name_of(model) << " " << isa;
     }
@@ -149,7 +149,7 @@ TEST(CpuAttention, GivesTheSameBitsForEveryChunkingThreadCountAndInstructionSet)
                              Model{6, 2, 64, DType::kQ8_0}, Model{7, 1, 32, DType::kQ8_0}}) {
     Text text(model, kTokens, 15);
     std::vector<float> expected;
-    for (const std::string& isa : instruction_sets()) {
+    for (const std::string& isa : kernel_sets()) {
       for (int threads = 1; threads <= 3; ++threads) {
         const auto backend = cpu_backend(isa, threads);
         for (int32_t chunk : {1, 7, 16, 77, 150}) {
@@ -220,7 +220,7 @@ void check_tree(const Model& model, std::initializer_list<int32_t> prefixes) {
       for (int32_t node : branch[static_cast<size_t>(i)]) path.push_back(prefix + scattered(node));
       rows.push_back(row);
     }
-    for (const std::string& isa : instruction_sets()) {
+    for (const std::string& isa : kernel_sets()) {
       const auto backend = cpu_backend(isa, 2);
       Cache cache(*backend, model.layout(), 4);
       if (prefix > 0) run_text(*backend, cache, model, text, prefix, 64);
@@ -264,7 +264,7 @@ INSTANTIATE_TEST_SUITE_P(Types, CpuAttentionOfType, testing::ValuesIn(kv_types()
 TEST_P(CpuAttentionOfType, KeepsSequencesOfOneBatchApartAndReadsSharedPages) {
   const Model model{4, 2, 32, GetParam()};
   Text text(model, 80, 35);
-  for (const std::string& isa : instruction_sets()) {
+  for (const std::string& isa : kernel_sets()) {
     const auto backend = cpu_backend(isa, 2);
     Cache first(*backend, model.layout(), 2);
     const std::vector<float> expected = run_text(*backend, first, model, text, 80, 80);
@@ -307,7 +307,7 @@ TEST_P(CpuAttentionOfType, KeepsSequencesOfOneBatchApartAndReadsSharedPages) {
 TEST_P(CpuAttentionOfType, NeverReadsSlotsThatTheRowDoesNotSee) {
   const Model model{2, 1, 32, GetParam()};
   Text text(model, 70, 45);
-  for (const std::string& isa : instruction_sets()) {
+  for (const std::string& isa : kernel_sets()) {
     const auto backend = cpu_backend(isa, 1);
     Cache clean(*backend, model.layout(), 2);
     const std::vector<float> expected = run_text(*backend, clean, model, text, 70, 70);
@@ -324,7 +324,7 @@ TEST_P(CpuAttentionOfType, NeverReadsSlotsThatTheRowDoesNotSee) {
 TEST_P(CpuAttentionOfType, LetsNothingButTheirReadersSeeNotANumber) {
   const Model model{2, 2, 32, GetParam()};
   std::vector<float> expected;
-  for (const std::string& isa : instruction_sets()) {
+  for (const std::string& isa : kernel_sets()) {
     const auto backend = cpu_backend(isa, 1);
     Text text(model, 70, 47);
     Cache clean(*backend, model.layout(), 2);

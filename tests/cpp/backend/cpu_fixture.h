@@ -29,9 +29,17 @@ inline const std::vector<DType>& weight_types() {
 // The kernels on tiles over tiles in plain C++ (tiles_emulated.cpp).
 extern const MatmulTable kMatmulEmulated;
 
+// The kernels of AVX-VNNI in the encoding of AVX-512 (avxvnni_evex.cpp).
+extern const KernelTable kKernelsAvxVnniEvex;
+
 // A back end of one instruction set, or nullptr where this machine lacks it. "tiles" multiplies on
-// emulated tiles whatever the number of rows; "amx" does so on the processor's.
+// emulated tiles whatever the number of rows; "amx" does so on the processor's. "evex" is AVX-VNNI
+// for machines that have its instructions with AVX-512 only.
 inline std::unique_ptr<Backend> cpu_backend(const std::string& isa, int threads) {
+  if (isa == "evex") {
+    if (!cpu_features().avx512_vnni) return nullptr;
+    return std::make_unique<CpuBackend>(threads, CpuKernels{"evex", kKernelsAvxVnniEvex});
+  }
   if (isa == "tiles") {
     if (!cpu_features().avx512_vnni) return nullptr;
     const CpuKernels kernels = {"tiles", kKernelsAvx512, &kMatmulEmulated};
@@ -50,21 +58,21 @@ inline std::unique_ptr<Backend> cpu_backend(const std::string& isa, int threads)
   }
 }
 
-inline std::vector<std::string> instruction_sets() {
-  std::vector<std::string> present;
-  for (const char* isa : {"scalar", "avx2", "avx512"}) {
-    if (cpu_backend(isa, 1) != nullptr) present.emplace_back(isa);
-  }
-  return present;
+inline std::vector<std::string> present(std::vector<std::string> names) {
+  std::erase_if(names, [](const std::string& isa) { return cpu_backend(isa, 1) == nullptr; });
+  return names;
 }
 
-// The same and the kernels on tiles, which only multiply.
+// Instruction sets that FORERUN_ISA knows; with those that stand in for one; and with the kernels
+// on tiles, which only multiply.
+inline std::vector<std::string> instruction_sets() {
+  return present({"scalar", "avx2", "avxvnni", "avx512"});
+}
+inline std::vector<std::string> kernel_sets() {
+  return present({"scalar", "avx2", "avxvnni", "evex", "avx512"});
+}
 inline std::vector<std::string> matmul_sets() {
-  std::vector<std::string> present = instruction_sets();
-  for (const char* isa : {"tiles", "amx"}) {
-    if (cpu_backend(isa, 1) != nullptr) present.emplace_back(isa);
-  }
-  return present;
+  return present({"scalar", "avx2", "avxvnni", "evex", "avx512", "tiles", "amx"});
 }
 
 inline std::vector<float> random_floats(size_t count, uint64_t seed, float spread = 1.0F) {

@@ -61,7 +61,7 @@ TEST(CpuFused, AddRmsNormHasTheBitsOfBoth) {
       const auto size = static_cast<size_t>(rows * cols);
       const std::vector<float> x = random_floats(size, 3), y = random_floats(size, 4);
       const std::vector<float> weight = random_floats(static_cast<size_t>(cols), 5);
-      for (const std::string& isa : instruction_sets()) {
+      for (const std::string& isa : kernel_sets()) {
         const auto backend = cpu_backend(isa, 2);
         std::vector<float> sum = x, other = y, fused = x, out(size), fused_out(size);
         const Tensor addend(other.data(), rows, cols);

@@ -31,6 +31,7 @@ std::vector<std::string> exported(const std::string& object) {
 TEST(IsaFiles, ExportTheirTableAndNothingElse) {
   const std::vector<std::pair<std::string, std::string>> files = {{"scalar", "kKernelsScalar"},
                                                                   {"avx2", "kKernelsAvx2"},
+                                                                  {"avxvnni", "kKernelsAvxVnni"},
                                                                   {"avx512", "kKernelsAvx512"},
                                                                   {"amx", "kMatmulAmx"}};
   for (const auto& [file, table] : files) {

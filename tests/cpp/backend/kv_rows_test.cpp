@@ -65,7 +65,7 @@ void expect_definition(const Block& block, const float* x) {
 
 TEST(KvRows, StoresBlocksOf32AsQ8_0Defines) {
   const Model model = of_type(DType::kQ8_0);
-  for (const std::string& isa : instruction_sets()) {
+  for (const std::string& isa : kernel_sets()) {
     const auto backend = cpu_backend(isa, 2);
     Cache cache(*backend, model.layout(), 2);
     Text text(model, 5, 3);
@@ -107,7 +107,7 @@ TEST_P(KvRowsOfType, StoresARowTheSameInAnyBatchSlotThreadCountAndInstructionSet
   const Model model = of_type(GetParam());
   Text text(model, 40, 9);
   std::vector<std::byte> expected;
-  for (const std::string& isa : instruction_sets()) {
+  for (const std::string& isa : kernel_sets()) {
     for (int threads = 1; threads <= 2; ++threads) {
       const auto backend = cpu_backend(isa, threads);
       Cache together(*backend, model.layout(), 1), apart(*backend, model.layout(), 1);

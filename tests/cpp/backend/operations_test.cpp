@@ -21,7 +21,7 @@ const float kNan = std::numeric_limits<float>::quiet_NaN();
 template <typename Operation>
 std::vector<float> on_every_backend(Operation operation) {
   std::vector<float> expected;
-  for (const std::string& isa : instruction_sets()) {
+  for (const std::string& isa : kernel_sets()) {
     for (int threads = 1; threads <= 3; ++threads) {
       const auto backend = cpu_backend(isa, threads);
       const std::vector<float> found = operation(*backend);
@@ -144,7 +144,7 @@ TEST(CpuOperations, BlendGoesFromOneRowToTheOtherWithTheGate) {
 }
 
 TEST(CpuOperations, SurviveValuesThatAreNotFinite) {
-  for (const std::string& isa : instruction_sets()) {
+  for (const std::string& isa : kernel_sets()) {
     const auto backend = cpu_backend(isa, 1);
     std::vector<float> gate = {kNan, kInfinity, -kInfinity, 1.0F, -0.0F};
     std::vector<float> up(5, 1.0F);

@@ -71,7 +71,7 @@ TEST(ForcedIsa, UnknownAndMissingNamesAreRefused) {
 }
 
 TEST(ForcedIsa, NamesAreThoseOfIsaName) {
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmx}) {
+  for (Isa isa : kIsas) {
     try {
       EXPECT_EQ(with(isa_name(isa)), isa);
     } catch (const Error&) {
