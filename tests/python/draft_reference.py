@@ -174,13 +174,14 @@ class Twin:
         text = [self.before_text, *tokens, *chain]
         heads, shape = c["heads"], {"rotary": c["head_dim"], "rope_base": c["rope_base"], "interleaved": False}
         for _ in range(len(chain) // span + 1):
-            count = len(states)
-            x = np.stack([self.window(text, states, row) for row in range(count)])
-            q, k, v = (self.linear(f"block.0.{part}", x).reshape(count, -1, c["head_dim"]) for part in "qkv")
+            before = max(0, span - len(states))  # rows of a span that lie before the text, and are not seen
+            x = np.stack([self.window(text, states, row) for row in range(-before, len(states))])
+            q, k, v = (self.linear(f"block.0.{part}", x).reshape(len(x), -1, c["head_dim"]) for part in "qkv")
             q, k = rotate(q, shape), rotate(k, shape).astype(np.float16).astype(np.float64)
             k, v = (np.repeat(y.astype(np.float16).astype(np.float64), heads // y.shape[1], 1) for y in (k, v))
             scores = np.einsum("thd,shd->hts", q[-span:], k) / np.sqrt(c["head_dim"])  # of all, those after it too
             weights = np.exp(scores - scores.max(-1, keepdims=True))
+            weights[..., :before] = 0
             weights /= weights.sum(-1, keepdims=True)
             x = x[-span:] + self.linear("block.0.o", np.einsum("hts,shd->thd", weights, v).reshape(span, -1))
             h = self.norm("block.0.ffn_norm", x)
