@@ -234,8 +234,9 @@ constexpr Entry kEntries[] = {
      make_model},
     {{"head",
       "a trained head on the target's hidden states: head:PATH (Dovetail, EAGLE, Medusa, Hydra, "
-      "Kangaroo)",
-      "arXiv 2412.18934, 2503.01840, 2401.10774, 2402.05109, 2404.18911", true, true},
+      "Kangaroo, Chimera, Falcon)",
+      "arXiv 2412.18934, 2503.01840, 2401.10774, 2402.05109, 2404.18911, 2402.15758, 2412.12639",
+      true, true},
      true,
      prepare_head,
      make_head},

@@ -11,10 +11,11 @@ constexpr int32_t kRootOnly[] = {DraftTree::kRoot};
 }  // namespace
 
 HeadScratch::HeadScratch(const DraftHead& head)
-    : workspace(head.backend(), head.config(), kChunkRows, LevelDrafter::kMaxBeam) {
+    : workspace(head.backend(), head.config(), kChunkRows,
+                LevelDrafter::kMaxBeam * head.config().span) {
   TensorArena arena;
   const int32_t width = head.config().state_width();
-  arena.add(true_states, kChunkRows, head.config().features());
+  arena.add(true_states, kChunkRows + head.config().span - 1, head.config().features());
   arena.add(own_states, LevelDrafter::kMaxNodes, width);
   arena.add(above, LevelDrafter::kMaxBeam, width);
   memory = arena.allocate(head.backend());
@@ -22,7 +23,10 @@ HeadScratch::HeadScratch(const DraftHead& head)
     target = std::make_unique<Workspace>(head.target(), LevelDrafter::kMaxBeam, 0);
   }
   acceptance.assign(LevelDrafter::kMaxNodes, 1.0F);
-  halves.reserve(size_t{kChunkRows} * static_cast<size_t>(head.config().features()));
+  halves.reserve(static_cast<size_t>(kChunkRows + head.config().span) *
+                 static_cast<size_t>(head.config().features()));
+  tokens.reserve(static_cast<size_t>(kChunkRows) *
+                 static_cast<size_t>(head.config().tokens_read()));
 }
 
 HeadDrafter::HeadDrafter(std::shared_ptr<const DraftHead> head,
@@ -80,10 +84,11 @@ void HeadDrafter::add(int32_t token, std::span<const float> state) {
   forget_what_cannot_follow();
 }
 
-// The row after those in the cache can be made only if its state is still there; else the cache
+// The row after those in the cache can be made only if its states are still there; else the cache
 // starts anew with the oldest that is.
 void HeadDrafter::forget_what_cannot_follow() {
-  if (cache_.length() > 0 && next_row() >= states_begin()) return;
+  const int32_t oldest = std::max(next_row() - span() + 1, first_);
+  if (cache_.length() > 0 && oldest >= states_begin()) return;
   cache_.rewind(0);
   first_ = states_begin();
 }
@@ -133,8 +138,9 @@ void HeadDrafter::open_root(std::span<const int32_t> context) {
     first_ = root;
   }
   root_in_scratch_ = false;
-  forward_text(end());
-  if (exits()) forward_nodes(kRootOnly, 1);
+  forward_text(span() > 1 ? root : end());
+  if (exits() || span() > 1) forward_nodes(kRootOnly, 1);
+  if (span() > 1) root_in_scratch_ = true;
 }
 
 // The rows of the text up to that of token `to`, exclusive.
@@ -146,18 +152,67 @@ void HeadDrafter::forward_text(int32_t to) {
   }
 }
 
+// What a row reads: the tokens of the text before token `end`, and those from the root's child to
+// `node`, the last ones. Before its beginning the text is taken for its first token.
+void HeadDrafter::add_tokens(int32_t node, int32_t end) {
+  std::vector<int32_t>& tokens = scratch_->tokens;
+  const size_t first = tokens.size();
+  for (int32_t left = head_->config().tokens_read(); left > 0; --left) {
+    if (node > DraftTree::kRoot) {
+      tokens.push_back(grown().token()[static_cast<size_t>(node)]);
+      node = grown().parent()[static_cast<size_t>(node)];
+    } else {
+      tokens.push_back(tokens_[static_cast<size_t>(std::max(--end, 0))]);
+    }
+  }
+  std::reverse(tokens.begin() + static_cast<int64_t>(first), tokens.end());
+}
+
+// Of the rows of a span, the first of which may lie before the root.
+void HeadDrafter::add_span_tokens(int32_t node) {
+  const int32_t depth = grown().depth()[static_cast<size_t>(node)];
+  for (int32_t back = span() - 1; back >= 0; --back) {
+    add_tokens(above(node, std::min(back, depth)), end() - std::max(back - depth, 0));
+  }
+}
+
+// The states before tokens [begin, begin + count) of the text.
+void HeadDrafter::upload_states(int32_t begin, int32_t count, float* to) {
+  const auto from = [this](int32_t token) {
+    return states_.data() + static_cast<size_t>(token - states_begin()) * width_;
+  };
+  const int32_t missing = std::clamp(first_ - begin, 0, count);
+  for (int32_t i = 0; i < missing; ++i, to += width_) bring_states({from(first_), width_}, to);
+  bring_states({from(begin + missing), static_cast<size_t>(count - missing) * width_}, to);
+}
+
+// States of another device cross the link to this one as half floats.
+void HeadDrafter::bring_states(std::span<const float> states, float* to) {
+  Backend& backend = head_->backend();
+  if (&backend == &head_->target().backend() || backend.host_visible()) {
+    return backend.upload(to, states.data(), static_cast<int64_t>(states.size_bytes()));
+  }
+  scratch_->halves.resize(states.size());
+  std::transform(states.begin(), states.end(), scratch_->halves.begin(), float_to_finite_half);
+  backend.upload_halves(to, scratch_->halves);
+}
+
 // The rows of the text that follow those in the cache. The root's stays scratch where it is node 0
 // of the levels that follow.
 void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
   Backend& backend = head_->backend();
   const auto rows = static_cast<int32_t>(tokens.size());
   const bool last = next_row() + rows == end() && !exits();
-  const size_t begin = static_cast<size_t>(next_row() - states_begin()) * width_;
-  bring_states(std::span(states_).subspan(begin, tokens.size() * width_));
+  const int32_t before = span() - 1;
+  upload_states(next_row() - before, rows + before, scratch_->true_states.data);
+  Tensor states = scratch_->true_states.first_rows(rows);  // rows of `span` states overlap
+  states.cols *= span();
+  scratch_->tokens.clear();
+  for (int32_t i = 0; i < rows; ++i) add_tokens(DraftTree::kRoot, next_row() + i + 1);
   scratch_->batch.clear();
   scratch_->batch.add_causal(cache_, tokens, last ? 1 : 0);
-  const HeadForward out = head_->forward(scratch_->batch, scratch_->true_states.first_rows(rows), 0,
-                                         scratch_->workspace);
+  const HeadRows in{states, scratch_->tokens, 0};
+  const HeadForward out = head_->forward(scratch_->batch, in, scratch_->workspace);
   cache_.commit_rows(last ? rows - 1 : rows);
   if (!last) return;
   const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
@@ -166,19 +221,17 @@ void HeadDrafter::forward_rows(std::span<const int32_t> tokens) {
   root_in_scratch_ = true;
 }
 
-// States of another device cross the link to this one as half floats.
-void HeadDrafter::bring_states(std::span<const float> states) {
-  Backend& backend = head_->backend();
-  if (&backend == &head_->target().backend() || backend.host_visible()) {
-    return backend.upload(scratch_->true_states.data, states.data(),
-                          static_cast<int64_t>(states.size_bytes()));
-  }
-  scratch_->halves.resize(states.size());
-  std::transform(states.begin(), states.end(), scratch_->halves.begin(), float_to_finite_half);
-  backend.upload_halves(scratch_->true_states.data, scratch_->halves);
-}
-
 void HeadDrafter::open_level(std::span<const int32_t> nodes) {
+  if (span() > 1) {
+    scratch_->same_depth.clear();
+    for (const int32_t node : nodes) {
+      if (grown().depth()[static_cast<size_t>(node)] % span() == 0) {
+        scratch_->same_depth.push_back(node);
+      }
+    }
+    if (!scratch_->same_depth.empty()) forward_nodes(scratch_->same_depth, 1);
+    return;
+  }
   if (!head_->config().by_depth()) return forward_nodes(nodes, 1);
   const std::span<const int32_t> depths = grown().depth();
   for (int32_t depth = 1; depth <= grown().max_depth(); ++depth) {
@@ -201,28 +254,52 @@ Tensor HeadDrafter::states_for(std::span<const int32_t> nodes) {
     const LayerRun run{target.all_layers().first(layers)};
     return target.forward(scratch_->batch, *scratch_->target, run).stream;
   }
+  const Tensor states = scratch_->above.first_rows(static_cast<int32_t>(nodes.size()));
+  if (nodes[0] == DraftTree::kRoot) {  // of a span, the only one
+    const int32_t count = 2 * span() - 1;
+    upload_states(end() - count, count, states.data);
+    return states;
+  }
   scratch_->parents.clear();
-  for (const int32_t node : nodes)
-    scratch_->parents.push_back(grown().parent()[static_cast<size_t>(node)]);
-  const Tensor above = scratch_->above.first_rows(static_cast<int32_t>(nodes.size()));
-  head_->backend().gather_rows(scratch_->own_states, scratch_->parents, above);
-  return above;
+  for (const int32_t node : nodes) scratch_->parents.push_back(above(node, span()));
+  head_->backend().gather_rows(scratch_->own_states, scratch_->parents, states);
+  return states;
+}
+
+int32_t HeadDrafter::above(int32_t node, int32_t levels) const {
+  for (; levels > 0; --levels) node = grown().parent()[static_cast<size_t>(node)];
+  return node;
+}
+
+int32_t HeadDrafter::law_of(int32_t node) const {
+  const int32_t within = grown().depth()[static_cast<size_t>(node)] % span();
+  return above(node, within) * span() + within;
 }
 
 void HeadDrafter::forward_nodes(std::span<const int32_t> nodes, int32_t depth) {
   Backend& backend = head_->backend();
-  const auto rows = static_cast<int32_t>(nodes.size());
+  const auto count = static_cast<int32_t>(nodes.size());
   const Tensor states = states_for(nodes);
+  scratch_->tokens.clear();
+  for (const int32_t node : nodes) add_span_tokens(node);
   scratch_->batch.clear();
-  scratch_->batch.add_nodes(cache_, grown(), nodes, rows);
-  const HeadForward out = head_->forward(scratch_->batch, states, depth, scratch_->workspace);
-  const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
-  for (int32_t i = 0; i < rows; ++i) {
-    backend.copy(scratch_->own_states.row(nodes[static_cast<size_t>(i)]), out.states.row(i), bytes);
+  if (span() > 1) {
+    scratch_->batch.add_spans(cache_, grown(), nodes, span());
+  } else {
+    scratch_->batch.add_nodes(cache_, grown(), nodes, count);
   }
-  keep_laws(backend, out.logits, nodes, head_->config().tokens);
+  const HeadRows in{states, scratch_->tokens, depth};
+  const HeadForward out = head_->forward(scratch_->batch, in, scratch_->workspace);
+  const auto bytes = static_cast<int64_t>(sizeof(float)) * out.states.cols;
+  scratch_->laws.clear();
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t node = nodes[static_cast<size_t>(i)];
+    backend.copy(scratch_->own_states.row(node), out.states.row(i), bytes);
+    for (int32_t j = 0; j < span(); ++j) scratch_->laws.push_back(node * span() + j);
+  }
+  keep_laws(backend, out.logits, scratch_->laws, head_->config().tokens);
   if (!policy().stop().reads_survival()) return;
-  const std::span<const float> shares = head_->acceptance(rows, scratch_->workspace);
+  const std::span<const float> shares = head_->acceptance(count, scratch_->workspace);
   for (size_t i = 0; i < nodes.size(); ++i) {
     scratch_->acceptance[static_cast<size_t>(nodes[i])] = shares[i];
   }

@@ -24,19 +24,26 @@ struct HeadScratch {
   Tensor above;        // [beam, state width]: of the parents of a level
   std::unique_ptr<Workspace> target;  // where its layers make the rows of nodes
   Batch batch;
-  std::vector<int32_t> parents, same_depth;
+  std::vector<int32_t> parents, same_depth, laws;
+  std::vector<int32_t> tokens;    // [rows, tokens read] of a forward
   std::vector<uint16_t> halves;   // [chunk, features]: true states on their way over a link
   std::vector<float> acceptance;  // [nodes of a tree]: predicted; 1 where nothing predicts it
 };
 
-// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra, Kangaroo).
-// Its rows are pairs: token p of the text with the target's hidden state of token p - 1. The rows
-// of the text are made of true states only and keep their keys and values; the rows of a tree are
-// made of the head's own states, and are forgotten with the tree.
+// A draft head guesses from the target's hidden states (Dovetail, EAGLE, Medusa, Hydra, Kangaroo,
+// Chimera, Falcon). Its rows are pairs: token p of the text, with those before it where the family
+// reads them, and the target's hidden state of token p - 1. The rows of the text are made of true
+// states only and keep their keys and values; the rows of a tree are made of the head's own states,
+// and are forgotten with the tree.
 //
 // Of heads behind some layers of the target (HeadConfig::exit_layers) a node's row is its own state
 // instead: the layers run over the nodes in the scratch slots of the sequence's cache, which
 // verification writes anew, and the rows of the tree follow the root's pair.
+//
+// A head with a span (HeadConfig::span) guesses several tokens in one forward, over as many rows:
+// the last of the path to a node, which see one another. It is asked at nodes whose depth is a
+// multiple of it; the nodes between find their law there. Before the cache's first row its state
+// stands for those that are missing.
 //
 // States come from prompts (read) and from verified trees (observe); those of tokens that a prompt
 // took from the prefix cache are missing. The head's cache therefore starts at some token of the
@@ -84,8 +91,14 @@ class HeadDrafter final : public LevelDrafter {
   void forget_what_cannot_follow();
   void forward_text(int32_t to);
   void forward_rows(std::span<const int32_t> tokens);
-  void bring_states(std::span<const float> states);
+  void bring_states(std::span<const float> states, float* to);
   void forward_nodes(std::span<const int32_t> nodes, int32_t depth);
+  void add_tokens(int32_t node, int32_t end);
+  void add_span_tokens(int32_t node);
+  void upload_states(int32_t begin, int32_t count, float* to);
+  int32_t law_of(int32_t node) const override;
+  int32_t above(int32_t node, int32_t levels) const;
+  int32_t span() const { return head_->config().span; }
   Tensor states_for(std::span<const int32_t> nodes);
   bool exits() const { return head_->config().exit_layers() > 0; }
 

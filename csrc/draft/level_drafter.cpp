@@ -91,23 +91,24 @@ void LevelDrafter::open(std::span<const Guess> pool, std::span<const int32_t> fr
   open_level(level_);
 }
 
-void LevelDrafter::keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> nodes,
+void LevelDrafter::keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> laws,
                              std::span<const int32_t> tokens) {
   candidates_ = static_cast<size_t>(std::min(kCandidates, logits.cols));
-  top_ids_.resize(nodes.size() * candidates_);
+  top_ids_.resize(laws.size() * candidates_);
   top_logits_.resize(top_ids_.size());
   backend.top_k(logits, static_cast<int32_t>(candidates_), top_ids_, top_logits_);
   if (!tokens.empty()) {
     for (int32_t& id : top_ids_) id = tokens[static_cast<size_t>(id)];
   }
-  const size_t all = static_cast<size_t>(grown_.size()) * candidates_;
+  const auto last = static_cast<size_t>(*std::max_element(laws.begin(), laws.end()));
+  const size_t all = (last + 1) * candidates_;
   if (ids_.size() < all) {
     ids_.resize(all);
     logits_.resize(all);
   }
-  for (size_t i = 0; i < nodes.size(); ++i) {
+  for (size_t i = 0; i < laws.size(); ++i) {
     const auto from = static_cast<int64_t>(i * candidates_);
-    const int64_t to = int64_t{nodes[i]} * static_cast<int64_t>(candidates_);
+    const int64_t to = int64_t{laws[i]} * static_cast<int64_t>(candidates_);
     std::copy_n(top_ids_.begin() + from, candidates_, ids_.begin() + to);
     std::copy_n(top_logits_.begin() + from, candidates_, logits_.begin() + to);
   }
@@ -122,7 +123,7 @@ std::span<const float> LevelDrafter::logits(int32_t row) const {
 }
 
 double LevelDrafter::confidence(int32_t node) const {
-  const std::span<const float> row = logits(node);
+  const std::span<const float> row = logits(law_of(node));
   double total = 0.0;
   for (const float logit : row) total += exact_exp(logit - row[0]);
   return 1.0 / total;
@@ -130,7 +131,7 @@ double LevelDrafter::confidence(int32_t node) const {
 
 void LevelDrafter::law(std::span<const Guess> pool, int32_t node, TokenLaw& q) {
   (void)pool;
-  const int32_t row = grown_of_[node];
+  const int32_t row = law_of(grown_of_[node]);
   law_.make(ids(row), logits(row), noise_.temperature > 0.0F ? noise_.temperature : 1.0F,
             noise_.sampling, q);
 }
@@ -157,7 +158,7 @@ void LevelDrafter::order_candidates(int32_t row, int64_t position) {
 
 void LevelDrafter::children(std::span<const Guess> pool, int32_t node, int32_t width,
                             std::vector<Guess>& children) {
-  const int32_t row = grown_of_[node];
+  const int32_t row = law_of(grown_of_[node]);
   order_candidates(row, static_cast<int64_t>(context_.size()) + noise_.unseen + pool[node].depth);
   // With noise the leading sums alone say who wins; without, q is a share of all the mass.
   const bool noisy = noise_.temperature > 0.0F && policy_->shares_noise();

@@ -48,13 +48,15 @@ class LevelDrafter : public Drafter, private ChildSource {
   virtual int32_t unread(int32_t context) const = 0;
   // Brings the network to the context and calls keep_laws() for the root, node 0 of grown().
   virtual void open_root(std::span<const int32_t> context) = 0;
-  // These nodes of grown(), its last, are new; calls keep_laws() for each.
+  // These nodes of grown(), its last, are new; calls keep_laws() for each whose law is not kept.
   virtual void open_level(std::span<const int32_t> nodes) = 0;
 
-  // What follows these nodes. logits: [nodes, columns] on `backend`. tokens: of the columns,
-  // ascending; empty where column i is token i.
-  void keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> nodes,
+  // Keeps laws by number. logits: [laws, columns] on `backend`. tokens: of the columns, ascending;
+  // empty where column i is token i.
+  void keep_laws(Backend& backend, const Tensor& logits, std::span<const int32_t> laws,
                  std::span<const int32_t> tokens = {});
+  // The law of what follows this node of grown().
+  virtual int32_t law_of(int32_t node) const { return node; }
   // How likely the target accepts this node of grown() given those above it; asked where a stop
   // rule reads it.
   virtual double acceptance_of(int32_t node) const {
@@ -95,7 +97,7 @@ class LevelDrafter : public Drafter, private ChildSource {
   std::span<const int32_t> context_;  // of the proposal at hand
   DraftNoise noise_;
   size_t candidates_ = 0;      // per row: at most the vocabulary
-  std::vector<int32_t> ids_;   // [nodes of grown_, candidates], most likely first
+  std::vector<int32_t> ids_;   // [laws, candidates], most likely first
   std::vector<float> logits_;  // the same
   std::vector<int32_t> top_ids_;
   std::vector<float> top_logits_;  // of the level at hand

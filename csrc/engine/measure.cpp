@@ -136,17 +136,23 @@ void EngineState::measure_draft_head() {
   constexpr int32_t kPrompt = 64;
   const DraftHead& head = *draft_shared.head;
   HeadWorkspace rows(head.backend(), head.config(), kPrompt, 1);
-  Buffer memory = head.backend().allocate(int64_t{4} * kPrompt * head.config().features());
+  const int32_t inputs = head.config().states_read() * head.config().features();
+  Buffer memory = head.backend().allocate(int64_t{4} * kPrompt * inputs);
   std::vector<int32_t> prompt(kPrompt);
   for (int32_t i = 0; i < kPrompt; ++i) prompt[static_cast<size_t>(i)] = filler_token(*this, i);
+  const std::vector<int32_t> read(static_cast<size_t>(kPrompt * head.config().tokens_read()),
+                                  prompt[0]);
   const auto forward_ms = [&](int32_t count) {
+    const auto tokens = std::span(read).first(static_cast<size_t>(count) *
+                                              static_cast<size_t>(head.config().tokens_read()));
+    const Tensor states(memory.floats(), count, inputs);
     double least = 0.0;
     for (int round = 0; round < 3; ++round) {
       KvCache cache(head.backend(), head.kv_layout(), context);
       const double ms = time_ms([&] {
         batch.clear();
         batch.add_causal(cache, std::span(prompt).first(static_cast<size_t>(count)), 1);
-        head.forward(batch, {memory.floats(), count, head.config().features()}, 0, rows);
+        head.forward(batch, {states, tokens, 0}, rows);
         head.backend().synchronize();
       });
       least = round == 0 ? ms : std::min(least, ms);

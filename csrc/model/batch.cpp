@@ -65,6 +65,33 @@ void Batch::add_nodes(KvCache& cache, const DraftTree& tree, std::span<const int
   }
 }
 
+void Batch::add_spans(KvCache& cache, const DraftTree& tree, std::span<const int32_t> nodes,
+                      int32_t length) {
+  const int32_t sequence = add_sequence(cache, tree.size() * length), base = cache.length();
+  const auto above = [&tree](int32_t node) { return tree.parent()[static_cast<size_t>(node)]; };
+  for (const int32_t node : nodes) {
+    const int32_t depth = tree.depth()[static_cast<size_t>(node)];
+    const size_t begin = path_.size();
+    path_.resize(begin + static_cast<size_t>(depth) + 1);
+    path_[begin] = base;
+    for (int32_t end = node, d = depth; d > 0; d -= length) {
+      for (int32_t back = 0; back < length; ++back) {
+        path_[begin + static_cast<size_t>(d - back)] = base + end * length + back;
+      }
+      for (int32_t i = 0; i < length; ++i) end = above(end);
+    }
+    for (int32_t back = length - 1; back >= 0; --back) {
+      int32_t at = node;
+      for (int32_t i = 0; i < std::min(back, depth); ++i) at = above(at);
+      logit_row_.push_back(rows());
+      token_.push_back(tree.token()[static_cast<size_t>(at)]);
+      position_.push_back(base + depth - back);
+      row_.push_back(
+          {sequence, base + depth, base + node * length + back, base, static_cast<int32_t>(begin)});
+    }
+  }
+}
+
 void Batch::add_again(KvCache& cache, int32_t first, std::span<const int32_t> tokens) {
   const int32_t count = static_cast<int32_t>(tokens.size());
   if (first < 0 || first + count > cache.length()) {

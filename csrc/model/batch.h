@@ -31,6 +31,14 @@ class Batch {
   void add_nodes(KvCache& cache, const DraftTree& tree, std::span<const int32_t> nodes,
                  int32_t logit_rows);
 
+  // Spans of `length` rows, each the last of the path to one of these nodes, whose depths are
+  // multiples of it: the rows of a span see one another, what is committed, and the spans above.
+  // The root's begins in the text; such rows say the root's token, and their keys and values, which
+  // are committed, are not seen again. A span has slots of its own, its node's row in the first:
+  // length() + node * length. Logits are wanted of all rows.
+  void add_spans(KvCache& cache, const DraftTree& tree, std::span<const int32_t> nodes,
+                 int32_t length);
+
   // Committed positions [first, first + tokens) once more, each in a scratch slot of its own: a row
   // sees what is committed before it and itself, but none of the other rows. Logits are wanted of
   // all. Error(kBadArgument) when they are not committed.

@@ -51,10 +51,15 @@ BlockRows BlockRows::first_rows(int32_t n) const {
   return view;
 }
 
-void BlockRun::attend(const Block& block, int32_t index, Tensor input) const {
+void BlockRun::attend(const Block& block, int32_t index, Tensor input, Tensor shown) const {
   const LinearTask qkv[] = {block.q.task(rows.q, "linear.qkv"), block.k.task(rows.k),
                             block.v.task(rows.v)};
-  backend.linear(input, qkv);
+  if (input.data == shown.data) {
+    backend.linear(input, qkv);
+  } else {
+    backend.linear(input, std::span(qkv).first(1));
+    backend.linear(shown, std::span(qkv).subspan(1));
+  }
   if (block.q_norm.bytes() > 0) {
     backend.head_norm(rows.q, shape.heads, block.q_norm.floats(), shape.norm_epsilon);
     backend.head_norm(rows.k, shape.kv_heads, block.k_norm.floats(), shape.norm_epsilon);
@@ -86,7 +91,7 @@ void BlockRun::attend_normed(const Block& block, int32_t index) const {
     backend.rms_norm(rows.x, block.attention_norm.floats(), shape.norm_epsilon, rows.normed);
     input = rows.normed;
   }
-  attend(block, index, input);
+  attend(block, index, input, input);
 }
 
 void BlockRun::run(const Block& block, int32_t index) const {

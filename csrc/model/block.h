@@ -62,8 +62,9 @@ struct BlockRun {
   const AttentionBatch& batch;
   BlockRows rows;
 
-  // rows.update = attention of `input`, whose keys and values go to layer `index` of the cache.
-  void attend(const Block& block, int32_t index, Tensor input) const;
+  // rows.update = attention of `input` to what the rows see, themselves included. Keys and values
+  // are of `shown`, and go to layer `index` of the cache.
+  void attend(const Block& block, int32_t index, Tensor input, Tensor shown) const;
   // rows.x += rows.update, then += SwiGLU of the normalised x.
   void feed_forward(const Block& block) const;
   // rows.update = attention of the normalised x; x stays.

@@ -24,24 +24,42 @@ class HeadWorkspace {
   friend class DraftHead;
   Buffer memory_;
   BlockRows rows_;
-  Tensor path_;             // [rows, state width]: Hydra's state and tokens
-  Tensor token_;            // [rows, target width]: embeddings
-  Tensor joined_;           // [rows, what is joined]: two inputs side by side
-  Tensor fused_;            // [rows, width]: made of them
-  Tensor ones_;             // [rows, width]
-  Tensor hidden_, logits_;  // [logit rows, width], [logit rows, columns]
-  Tensor accept_;           // [logit rows, 1]
+  Tensor path_;               // [rows, state width]: Hydra's state and tokens, Chimera's two states
+  Tensor token_;              // [rows, tokens read * target width]: embeddings
+  Tensor joined_;             // [rows, what is joined]: two inputs side by side
+  Tensor fused_;              // [rows, width]: made of them
+  Tensor silu_, ones_;        // [rows, what add_silu adds to]
+  Tensor gates_, lstm_more_;  // [rows, 4 * width], of Falcon as what follows
+  Tensor cell_[2], out_[2];   // [rows, width]: of both layers
+  Tensor zeros_, minus_;      // [rows, width]: 0, -1
+  Tensor hidden_, logits_;    // [logit rows, head inputs], [logit rows, columns]
+  Tensor accept_;             // [logit rows, 1]
   std::vector<float> host_;
   std::vector<int32_t> all_rows_;  // 0, 1, ...
   std::vector<int32_t> same_row_;  // 0, 0, ...
   int32_t max_rows_, max_logit_rows_;
 };
 
+// What the rows of a forward are made of.
+struct HeadRows {
+  // depth 0: rows of the text, [rows, states_read() * HeadConfig::features()] of the target, that
+  // before a row's own token last. Else [nodes, state_width()] of the rows above, `span` rows being
+  // a node's.
+  Tensor states;
+  std::span<const int32_t> tokens;  // [rows, tokens_read()], a row's own token last
+  int32_t depth = 0;
+};
+
 // Logits of the rows that a batch asked for, and what each row hands to the rows below it. Valid
 // until the next forward.
 struct HeadForward {
   Tensor logits;  // [logit rows, columns]
-  Tensor states;  // [rows, HeadConfig::state_width()]
+  Tensor states;  // [rows, or nodes of `span` rows, HeadConfig::state_width()]
+};
+
+// Two matrices of an LSTM layer: input, forget, cell and output gates [4 * width, inputs].
+struct LstmLayer {
+  Linear in, hidden;
 };
 
 // What guesses at one depth in Medusa and Hydra.
@@ -76,10 +94,8 @@ class DraftHead {
   }
   int64_t weights_bytes() const { return weights_bytes_; }  // read by a forward of one row
 
-  // depth 0: states [rows, config().features()] of the target. Below a root: states of this head,
-  // [rows, config().state_width()]; by_depth() heads want rows of one depth, below their stacks.
-  HeadForward forward(const Batch& batch, const Tensor& states, int32_t depth,
-                      HeadWorkspace& w) const;
+  // by_depth() heads want rows of one depth, below their stacks.
+  HeadForward forward(const Batch& batch, const HeadRows& in, HeadWorkspace& w) const;
 
   // Whether the file has a head that predicts acceptance (SpecDec++, arXiv 2405.19715).
   bool predicts_acceptance() const { return accept_out_.weight != nullptr; }
@@ -90,10 +106,16 @@ class DraftHead {
 
  private:
   DraftHead() = default;
-  void enter(const Batch& batch, const Tensor& states, bool own, HeadWorkspace& w) const;
+  void check(const Batch& batch, const HeadRows& in, const HeadWorkspace& w) const;
+  void enter(const Batch& batch, const HeadRows& in, HeadWorkspace& w) const;
   void enter_dgf(const Tensor& states, HeadWorkspace& w) const;
   void enter_eagle(const Tensor& states, HeadWorkspace& w) const;
   void enter_eagle3(const Tensor& states, bool own, HeadWorkspace& w) const;
+  void enter_chimera(const Tensor& states, HeadWorkspace& w) const;
+  void enter_falcon(const Tensor& states, bool own, HeadWorkspace& w) const;
+  void run_lstm(const LstmLayer& layer, const Tensor& in, int32_t index, bool first,
+                HeadWorkspace& w) const;
+  Tensor hand_down(const HeadRows& in, const Tensor& x, HeadWorkspace& w) const;
   void run_blocks(const Batch& batch, const HeadWorkspace& w) const;
   Tensor enter_path(const Tensor& states, int32_t depth, HeadWorkspace& w) const;
   Tensor run_stack(const HeadStack& stack, const Tensor& path, HeadWorkspace& w) const;
@@ -109,10 +131,12 @@ class DraftHead {
   std::vector<Block> blocks_;
   std::vector<HeadStack> stacks_;
   Buffer token_norm_, hidden_norm_, final_norm_;
-  Linear w1_, w2_, gate_;  // dgf
-  Linear fuse_;            // eagle, eagle3
+  Linear w1_, w2_, gate_;               // dgf
+  Linear fuse_;                         // eagle, eagle3
+  Linear trigram_block_, trigram_out_;  // chimera
   Linear own_head_;
   const Linear* head_ = nullptr;
+  LstmLayer lstm_[2];  // falcon
   std::vector<Linear> accept_blocks_;
   Linear accept_out_;
   int64_t weights_bytes_ = 0;

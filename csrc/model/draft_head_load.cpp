@@ -69,6 +69,20 @@ class HeadLoader {
         head_->hidden_norm_ = bind_.vector("block.0.hidden_norm.weight", width);
         head_->final_norm_ = bind_.vector("norm.weight", width);
         break;
+      case HeadFamily::kChimera: {
+        const int64_t tokens = int64_t{c.tokens_read()} * target;
+        head_->trigram_block_ = bind_.linear("trigram.block", tokens, tokens);
+        head_->trigram_out_ = bind_.linear("trigram.out", width, tokens);
+        break;
+      }
+      case HeadFamily::kFalcon:
+        for (int32_t i = 0; i < 2; ++i) {
+          const std::string name = "lstm." + std::to_string(i) + ".";
+          const int64_t in = i == 0 ? int64_t{target} + width : width;
+          head_->lstm_[i].in = bind_.linear(name + "in", int64_t{4} * width, in);
+          head_->lstm_[i].hidden = bind_.linear(name + "hidden", int64_t{4} * width, width);
+        }
+        break;
       case HeadFamily::kKangaroo:
         head_->final_norm_ = bind_.vector("norm.weight", width);
         break;
@@ -128,7 +142,7 @@ class HeadLoader {
     const Model& target = *head_->target_;
     head_->head_ = &head_->own_head_;
     if (c.own_head) {
-      head_->own_head_ = bind_.linear("head", c.columns, c.shape.width);
+      head_->own_head_ = bind_.linear("head", c.columns, c.head_inputs());
       return;
     }
     const bool same_place = head_->backend_.get() == &target.backend();
@@ -139,18 +153,19 @@ class HeadLoader {
     head_->own_head_ = target.head_rows(c.tokens, *head_->backend_);
   }
 
-  // Rows of Medusa do not know their token, so nothing can be said of it.
+  // Rows of Medusa do not know their token, so nothing can be said of it; of Falcon not all do.
   void bind_acceptance() {
     const HeadConfig& c = head_->config_;
     const auto has = [this](const std::string& role) {
       return file_->find_tensor(role + ".weight") != nullptr;
     };
-    if (c.family == HeadFamily::kMedusa || !has("accept.out")) return;
+    const bool blind = c.family == HeadFamily::kMedusa || c.family == HeadFamily::kFalcon;
+    if (blind || !has("accept.out")) return;
     for (int32_t i = 0; has("accept.block." + std::to_string(i)); ++i) {
       const std::string role = "accept.block." + std::to_string(i);
-      head_->accept_blocks_.push_back(bind_.linear(role, c.shape.width, c.shape.width));
+      head_->accept_blocks_.push_back(bind_.linear(role, c.head_inputs(), c.head_inputs()));
     }
-    head_->accept_out_ = bind_.linear("accept.out", 1, c.shape.width);
+    head_->accept_out_ = bind_.linear("accept.out", 1, c.head_inputs());
   }
 
   // A tensor that the graph does not use belongs to another graph.

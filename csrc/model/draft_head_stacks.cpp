@@ -11,10 +11,11 @@ namespace forerun {
 // x += silu(linear of `in`)
 void DraftHead::add_silu(const Linear& linear, const Tensor& in, const Tensor& x,
                          HeadWorkspace& w) const {
-  const Tensor update = w.rows_.update.first_rows(x.rows);
+  Tensor update = w.silu_.first_rows(x.rows), ones = w.ones_.first_rows(x.rows);
+  update.cols = ones.cols = x.cols;
   const LinearTask task[] = {linear.task(update, "linear.stack")};
   backend_->linear(in, task);
-  backend_->swiglu(update, w.ones_.first_rows(x.rows), update);
+  backend_->swiglu(update, ones, update);
   backend_->add(x, update);
 }
 

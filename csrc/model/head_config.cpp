@@ -14,11 +14,13 @@ constexpr int32_t kFormat = 1;
 constexpr int32_t kMaxBlocks = 6;
 constexpr size_t kMaxTaps = 8;
 constexpr int32_t kMaxStacks = 8;
+constexpr int32_t kMaxSpan = 4;
 
 constexpr std::pair<const char*, HeadFamily> kFamilies[] = {
-    {"dgf", HeadFamily::kDgf},       {"eagle", HeadFamily::kEagle},
-    {"eagle3", HeadFamily::kEagle3}, {"medusa", HeadFamily::kMedusa},
-    {"hydra", HeadFamily::kHydra},   {"kangaroo", HeadFamily::kKangaroo}};
+    {"dgf", HeadFamily::kDgf},         {"eagle", HeadFamily::kEagle},
+    {"eagle3", HeadFamily::kEagle3},   {"medusa", HeadFamily::kMedusa},
+    {"hydra", HeadFamily::kHydra},     {"kangaroo", HeadFamily::kKangaroo},
+    {"chimera", HeadFamily::kChimera}, {"falcon", HeadFamily::kFalcon}};
 
 HeadFamily family_of(const Checkpoint& file) {
   const std::string& name = file.text(std::string(kPrefix) + "family");
@@ -65,11 +67,17 @@ void read_stacks(const Checkpoint& file, HeadConfig& c) {
   }
 }
 
+int32_t most_blocks(HeadFamily family) {
+  if (family == HeadFamily::kMedusa) return 0;
+  const bool one = family == HeadFamily::kHydra || family == HeadFamily::kChimera ||
+                   family == HeadFamily::kFalcon;
+  return one ? 1 : kMaxBlocks;
+}
+
 void read_shape(const Fields& f, HeadConfig& c) {
   BlockShape& s = c.shape;
   s.width = f.count("width", 1, kMaxWidth);
-  const int32_t most = !c.by_depth() ? kMaxBlocks : c.family == HeadFamily::kHydra ? 1 : 0;
-  c.blocks = f.count("blocks", c.by_depth() ? 0 : 1, most, 0);
+  c.blocks = f.count("blocks", c.by_depth() ? 0 : 1, most_blocks(c.family), 0);
   if (c.blocks == 0) {
     s.heads = s.kv_heads = 1;  // of a cache that stays empty
     s.head_dim = s.rotary = c.rope.rotary = 2;
@@ -131,6 +139,7 @@ HeadConfig read_head_config(const Checkpoint& file) {
   read_taps(f, c);
   if (c.family == HeadFamily::kMedusa || c.family == HeadFamily::kHydra) read_stacks(file, c);
   read_shape(f, c);
+  if (c.family == HeadFamily::kFalcon) c.span = f.count("span", 2, kMaxSpan);
   c.norm_before_residual = f.flag("norm_before_residual", false);
   c.own_head = file.find_tensor("head.weight") != nullptr;
   const bool reads_itself = c.family != HeadFamily::kEagle3;  // its output where a feature was

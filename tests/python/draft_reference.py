@@ -68,6 +68,15 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
             norm("norm")
     elif family == "kangaroo":
         norm("norm")
+    elif family == "falcon":
+        for layer, inputs in ((0, target + d), (1, d)):
+            matrix(f"lstm.{layer}.in", 4 * d, inputs, 2.0)
+            out[f"lstm.{layer}.in.bias"] = rng.normal(0, 0.3, 4 * d).astype(np.float32)
+            matrix(f"lstm.{layer}.hidden", 4 * d, d, 2.0)
+    elif family == "chimera":
+        matrix("trigram.block", 3 * target, 3 * target)
+        out["trigram.block.bias"] = rng.normal(0, 0.3, 3 * target).astype(np.float32)
+        matrix("trigram.out", d, 3 * target)
     elif family == "eagle":
         matrix("fc", d, target + d)
         if c.get("bias"):
@@ -81,7 +90,7 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
     for index in range(c["blocks"]):
         b = f"block.{index}."
         inputs = d + target if family == "eagle3" and index == 0 else d
-        if index or family in ("hydra", "kangaroo"):
+        if index or family in ("hydra", "kangaroo", "chimera"):
             norm(b + "attn_norm")
         if c["ffn_width"]:
             norm(b + "ffn_norm")
@@ -93,11 +102,12 @@ def random_draft(rng, c: dict, tokens: np.ndarray | None = None, own_head: bool 
             continue
         matrix(b + "gate", c["ffn_width"], d)
         matrix(b + "up", c["ffn_width"], d)
-        matrix(b + "down", d, c["ffn_width"], 0.5)
+        matrix(b + "down", d, c["ffn_width"], 4.0 if family == "falcon" else 0.5)  # what an LSTM puts out is small
     if tokens is not None:
         out["draft_tokens"] = np.asarray(tokens, I32)
     if own_head:
-        matrix("head", c["target.vocab"] if tokens is None else len(tokens), d, 2.0)
+        inputs = 2 * d if family == "chimera" else d
+        matrix("head", c["target.vocab"] if tokens is None else len(tokens), inputs, 2.0)
     return out
 
 
@@ -114,6 +124,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 class Twin:
     """embedding, head [V, d]: the target's."""
+
+    before_text = 0  # the text's first token, which no pair is of
 
     def __init__(self, c: dict, tensors: dict[str, np.ndarray], embedding: np.ndarray, head: np.ndarray):
         self.c, self.t = c, {name: value.astype(np.float64) for name, value in tensors.items()}
@@ -156,13 +168,64 @@ class Twin:
             x = self.run_blocks(entered, residual)
         return x
 
-    def run_blocks(self, entered: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def span_state(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
+        """Falcon: the row of the last span that guesses what follows the chain. `before_text` is the token before."""
+        c, span, states = self.c, self.c["span"], list(states)
+        text = [self.before_text, *tokens, *chain]
+        heads, shape = c["heads"], {"rotary": c["head_dim"], "rope_base": c["rope_base"], "interleaved": False}
+        for _ in range(len(chain) // span + 1):
+            before = max(0, span - len(states))  # rows of a span that lie before the text, and are not seen
+            x = np.stack([self.window(text, states, row) for row in range(-before, len(states))])
+            q, k, v = (self.linear(f"block.0.{part}", x).reshape(len(x), -1, c["head_dim"]) for part in "qkv")
+            q, k = rotate(q, shape), rotate(k, shape).astype(np.float16).astype(np.float64)
+            k, v = (np.repeat(y.astype(np.float16).astype(np.float64), heads // y.shape[1], 1) for y in (k, v))
+            scores = np.einsum("thd,shd->hts", q[-span:], k) / np.sqrt(c["head_dim"])  # of all, those after it too
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            weights[..., :before] = 0
+            weights /= weights.sum(-1, keepdims=True)
+            x = x[-span:] + self.linear("block.0.o", np.einsum("hts,shd->thd", weights, v).reshape(span, -1))
+            h = self.norm("block.0.ffn_norm", x)
+            x = x + self.linear(
+                "block.0.down", self.silu(self.linear("block.0.gate", h)) * self.linear("block.0.up", h)
+            )
+            states += list(x)
+        return x[len(chain) % span]
+
+    def window(self, text: list[int], states: list[np.ndarray], row: int) -> np.ndarray:
+        """What enters the block in a row: an LSTM of two layers over the last tokens, and the states before them."""
+        places = range(row + 1 - self.c["span"], row + 1)
+        rows = [np.concatenate([self.embedding[text[max(at + 1, 0)]], states[max(at, 0)]]) for at in places]
+        for layer in ("lstm.0.", "lstm.1."):
+            out, cell, made = np.zeros(self.c["width"]), np.zeros(self.c["width"]), []
+            for y in rows:
+                i, f, g, o = (self.linear(layer + "in", y) + self.linear(layer + "hidden", out)).reshape(4, -1)
+                cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+                out = sigmoid(o) * np.tanh(cell)
+                made.append(out)
+            rows = made
+        return rows[-1]
+
+    def threes_state(self, tokens: list[int], states: np.ndarray, chain: list[int]) -> np.ndarray:
+        """Chimera: the last row's own state, and the target's before the root. Tokens matter in the last rows only."""
+        shown, text = list(states), [tokens[0], tokens[0], *tokens, *chain]
+        while True:  # one more row at a time
+            x = np.stack([np.concatenate(self.embedding[text[row : row + 3]]) for row in range(len(shown))])
+            x = self.linear("trigram.out", x + self.silu(self.linear("trigram.block", x)))
+            own = self.run_blocks(None, x, np.stack(shown))[-1]
+            if len(shown) == len(text) - 2:
+                return np.concatenate([own, states[-1]])
+            shown.append(own)
+
+    def run_blocks(self, entered: np.ndarray, x: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray:
+        """shown: what keys and values are made of, where that is not the rows themselves."""
         c, n = self.c, len(x)
         shape = {"rotary": c["head_dim"], "rope_base": c["rope_base"], "interleaved": False}
         for index in range(c["blocks"]):
             b = f"block.{index}."
             h = self.norm(b + "attn_norm", x) if b + "attn_norm.weight" in self.t else entered
-            q, k, v = (self.linear(b + part, h).reshape(n, -1, c["head_dim"]) for part in "qkv")
+            of = h if shown is None else self.norm(b + "attn_norm", shown)
+            parts = {"q": h, "k": of, "v": of}
+            q, k, v = (self.linear(b + part, y).reshape(n, -1, c["head_dim"]) for part, y in parts.items())
             x = x + self.linear(b + "o", attention(rotate(q, shape), rotate(k, shape), v, np.float16))
             if b + "gate.weight" not in self.t:
                 continue
@@ -175,6 +238,10 @@ class Twin:
         """q over the draft's tokens after the chain: softmax of the last row's logits."""
         if "stacks" in self.c:
             return self.stacked_law(tokens, states, chain)
+        if self.c["family"] == "falcon":
+            return self.softmax(self.head @ self.span_state(tokens, states, chain))
+        if self.c["family"] == "chimera":
+            return self.softmax(self.head @ self.threes_state(tokens, states, chain)[: self.head.shape[1]])
         x = self.outputs(tokens, states, chain)[-1]
         if self.c["family"] == "eagle3":
             x = self.norm("norm", x)

@@ -29,7 +29,7 @@ def load(target, draft):
 @pytest.mark.parametrize(
     ("changes", "error", "reason"),
     [
-        ({"family": "hope"}, NotImplementedError, "dgf, eagle, eagle3, medusa, hydra"),
+        ({"family": "hope"}, NotImplementedError, "dgf, eagle, eagle3, medusa, hydra, kangaroo, chimera, falcon"),
         ({"format": 2}, NotImplementedError, "format 2"),
         ({"format": None}, forerun.ModelFileError, "format"),
         ({"family": None}, forerun.ModelFileError, "family"),
@@ -62,6 +62,14 @@ def test_metadata_that_is_wrong_is_refused(target, tmp_path, changes, error, rea
         load(target, draft)
 
 
+@pytest.mark.parametrize("span", [None, 0, 1, 5, "two"])
+def test_a_span_that_no_draft_has_is_refused(target, tmp_path, span):
+    c = draft_config("falcon", span=2)
+    draft = write_draft(tmp_path / "d.gguf", c, random_draft(np.random.default_rng(5), c, TOKENS), span=span)
+    with pytest.raises(forerun.ModelFileError, match="span"):
+        load(target, draft)
+
+
 def test_a_draft_of_the_same_tokenizer_is_taken(target, tmp_path):
     c = draft_config("dgf", **{"target.tokenizer": _core.Tokenizer(str(target)).fingerprint})
     load(target, write_draft(tmp_path / "d.gguf", c, random_draft(np.random.default_rng(5), c, TOKENS)))
@@ -84,9 +92,11 @@ def test_a_model_is_no_draft_head_and_a_head_is_no_model(target, tmp_path):
         forerun.Engine(draft, "none")
 
 
-@pytest.mark.parametrize("family", ["dgf", "eagle", "eagle3", "hydra"])
+@pytest.mark.parametrize("family", ["dgf", "eagle", "eagle3", "hydra", "chimera", "falcon"])
 def test_every_tensor_must_be_there_with_its_shape_and_no_other(target, tmp_path, family):
-    c = draft_config(family, blocks=2) if family != "hydra" else draft_config("hydra", stacks=2)
+    c = draft_config(
+        family, **{"hydra": {"stacks": 2}, "chimera": {}, "falcon": {"span": 2}}.get(family, {"blocks": 2})
+    )
     tensors = random_draft(np.random.default_rng(5), c, TOKENS, own_head=True)
     load(target, write_draft(tmp_path / "whole.gguf", c, tensors))
     needed = [name for name in tensors if not name.endswith((".bias", "head.weight"))]
@@ -98,7 +108,7 @@ def test_every_tensor_must_be_there_with_its_shape_and_no_other(target, tmp_path
                 shape[axis] += more
                 cases.append((name, f"{shape}", tensors | {name: np.resize(value, shape)}))
     cases.append(("norm.bias", "added", tensors | {"norm.bias": np.zeros(256, np.float32)}))
-    foreign = "block.0.attn_norm.weight" if family != "hydra" else "token_norm.weight"
+    foreign = "token_norm.weight" if family in ("hydra", "chimera") else "block.0.attn_norm.weight"
     cases.append((foreign, "added", tensors | {foreign: np.ones(256, np.float32)}))
     for name, change, damaged in cases:
         with pytest.raises(forerun.ModelFileError) as raised:

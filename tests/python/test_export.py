@@ -39,7 +39,7 @@ def random_draft(parts, family, blocks, taps, own_head, **more):
     for name, parameter in draft.named_parameters():
         if "norm" in name:
             parameter.data = 1 + 0.2 * torch.randn(parameter.shape, generator=generator)
-        elif name.startswith(("medusa", "hydra")) and "head" not in name:
+        elif name.startswith(("medusa", "hydra", "trigram")) and "head" not in name:
             scale = 0.3 if name.endswith("bias") else parameter.shape[-1] ** -0.5
             parameter.data = scale * torch.randn(parameter.shape, generator=generator)
         elif parameter.requires_grad:
@@ -66,6 +66,10 @@ def twin_of(draft, weights):
         ("medusa", 0, [-1], False, {"stacks": DEPTH, "stack_layers": 2}),
         ("hydra", 0, [-1], False, {"stacks": DEPTH}),
         ("hydra", 1, [-1], True, {"stacks": DEPTH, "stack_layers": 4}),
+        ("chimera", 1, [-1], False, {}),
+        ("chimera", 1, [-1], True, {}),
+        ("falcon", 1, [-1], False, {"span": 2}),
+        ("falcon", 1, [-1], True, {"span": 3}),
     ],
 )
 def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, blocks, taps, own_head, more):
@@ -85,6 +89,7 @@ def test_the_runtime_drafts_what_the_model_would(target, tmp_path, family, block
             tree = session.last_tree()
             features = engine.features(before, taps=taps)[0].astype(np.float64)
             chain = twin_of(draft, "f16")
+            chain.last = list(before[:1])
             root = tree.nodes[0].token
             assert root == (before[-1] if len(tree.nodes) > 1 else root)
             for place in range(len(before) - 1):

@@ -28,6 +28,10 @@ CASES = {
     "medusa with the target's head": (draft_config("medusa", blocks=0, stacks=4), False),
     "hydra": (draft_config("hydra", blocks=0, stacks=3), True),
     "hydra with a block over the text": (draft_config("hydra", stacks=3), False),
+    "chimera": (draft_config("chimera"), True),
+    "chimera with the target's head": (draft_config("chimera"), False),
+    "falcon": (draft_config("falcon", span=2), False),
+    "falcon of 3 tokens": (draft_config("falcon", span=3), True),
     "eagle3 narrower than the target": (draft_config("eagle3", width=128, taps=[1, -1]), True),
 }
 
@@ -53,7 +57,7 @@ def states_of(weights, c: dict, text: list[int]) -> np.ndarray:
 
 def largest_error(tree: dict, twin: Twin, text: list[int], states: np.ndarray) -> float:
     """Of the scores of a tree's nodes, which are q given the parent. text: up to the root."""
-    error, chains = 0.0, {0: []}
+    error, chains, twin.before_text = 0.0, {0: []}, text[0]
     for index, node in enumerate(tree["nodes"]):
         if index == 0:
             continue
@@ -64,11 +68,11 @@ def largest_error(tree: dict, twin: Twin, text: list[int], states: np.ndarray) -
     return error
 
 
-def trees(path, draft, steps: int = 4, **options):
+def trees(path, draft, steps: int = 4, policy: str = "eagle2", prompt: list[int] = PROMPT, **options):
     """Draft trees of some steps, each with the text before it."""
-    with forerun.Engine(path, f"head:{draft}", threads=1, fixed_draft=7, policy="eagle2", **options) as engine:
+    with forerun.Engine(path, f"head:{draft}", threads=1, fixed_draft=7, policy=policy, **options) as engine:
         session = engine.session()
-        session.append(PROMPT)
+        session.append(prompt)
         for _ in range(steps):
             text = list(session.tokens)
             session.step()
@@ -94,11 +98,24 @@ def test_a_head_drafts_what_its_twin_says(target, tmp_path, case):
     assert deepest >= 2
 
 
+@pytest.mark.parametrize("case", ["falcon", "falcon of 3 tokens"])
+def test_spans_follow_one_another_down_a_chain(target, tmp_path, case):
+    path, weights = target
+    c, own_head = CASES[case]
+    tensors = random_draft(np.random.default_rng(5), c, TOKENS, own_head)
+    draft = write_draft(tmp_path / "draft.gguf", c, tensors)
+    twin = twin_of(weights, c, tensors)
+    for prompt in (PROMPT, PROMPT[:2], PROMPT[:3]):  # shorter than what a span reads
+        for text, tree in trees(path, draft, policy="chain", prompt=prompt):
+            assert depth(tree, 7) == 7
+            assert largest_error(to_dict(tree), twin, text, states_of(weights, c, text)) < 2e-3
+
+
 def depth(tree, node: int) -> int:
     return 0 if node == 0 else 1 + depth(tree, tree.nodes[node].parent)
 
 
-@pytest.mark.parametrize("case", ["dgf", "eagle3"])
+@pytest.mark.parametrize("case", ["dgf", "eagle3", "chimera", "falcon"])
 def test_the_comparison_sees_a_wrong_tap_an_unshifted_token_and_a_missing_norm(target, tmp_path, case):
     path, weights = target
     c, own_head = CASES[case]

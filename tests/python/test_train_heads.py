@@ -44,6 +44,8 @@ DRAFTS = [
     ("eagle3", 1, [0, 2], True, {}),
     ("medusa", 0, [-1], True, {"stacks": 2, "stack_layers": 2}),
     ("hydra", 1, [-1], False, {"stacks": DEPTH, "stack_layers": 3}),
+    ("chimera", 1, [-1], True, {}),
+    ("falcon", 1, [-1], False, {"span": 3}),
 ]
 
 
@@ -102,14 +104,15 @@ def test_a_draft_that_does_not_fit_is_refused_with_the_reason(target, tmp_path):
 class Teller:
     """A draft that always says 7, and whose state is a one and the tokens that it was given."""
 
-    most_steps = 11
+    most_steps, tokens_read = 11, 1
     draft_tokens = torch.arange(9)
 
     def begin(self, features, tokens, present, start):
-        return torch.stack([torch.ones(tokens[:, start:].shape), tokens[:, start:].float()], -1), []
+        tokens = tokens[:, start:].float()
+        return torch.cat([torch.ones_like(tokens), tokens], -1), []
 
     def extend(self, state, tokens, columns, step, seen, present):
-        return torch.cat([state, tokens[..., None].float()], -1)
+        return torch.cat([state, tokens.float()], -1)
 
     def readout(self, state, step):
         head = torch.zeros(9, state.shape[-1])
@@ -166,7 +169,7 @@ def test_the_head_is_the_one_of_the_formulas():
         assert torch.sigmoid(head(row)).item() == pytest.approx(acceptance(head.tensors(), row.numpy()), rel=1e-4)
 
 
-@pytest.mark.parametrize("family", ["dgf", "hydra++"])
+@pytest.mark.parametrize("family", ["dgf", "hydra++", "chimera"])
 def test_what_is_accepted_is_learnt_and_stored_and_stops_branches(target, shards, tmp_path, capsys, family):
     # The target's law leaves a fifth to tokens that do not follow, so that a trained draft guesses them as often.
     shape = Shape(family, ffn_width=32, draft_vocab=8, own_head=True, stacks=3)
@@ -184,10 +187,12 @@ def test_what_is_accepted_is_learnt_and_stored_and_stops_branches(target, shards
     assert "held-out tokens" in capsys.readouterr().out
     best = min(read_log(tmp_path / "a.run"), key=lambda entry: entry["loss"])
     assert 0.6 < best["accepted"] < 0.95
-    assert best["ranking"] > (0.95 if family == "dgf" else 0.6)  # Hydra's states keep little of their token
+    least = {"dgf": 0.95, "chimera": 0.75, "hydra++": 0.6}  # Hydra's states keep little of their token
+    assert best["ranking"] > least[family]
     before, after = read_draft(tmp_path / "d.gguf"), read_draft(tmp_path / "a.gguf")
     assert before[0] == after[0]
     added = {f"accept.{name}" for name in AcceptanceHead(256, 2).state_dict()}
+    assert after[1]["accept.out.weight"].shape == (1, learnt.config.head_inputs)
     assert after[1].keys() - before[1].keys() == added
     assert all((after[1][name] == value).all() for name, value in before[1].items())
     stop = {"auto.stop": "head:0.5"}

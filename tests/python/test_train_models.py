@@ -16,7 +16,7 @@ from forerun.train.data import groups, make_batch, split  # noqa: E402
 from forerun.train.drafts import make_draft  # noqa: E402
 from forerun.train.models import draft_vocabulary  # noqa: E402
 from forerun.train.shards import Sequence, read_shard, shard_sequences, write_shard  # noqa: E402
-from forerun.train.unroll import Objective, batch_loss, steps  # noqa: E402
+from forerun.train.unroll import Objective, batch_loss, glanced, steps  # noqa: E402
 from train_twins import Chain  # noqa: E402
 
 VOCAB, WIDTH = 23, 8
@@ -40,7 +40,7 @@ def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0, **more):
     head = torch.randn(VOCAB, WIDTH, generator=generator)
     draft = make_draft(config, embedding, head, torch.arange(0, VOCAB, 2), seed)
     for name, parameter in draft.named_parameters():
-        if name.startswith(("medusa", "hydra")):
+        if name.startswith(("medusa", "hydra", "trigram")):
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
         elif "norm" in name or name.endswith("bias"):
             parameter.data = 1 + 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -49,11 +49,12 @@ def tiny(family, blocks=1, own_head=True, taps=(-1,), seed=0, **more):
 
 def test_the_shift_is_that_of_decoding():
     rng = np.random.default_rng(0)
-    a, b = sequence(rng, 9, 4), sequence(rng, 7, 2)
+    a, b = sequence(rng, 9, 4), sequence(rng, 7, 1)
     batch = make_batch([a, b])
     columns = torch.arange(batch.start, batch.columns)
     for step in range(3):
-        inputs = batch.inputs(step, columns)
+        inputs = batch.inputs(step, columns, 3)
+        assert (batch.inputs(step, columns) == inputs[..., 2:]).all()
         token, top, logprobs, counts = batch.wanted(step, columns)
         for row, source in enumerate([a, b]):
             for place in range(len(columns)):
@@ -62,7 +63,7 @@ def test_the_shift_is_that_of_decoding():
                     assert not counts[row, place]
                     continue
                 assert counts[row, place]
-                assert inputs[row, place] == source.tokens[c + 1 + step]
+                assert inputs[row, place].tolist() == [source.tokens[max(0, c + at + step)] for at in (-1, 0, 1)]
                 assert token[row, place] == source.tokens[c + 2 + step]
                 assert (top[row, place].numpy() == source.top_tokens[c + 1 + step]).all()
                 assert np.allclose(logprobs[row, place], source.top_logprobs[c + 1 + step].astype(np.float32))
@@ -72,15 +73,20 @@ def test_the_shift_is_that_of_decoding():
 class Copier(torch.nn.Module):
     """A draft whose output is read off its input token: right only when tokens and features are shifted as agreed."""
 
+    tokens_read = 1
+
     def __init__(self, features_of_token, draft):
         super().__init__()
         self.table, self.row_of, self.head = features_of_token, draft.row_of, draft.head
 
     def begin(self, features, tokens, present, start):
-        return self.table[tokens][:, start:], []
+        return self.table[tokens[:, start:, 0]], []
 
     def extend(self, state, tokens, columns, step, seen, present):
-        return self.table[tokens]
+        return self.table[tokens[..., 0]]
+
+    def foretold(self, state, step):
+        return state
 
     def readout(self, state, step):
         return state, self.head.weight
@@ -124,6 +130,10 @@ def test_a_token_in_the_wrong_place_shows_in_the_feature_loss(shift):
         ("medusa", 0, (-1,), {"stacks": 3, "stack_layers": 2, "own_head": False}),
         ("hydra", 0, (-1,), {"stacks": 3}),
         ("hydra", 1, (-1,), {"stacks": 3, "stack_layers": 3, "own_head": False}),
+        ("chimera", 1, (-1,), {}),
+        ("chimera", 1, (-1,), {"own_head": False}),
+        ("falcon", 1, (-1,), {"span": 2}),
+        ("falcon", 1, (-1,), {"span": 3, "own_head": False}),
     ],
 )
 def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps, more):
@@ -131,10 +141,11 @@ def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps,
     texts = [sequence(rng, 9, 4, len(taps)), sequence(rng, 7, 2, len(taps))]
     draft = tiny(family, blocks, taps=taps, **more)
     batch = make_batch(texts)
+    depth = min(5, draft.most_steps)
     tensors = {name: value.numpy() for name, value in draft.state_dict().items()}
     found = {}
     with torch.no_grad():
-        for step, columns, state in steps(draft, batch, 3):
+        for step, columns, state in steps(draft, batch, depth):
             logits = draft.logits(state, step)
             for row in range(2):
                 for place, column in enumerate(columns.tolist()):
@@ -142,11 +153,12 @@ def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps,
     compared = 0
     for row, source in enumerate(texts):
         stable = Chain(tensors, asdict(draft.config), draft.embedding.numpy())
+        stable.last = [source.tokens[0]]
         pad = batch.start - (source.learn_from - 1)
         for c in range(len(source.tokens) - 1):
             state = stable.row(source.features[c], source.tokens[c + 1], own=False)
             chain = stable.fork()
-            for step in range(3):
+            for step in range(depth):
                 if step and c + 1 + step < len(source.tokens):
                     state = chain.row(state, source.tokens[c + 1 + step], own=True)
                 if c < source.learn_from - 1 or c + 1 + step >= len(source.tokens):
@@ -156,6 +168,70 @@ def test_unrolled_rows_are_those_of_a_decoder_with_a_cache(family, blocks, taps,
                 assert np.abs(torch_logits - stable.logits(state, step)).max() < 1e-4
                 compared += 1
     assert compared > 15
+
+
+def test_falcon_is_shown_answers_for_a_share_of_its_wrong_guesses():
+    draft = tiny("falcon", span=2)
+    batch = make_batch([sequence(np.random.default_rng(8), 30, 2), sequence(np.random.default_rng(9), 21, 3)])
+    wrong = torch.zeros(2)
+    for step, columns, state in steps(draft, batch, 2):
+        token, _, _, counts = batch.wanted(step, columns)
+        best = draft.draft_tokens[draft.logits(state, step).argmax(-1)]
+        wrong += ((best != token) & counts).sum(-1) / 2
+    for share in (0.0, 0.3, 1.0):
+        torch.manual_seed(1)
+        found = glanced(draft, batch, share)
+        for row in range(2):
+            changed = torch.nonzero((found.features[row] != batch.features[row]).any(-1)).flatten()
+            most = int(batch.present[row, batch.start :].sum()) - 2
+            assert len(changed) <= most
+            assert len(changed) == min(2 * round(share * wrong[row].item() / 2), most // 2 * 2)
+            assert (changed[::2] + 1 == changed[1::2]).all()
+            assert ((changed[::2] - batch.start) % 2 == 0).all()
+            assert (found.features[row, changed] == batch.features[row, changed + 2]).all()
+            assert (found.tokens[row, changed + 1] == batch.tokens[row, changed + 3]).all()
+            same = torch.ones(batch.columns, dtype=torch.bool)
+            same[changed] = False
+            assert (
+                found.tokens[row, 1 : batch.columns + 1][same] == batch.tokens[row, 1 : batch.columns + 1][same]
+            ).all()
+    torch.manual_seed(1)
+    read = glanced(draft, batch, 0.5)
+    torch.manual_seed(1)
+    loss, shown = batch_loss(draft, batch, Objective(unroll=2, glance=1.0), done=0.5)
+    wanted = 0.0
+    for step, columns, state in steps(draft, batch, 2, read=read):
+        _, top, logprobs, counts = batch.wanted(step, columns)
+        rows, p, learn = losses.target_law(top[counts], logprobs[counts], draft.row_of)
+        law = draft.logits(state[counts], step).log_softmax(-1)
+        mean = -(p * law.gather(1, rows)).sum(-1)[learn].mean().item()
+        assert shown[step] == pytest.approx(mean, rel=1e-4)
+        wanted += 0.8**step * mean
+    assert loss.item() == pytest.approx(wanted, rel=1e-4)
+    assert batch_loss(draft, batch, Objective(unroll=2, glance=1.0), done=1.0)[0] != loss
+
+
+def test_what_chimera_foresees_is_what_its_feature_loss_is_of():
+    draft = tiny("chimera")
+    batch = make_batch([sequence(np.random.default_rng(8), 9, 2), sequence(np.random.default_rng(9), 6, 3)])
+    found, _ = batch_loss(draft, batch, Objective(unroll=2, law=0.0, text=0.0, feature=1.0))
+    without, _ = batch_loss(draft, batch, Objective(unroll=2, law=0.0, text=0.0))
+    wanted = 0.0
+    for step, columns, state in steps(draft, batch, 2):
+        counts = batch.wanted(step, columns)[3]
+        true = torch.nn.functional.pad(batch.features, (0, 0, 0, 2))[:, columns + 1 + step]
+        wanted += 0.8**step * torch.nn.functional.smooth_l1_loss(state[counts][:, :WIDTH], true[counts]).item()
+    assert (found - without).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_new_chimera_reads_what_it_foresees_as_the_targets_head_would():
+    config = DraftConfig("chimera", WIDTH, 1, heads=2, kv_heads=1, head_dim=4, ffn_width=8, own_head=True)
+    embedding = torch.randn(VOCAB, WIDTH, generator=torch.Generator().manual_seed(1))
+    draft = make_draft(config, embedding, 2 * embedding, torch.arange(VOCAB), 0)
+    batch = make_batch([sequence(np.random.default_rng(7), 8, 2)])
+    for step, _, state in steps(draft, batch, 2):
+        assert torch.allclose(draft.logits(state, step), draft.foretold(state, step) @ (2 * embedding).T, atol=1e-5)
+        assert draft.trigram["block"].weight.abs().max() == 0
 
 
 def test_what_lies_before_the_kept_context_does_not_count():
@@ -320,6 +396,13 @@ def test_shapes_that_no_draft_has_are_refused():
         DraftConfig("dgf", 8, taps=[3])
     with pytest.raises(ValueError, match="blocks"):
         DraftConfig("dgf", 8, blocks=7)
+    with pytest.raises(ValueError, match="blocks: expected 1 to 1 of chimera"):
+        DraftConfig("chimera", 8, blocks=2)
+    for family, span in (("falcon", 1), ("falcon", 5), ("dgf", 2)):
+        with pytest.raises(ValueError, match=f"span: .* of {family}"):
+            DraftConfig(family, 8, span=span)
+    with pytest.raises(ValueError, match="glance"):
+        Objective(glance=1.5)
     for family, shape in (("medusa", {"blocks": 1}), ("hydra", {"blocks": 2}), ("hydra", {"blocks": -1})):
         with pytest.raises(ValueError, match=f"blocks: expected 0 .* of {family}"):
             DraftConfig(family, 8, stacks=2, **shape)

@@ -84,7 +84,7 @@ def go(target, shards, folder, *, epochs=12, family="dgf", hours=0.0, start=None
 
 
 def test_what_repeats_is_learnt(target, shards, tmp_path):
-    for family in ("dgf", "eagle", "eagle3"):
+    for family in ("dgf", "eagle", "chimera", "falcon", "eagle3"):
         go(target, shards, tmp_path / family, family=family)
         log = read_log(tmp_path / family)
         assert log[-1]["acceptance"][:2] == [1.0, 1.0], family  # the two depths that were unrolled
@@ -124,12 +124,13 @@ def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("family", ["dgf", "medusa", "hydra++"])
+@pytest.mark.parametrize("family", ["dgf", "medusa", "hydra++", "chimera", "falcon"])
 def test_one_seed_makes_one_file(target, shards, tmp_path, family):
     parts = read_target(target)
     files = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        draft = go(target, shards, tmp_path / name, epochs=3, family=family, plan={"seed": seed})
+        glance = 0.4 if family == "falcon" else 0.0
+        draft = go(target, shards, tmp_path / name, epochs=3, family=family, plan={"seed": seed}, glance=glance)
         export(draft, parts, tmp_path / f"{name}.gguf", "draft", "f16")
         files.append((tmp_path / f"{name}.gguf").read_bytes())
     assert files[0] == files[1]
@@ -252,13 +253,13 @@ def test_a_second_look_at_answers_gives_the_shards_that_were_recorded(tmp_path):
 class Scripted:
     """A draft that guesses, in each step, a fixed order of tokens."""
 
-    most_steps = 2
+    most_steps, tokens_read = 2, 1
 
     def __init__(self, orders, vocab):
         self.orders, self.row_of = orders, torch.arange(vocab)
 
     def begin(self, features, tokens, present, start):
-        return torch.zeros(*tokens[:, start:].shape, 1), []
+        return torch.zeros(tokens[:, start:].shape), []
 
     def extend(self, state, tokens, columns, step, seen, present):
         return state + 1
@@ -291,11 +292,13 @@ def test_acceptance_and_tau_by_hand():
 def test_the_file_holds_what_the_model_holds(target, shards, tmp_path):
     parts = read_target(target)
     drafts = (("dgf", False), ("eagle", True), ("eagle3", True), ("medusa", True), ("hydra", False), ("hydra++", True))
-    for family, own in drafts:
-        shape = Shape(family, blocks=2, ffn_width=32, draft_vocab=8, own_head=own)
+    for family, own in (*drafts, ("chimera", True), ("falcon", False)):
+        shape = Shape(
+            family, blocks=1 if family in ("chimera", "falcon") else 2, ffn_width=32, draft_vocab=8, own_head=own
+        )
         schedule = Schedule(epochs=1, rows=64, rate=0.1)
         draft = train_draft(target, shards, tmp_path / family, shape, Objective(unroll=4), schedule, held_out=5)
-        blocks = {"medusa": 0, "hydra": 0, "hydra++": 1}.get(family, 2)
+        blocks = {"medusa": 0, "hydra": 0, "hydra++": 1, "chimera": 1, "falcon": 1}.get(family, 2)
         path = tmp_path / f"{family}.gguf"
         assert export(draft, parts, path, "a name", licence="Apache-2.0") == path.stat().st_size
         reader = gguf.GGUFReader(path)

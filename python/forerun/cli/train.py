@@ -129,7 +129,10 @@ def draft(
     file: Annotated[Path, typer.Argument(help="The draft file to write, at every improvement.")],
     run: Run = None,
     family: Annotated[
-        str, typer.Option(help="dgf, eagle, eagle3, medusa, hydra, hydra++ or kangaroo.", rich_help_panel=_SHAPE)
+        str,
+        typer.Option(
+            help="dgf, eagle, eagle3, medusa, hydra, hydra++, kangaroo, chimera or falcon.", rich_help_panel=_SHAPE
+        ),
     ] = "eagle3",
     blocks: Annotated[int, typer.Option(help="Decoder blocks, 1 to 6.", rich_help_panel=_SHAPE)] = 1,
     stack_layers: Annotated[int, typer.Option(help="Of each stack of medusa and hydra.", rich_help_panel=_SHAPE)] = 1,
@@ -142,6 +145,7 @@ def draft(
     exit_layer: Annotated[
         int, typer.Option(help="The target's layers before kangaroo; collect this tap.", rich_help_panel=_SHAPE)
     ] = 0,
+    span: Annotated[int, typer.Option(help="Tokens that falcon guesses in one forward.", rich_help_panel=_SHAPE)] = 2,
     weights: Weights = "q8_0",
     epochs: Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=_LEARN)] = 4,
     rows: Rows = 2048,
@@ -171,6 +175,9 @@ def draft(
     noise: Annotated[
         float, typer.Option(help="Uniform noise on features (0.1 for EAGLE-1).", rich_help_panel=_LEARN)
     ] = 0.0,
+    glance: Annotated[
+        float, typer.Option(help="Share of wrong guesses shown to falcon at first (CSGD: 0.4).", rich_help_panel=_LEARN)
+    ] = 0.0,
     held_out: HeldOut = 25,
     patience: Annotated[
         int, typer.Option(help="Validations without progress before it stops; 0 goes on.", rich_help_panel=_LEARN)
@@ -195,8 +202,10 @@ def draft(
         raise ValueError(f"exit-layer: expected 1 or more with kangaroo, and none with others, found {exit_layer}")
     tapped = (exit_layer,) if exit_layer else tuple(_integers("taps", taps))
     unroll = unroll or (1 if exit_layer else 3)
-    shape = runs.Shape(family, blocks, ffn_width, draft_vocab, own_head, unroll, stack_layers, tapped)
-    objective = Objective(unroll=unroll, law=law_loss, feature=feature_loss, thin=thin, noise=noise, text=text_loss)
+    shape = runs.Shape(family, blocks, ffn_width, draft_vocab, own_head, unroll, stack_layers, span, tapped)
+    objective = Objective(
+        unroll=unroll, law=law_loss, feature=feature_loss, thin=thin, noise=noise, text=text_loss, glance=glance
+    )
     schedule = Schedule(
         epochs=epochs,
         rows=rows,

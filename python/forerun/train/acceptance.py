@@ -86,7 +86,9 @@ def drafted(draft: DraftBase, batch: Batch, depth: int, true_share: float) -> It
     """By depth of branches from every row: states [N, d] after drafted tokens, and which were the text's [N]."""
     columns = torch.arange(batch.start, batch.columns)
     present = batch.present[:, : batch.columns]
-    state, seen = draft.begin(batch.features, batch.inputs(0, torch.arange(batch.columns)), present, batch.start)
+    tokens = batch.inputs(0, torch.arange(batch.columns), draft.tokens_read)
+    state, seen = draft.begin(batch.features, tokens, present, batch.start)
+    tokens = tokens[:, columns]
     alive = present[:, columns]
     for step in range(1, min(depth, draft.most_steps - 1) + 1):
         token, _, _, counts = batch.wanted(step - 1, columns)
@@ -94,7 +96,8 @@ def drafted(draft: DraftBase, batch: Batch, depth: int, true_share: float) -> It
         guess = draft.draft_tokens[torch.multinomial(law.flatten(0, 1), 1)].view(token.shape)
         own = torch.rand(token.shape) >= true_share
         chosen = torch.where(own, guess, token)
-        state = draft.extend(state, chosen, columns, step, seen, present)
+        tokens = torch.cat([tokens[..., 1:], chosen[..., None]], -1)
+        state = draft.extend(state, tokens, columns, step, seen, present)
         learn = alive & counts & own
         hidden, _ = draft.readout(state, step)
         yield hidden[learn].float(), (chosen == token)[learn].float()
@@ -131,16 +134,19 @@ def train_acceptance(
     """Trains a head for the draft file `source`, or goes on in `folder`, and writes `file`, the draft with the head of
     the best validation; returns that validation. One seed, one file.
 
-    Raises ValueError for medusa, whose states do not know the token, for kangaroo, and for what `load_draft` refuses.
+    Raises ValueError for medusa and falcon, whose states do not know the token, for kangaroo, and for what `load_draft`
+    refuses.
     """
     draft = load_draft(source, read_target(target)).eval()
-    if draft.config.family == "medusa":
-        raise ValueError(f"{source}: medusa: its states do not know the drafted token, so nothing can be said of it")
+    if draft.config.family in ("medusa", "falcon"):
+        raise ValueError(
+            f"{source}: {draft.config.family}: its states do not know the drafted token, so nothing can be said of it"
+        )
     if draft.config.family == "kangaroo":
         raise ValueError(f"{source}: kangaroo: what it says of drafted tokens needs the target's layers over them")
     train, validation = split(load_sequences(shards, draft.config.taps), held_out)
     run = RunFolder(folder, {"draft": draft.config, "plan": plan, "texts": len(train)})
-    head = AcceptanceHead(draft.config.width, plan.layers, plan.seed)
+    head = AcceptanceHead(draft.config.head_inputs, plan.layers, plan.seed)
     optimiser = torch.optim.AdamW(head.parameters(), lr=plan.rate, weight_decay=0.01)
     step, best = 0, float("inf")
     if state := run.resume():

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STACKED = ("medusa", "hydra")  # a stack of its own for every depth
-FAMILIES = ("dgf", "eagle", "eagle3", *STACKED, "kangaroo")
+FAMILIES = ("dgf", "eagle", "eagle3", *STACKED, "kangaroo", "chimera", "falcon")
 FINAL = -1  # the tap of the target's hidden state after its final norm
 REACH = 12  # columns of padding on the right of a batch; unrolled steps + 1 must not exceed it
 
@@ -18,7 +18,8 @@ class DraftConfig:
 
     own_head: the file holds a trained head; otherwise rows of the target's head are used. draft_vocab: rows of the
     head, the likeliest tokens of the training answers. stacks: depths that medusa and hydra guess at, each by
-    `stack_layers` layers; blocks are then Hydra++'s over the text, none or one.
+    `stack_layers` layers; blocks are then Hydra++'s over the text, none or one. span: tokens that a forward guesses; of
+    falcon more than one.
     """
 
     family: str
@@ -35,18 +36,22 @@ class DraftConfig:
     draft_vocab: int = 8192
     stacks: int = 0
     stack_layers: int = 1
+    span: int = 1
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, found {self.family!r}")
         stacked = self.family in STACKED
-        least, most = (int(not stacked), {"medusa": 0, "hydra": 1}.get(self.family, 6))
+        least, most = (int(not stacked), {"medusa": 0, "hydra": 1, "chimera": 1, "falcon": 1}.get(self.family, 6))
         if not least <= self.blocks <= most:
             raise ValueError(f"blocks: expected {least} to {most} of {self.family}, found {self.blocks}")
         if not stacked <= self.stacks <= 8 * stacked:
             raise ValueError(f"stacks: expected {'1 to 8' if stacked else '0'} of {self.family}, found {self.stacks}")
         if self.stack_layers < 1:
             raise ValueError(f"stack_layers: expected 1 or more, found {self.stack_layers}")
+        spans = (2, 4) if self.family == "falcon" else (1, 1)
+        if not spans[0] <= self.span <= spans[1]:
+            raise ValueError(f"span: expected {spans[0]} to {spans[1]} of {self.family}, found {self.span}")
         check_heads(self.heads, self.kv_heads, self.head_dim)
         if self.ffn_width < 1 and self.family != "kangaroo":
             raise ValueError(f"ffn_width: expected 1 or more of {self.family}, found {self.ffn_width}")
@@ -61,11 +66,23 @@ class DraftConfig:
         """The unrolled steps that it has to learn from; 0: as many as one likes."""
         return 1 if self.family == "kangaroo" else self.stacks
 
+    @property
+    def tokens_read(self) -> int:
+        """The tokens that a row, or a span of them, reads: the last one and those before it."""
+        return 3 if self.family == "chimera" else 2 * self.span - 1
+
+    @property
+    def head_inputs(self) -> int:
+        """The values that are multiplied with the head's rows."""
+        return 2 * self.width if self.family == "chimera" and self.own_head else self.width
+
     def metadata(self) -> dict[str, Any]:
         """What the draft file says of it; the target's part comes from the target."""
         found = asdict(self)
         for name in ("own_head", "draft_vocab", "stacks", "stack_layers"):  # the tensors say it
             del found[name]
+        if self.span == 1:
+            del found["span"]
         if not self.blocks:
             for name in ("heads", "kv_heads", "head_dim", "ffn_width", "norm_epsilon", "rope_base"):
                 del found[name]

@@ -47,9 +47,16 @@ class Batch:
         tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return replace(self, **tensors)
 
-    def inputs(self, step: int, columns: torch.Tensor) -> torch.Tensor:
-        """The tokens whose embeddings enter rows `columns` in unrolled step `step`."""
-        return self.tokens[:, columns + 1 + step]
+    def inputs(self, step: int, columns: torch.Tensor, tokens_read: int = 1) -> torch.Tensor:
+        """The tokens [B, C, tokens_read] whose embeddings enter rows `columns` in unrolled step `step`, their own last.
+        Before its beginning a text is taken for its first token.
+        """
+        found = [self.tokens[:, columns + 1 + step]]
+        for back in range(1, tokens_read):
+            at = columns + 1 + step - back
+            there = self.present[:, at.clamp_min(0)] & (at >= 0)
+            found.append(torch.where(there, self.tokens[:, at.clamp_min(0)], found[-1]))
+        return torch.stack(found[::-1], -1)
 
     def wanted(self, step: int, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """What those rows are to predict: token [B, C], the target's top tokens and log-probabilities [B, C, k],

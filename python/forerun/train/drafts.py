@@ -13,16 +13,19 @@ from forerun.draft_file import Target, read_draft
 from forerun.train.adapters import Adapter
 from forerun.train.config import STACKED, DraftConfig
 from forerun.train.models import Draft, DraftBase
+from forerun.train.spans import Falcon
 from forerun.train.stacks import Stacks
 from forerun.train.target import TargetParts
+from forerun.train.trigrams import Chimera
+
+_KINDS = {"medusa": Stacks, "hydra": Stacks, "kangaroo": Adapter, "chimera": Chimera, "falcon": Falcon}
 
 
 def make_draft(config: DraftConfig, embedding: Tensor, head: Tensor, draft_tokens: Tensor, seed: int) -> DraftBase:
     """A draft with seeded random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        kind = Stacks if config.stacks else Adapter if config.family == "kangaroo" else Draft
-        draft = kind(config, embedding, head, draft_tokens)
+        draft = _KINDS.get(config.family, Draft)(config, embedding, head, draft_tokens)
         draft.initialise()
     return draft
 

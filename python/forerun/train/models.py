@@ -72,16 +72,26 @@ class Block(nn.Module):
         positions = torch.arange(x.shape[1], device=x.device)
         return Seen(self._keys(x, positions), self._values(x))
 
-    def forward(self, x: Tensor, residual: Tensor, columns: Tensor, step: int, seen: Seen, present: Tensor) -> Tensor:
-        """Rows of `columns` [C] in unrolled step `step`; x [B, C, wide * width] enters attention."""
+    def forward(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        columns: Tensor,
+        step: int,
+        seen: Seen,
+        present: Tensor,
+    ) -> Tensor:
+        """Rows at the place columns [C] + step; x [B, C, wide * width] enters attention."""
         queries = rotate(self._split(self.q(x), self.config.heads), columns + step, self.config.rope_base)
-        if step:
-            seen.chain.append((self._keys(x, columns + step), self._values(x)))
         h = residual + self.o(self._attend(queries, columns, seen, present))
         if not self.config.ffn_width:
             return h
         y = self.ffn_norm(h)
         return h + self.down(functional.silu(self.gate(y)) * self.up(y))
+
+    def show(self, x: Tensor, columns: Tensor, step: int, seen: Seen) -> None:
+        """Rows at the place columns + step of the chains, seen from now on."""
+        seen.chain.append((self._keys(x, columns + step), self._values(x)))
 
     def _keys(self, x: Tensor, positions: Tensor) -> Tensor:
         return rotate(self._split(self.k(x), self.config.kv_heads), positions, self.config.rope_base)
@@ -143,6 +153,18 @@ class DraftBase(nn.Module):
         """What is multiplied with the head's rows in unrolled step `step`, and those rows [Vd, d]."""
         raise NotImplementedError
 
+    def foretold(self, state: Tensor, step: int) -> Tensor:
+        """The part of a state that stands for the target's next feature [..., d] in unrolled step `step`."""
+        return state
+
+    @property
+    def tokens_read(self) -> int:
+        return self.config.tokens_read
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The embeddings of tokens [..., tokens_read], side by side."""
+        return functional.embedding(tokens, self.embedding).flatten(-2)
+
     def logits(self, state: Tensor, step: int) -> Tensor:
         return functional.linear(*self.readout(state, step))
 
@@ -186,12 +208,12 @@ class Draft(DraftBase):
         self.head = head_rows(head, draft_tokens, config.own_head)
 
     def begin(self, features: Tensor, tokens: Tensor, present: Tensor, start: int) -> tuple[Tensor, list[Seen]]:
-        """Rows of true features, all T columns: features [B, T, W], tokens [B, T] (already shifted by one).
+        """Rows of true features, all T columns: features [B, T, W], tokens [B, T, 1] (already shifted by one).
 
         Returns the outputs of columns start.. [B, T - start, d] and what later rows may see.
         """
         state = self.fc(features) if self.config.family == "eagle3" else features
-        x, residual = self._enter(state, functional.embedding(tokens, self.embedding))
+        x, residual = self._enter(state, self.embed(tokens))
         columns = torch.arange(features.shape[1], device=features.device)
         seen: list[Seen] = []
         for index, block in enumerate(self.block):
@@ -207,10 +229,11 @@ class Draft(DraftBase):
         self, state: Tensor, tokens: Tensor, columns: Tensor, step: int, seen: list[Seen], present: Tensor
     ) -> Tensor:
         """Rows of the draft's own outputs `state` [B, C, d] of `columns`, in unrolled step `step` from 1 up."""
-        x, residual = self._enter(state, functional.embedding(tokens, self.embedding))
+        x, residual = self._enter(state, self.embed(tokens))
         for index, block in enumerate(self.block):
             if index:
                 residual, x = x, block.attn_norm(x)
+            block.show(x, columns, step, seen[index])
             x = block(x, residual, columns, step, seen[index], present)
         return x
 

@@ -29,7 +29,7 @@ class Shape:
     kangaroo.
 
     family: one of config.FAMILIES, or "hydra++" for hydra with a block over the text; those of config.STACKED have
-    `stacks` stacks of `stack_layers` layers and no other blocks.
+    `stacks` stacks of `stack_layers` layers and no other blocks. span: tokens that falcon guesses in one forward.
     """
 
     family: str = "eagle3"
@@ -39,6 +39,7 @@ class Shape:
     own_head: bool = False
     stacks: int = 4
     stack_layers: int = 1
+    span: int = 2
     taps: tuple[int, ...] = (FINAL,)
 
     def of(self, target: TargetParts) -> DraftConfig:
@@ -58,6 +59,7 @@ class Shape:
             draft_vocab=min(self.draft_vocab, target.vocab),
             stacks=self.stacks if stacked else 0,
             stack_layers=self.stack_layers,
+            span=self.span if family == "falcon" else 1,
         )
 
 
@@ -122,6 +124,8 @@ def train_draft(
             f"unroll and feature: this {shape.family} learns from {steps} steps, and predicts no features; "
             f"found {objective.unroll} and {objective.feature}"
         )
+    if objective.glance and shape.family != "falcon":
+        raise ValueError(f"glance: falcon learns so, found {objective.glance} with {shape.family}")
     train, validation = split(load_sequences(shards, list(shape.taps), most_texts), held_out)
     vocabulary = None
     if processes.is_main:

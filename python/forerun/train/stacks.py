@@ -95,4 +95,4 @@ class Stacks(DraftBase):
     def _with_token(self, state: Tensor, tokens: Tensor) -> Tensor:
         if self.config.family == "medusa":
             return state
-        return torch.cat([state, functional.embedding(tokens, self.embedding).to(state.dtype)], -1)
+        return torch.cat([state, self.embed(tokens).to(state.dtype)], -1)

@@ -63,8 +63,8 @@ class _Learner(nn.Module):
         super().__init__()
         self.draft, self.objective = draft, objective
 
-    def forward(self, batch: Batch) -> tuple[Tensor, list[float]]:
-        return batch_loss(self.draft, batch, self.objective)
+    def forward(self, batch: Batch, done: float) -> tuple[Tensor, list[float]]:
+        return batch_loss(self.draft, batch, self.objective, done)
 
 
 class Trainer:
@@ -144,7 +144,7 @@ class Trainer:
     def _update(self, batch: Batch) -> list[float]:
         torch.manual_seed((hash((self.schedule.seed, self._step)) + self._processes.index) % 2**31)
         factor = _factor(self._step / self._total, self.schedule)
-        loss_of = partial(self._learner, batch.to(self._processes.device))
+        loss_of = partial(self._learner, batch.to(self._processes.device), self._step / self._total)
         seen = rounded(self.draft, self.schedule.weights)
         shown = descend(self.draft, self._optimisers, factor, loss_of, self.schedule.bf16, self.schedule.clip, seen)
         self._step += 1

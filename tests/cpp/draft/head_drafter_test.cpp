@@ -52,7 +52,11 @@ const std::vector<test::TinyHead> kHeads = {
     {.family = "eagle", .columns = 100, .own_head = true},
     {.family = "eagle3", .blocks = 2, .taps = {1, 0, -1}, .columns = 90, .own_head = true},
     {.family = "medusa", .blocks = 0, .columns = 90, .stacks = 4},
-    {.family = "hydra", .columns = 90, .stacks = 4}};
+    {.family = "hydra", .columns = 90, .stacks = 4},
+    {.family = "chimera", .columns = 90},
+    {.family = "chimera", .dtype = DType::kQ8_0, .columns = 90, .own_head = true},
+    {.family = "falcon", .columns = 90, .span = 2},
+    {.family = "falcon", .dtype = DType::kQ8_0, .columns = 90, .own_head = true, .span = 3}};
 
 std::vector<int32_t> some_text(size_t length, uint32_t seed) {
   std::mt19937 random(seed);
@@ -327,7 +331,7 @@ TEST(HeadDrafter, ItsHeadIsTheTargetsOwnRowsWhereTheFileHasNone) {
     KvCache cache(head.backend(), head.kv_layout(), 64);
     Batch batch;
     batch.add_causal(cache, tokens, 3);
-    return head.forward(batch, rows, 0, w).logits;
+    return head.forward(batch, {rows, tokens, 0}, w).logits;
   };
   const Tensor whole = run(*all, a), part = run(*few, b);
   EXPECT_EQ(whole.cols, kVocab);

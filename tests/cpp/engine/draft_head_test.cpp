@@ -28,8 +28,12 @@ class DraftHeads : public testing::Test {
     third_ = new test::TinyHeadFile(
         {.family = "eagle3", .taps = {0, 1, -1}, .columns = 120, .own_head = true});
     behind_ = new test::TinyHeadFile({.family = "kangaroo", .ffn = 0, .taps = {1}, .columns = 120});
+    spans_ = new test::TinyHeadFile({.family = "falcon", .columns = 120, .span = 3});
+    threes_ = new test::TinyHeadFile({.family = "chimera", .columns = 120, .own_head = true});
   }
-  static void TearDownTestSuite() { delete target_, delete first_, delete third_, delete behind_; }
+  static void TearDownTestSuite() {
+    delete target_, delete first_, delete third_, delete behind_, delete threes_, delete spans_;
+  }
 
   static std::unique_ptr<Engine> load(const std::string& draft, int32_t fixed = 8,
                                       int64_t prefix_bytes = 0,
@@ -44,8 +48,13 @@ class DraftHeads : public testing::Test {
     return Engine::load(options);
   }
   static std::vector<std::string> drafts() {
-    return {"head:" + first_->path(), "head:" + third_->path(), "suffix+head:" + first_->path(),
-            "head:" + third_->path() + "+trigram", "early-exit+head:" + behind_->path()};
+    return {"head:" + first_->path(),
+            "head:" + third_->path(),
+            "head:" + threes_->path(),
+            "head:" + spans_->path(),
+            "suffix+head:" + first_->path(),
+            "head:" + third_->path() + "+trigram",
+            "early-exit+head:" + behind_->path()};
   }
   static void expect_equal(const StepTree& a, const StepTree& b) {
     ASSERT_EQ(a.nodes.size(), b.nodes.size());
@@ -84,12 +93,14 @@ class DraftHeads : public testing::Test {
     expect_equal(session.last_tree(), fresh_tree(*engine, longer));
   }
   static test::TinyModelFile* target_;
-  static test::TinyHeadFile *first_, *third_, *behind_;
+  static test::TinyHeadFile *first_, *third_, *behind_, *threes_, *spans_;
 };
 test::TinyModelFile* DraftHeads::target_ = nullptr;
 test::TinyHeadFile* DraftHeads::first_ = nullptr;
 test::TinyHeadFile* DraftHeads::third_ = nullptr;
 test::TinyHeadFile* DraftHeads::behind_ = nullptr;
+test::TinyHeadFile* DraftHeads::threes_ = nullptr;
+test::TinyHeadFile* DraftHeads::spans_ = nullptr;
 
 TEST_F(DraftHeads, LeaveTheTextAsItIsAtEveryBudgetAndTemperature) {
   for (const float temperature : {0.0F, 0.9F}) {
@@ -112,7 +123,8 @@ TEST_F(DraftHeads, LeaveTheTextAsItIsAtEveryBudgetAndTemperature) {
 }
 
 TEST_F(DraftHeads, DraftTheSameWhetherATextWasWrittenOrGiven) {
-  for (const std::string& path : {first_->path(), third_->path(), behind_->path()}) {
+  for (const std::string& path :
+       {first_->path(), third_->path(), behind_->path(), threes_->path(), spans_->path()}) {
     const auto engine = load("head:" + path);
     Session session = engine->session();
     session.append(repetitive_prompt(30, 3));
@@ -126,7 +138,8 @@ TEST_F(DraftHeads, DraftTheSameWhetherATextWasWrittenOrGiven) {
 }
 
 TEST_F(DraftHeads, DraftTheSameAfterAForkARewindAndAnotherTurn) {
-  for (const std::string& path : {third_->path(), behind_->path()}) fork_and_rewind(path);
+  for (const std::string& path : {third_->path(), behind_->path(), threes_->path(), spans_->path()})
+    fork_and_rewind(path);
 }
 
 TEST_F(DraftHeads, DraftTheSameWithNeighboursInTheBatch) {

@@ -63,6 +63,38 @@ TEST_F(BatchTest, ATreeRowSeesThePrefixAndItsAncestors) {
   }
 }
 
+TEST_F(BatchTest, TheRowsOfASpanSeeOneAnotherAndTheSpansAbove) {
+  KvCache cache = cache_of(70);
+  DraftTree tree;  // 0 -> 1 -> 2 -> 4 -> 5, 1 -> 3
+  tree.reset(1);
+  for (const int32_t parent : {0, 1, 1, 2, 4}) tree.add(parent, 10 + tree.size(), 0.5F, {});
+  const auto slots = [](std::vector<int32_t> scratch) {
+    std::vector<int32_t> all(70);
+    for (int32_t p = 0; p < 70; ++p) all[static_cast<size_t>(p)] = p;
+    for (const int32_t slot : scratch) all.push_back(70 + slot);
+    return all;
+  };
+  const auto expect_span = [&](int32_t node, const std::vector<int32_t>& seen,
+                               const std::vector<int32_t>& tokens) {
+    Batch batch;
+    batch.add_spans(cache, tree, std::vector<int32_t>{node}, 2);
+    ASSERT_EQ(batch.rows(), 2);
+    EXPECT_EQ(batch.logit_row().size(), 2U);
+    const int32_t end = 70 + tree.depth()[static_cast<size_t>(node)];
+    for (int32_t row = 0; row < 2; ++row) {
+      const auto at = static_cast<size_t>(row);
+      EXPECT_EQ(visible(batch.attention(), row), slots(seen)) << node;
+      EXPECT_EQ(batch.attention().rows[at].slot, 70 + 2 * node + 1 - row);
+      EXPECT_EQ(batch.position()[at], end - 1 + row);
+      EXPECT_EQ(batch.token()[at], tokens[at]);
+    }
+  };
+  expect_span(0, {0}, {1, 1});  // its first row is the text's last but one, which is committed
+  expect_span(2, {0, 5, 4}, {11, 12});
+  expect_span(3, {0, 7, 6}, {11, 13});
+  expect_span(5, {0, 5, 4, 11, 10}, {14, 15});
+}
+
 TEST_F(BatchTest, AChainIsCausal) {
   KvCache cache = cache_of(70);
   DraftTree chain;

@@ -20,6 +20,7 @@ struct TinyHead {
   bool own_head = false;
   uint32_t seed = 1;
   int32_t stacks = 0;  // of medusa and hydra
+  int32_t span = 0;    // of falcon
 };
 
 inline void write_tiny_head(const TinyHead& h, const std::string& path) {
@@ -33,6 +34,7 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   u32("heads", h.heads), u32("kv_heads", h.kv_heads), u32("head_dim", h.head_dim);
   u32("target.width", h.target.width), u32("target.layers", h.target.layers);
   u32("target.vocab", h.target.vocab);
+  if (h.span > 0) u32("span", h.span);
   file.f32("forerun.draft.norm_epsilon", 1e-5F);
   file.f32("forerun.draft.rope_base", 10000.0F);
   file.i32s("forerun.draft.taps", h.taps);
@@ -53,6 +55,7 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   const int64_t d = h.width, dt = h.target.width, taps = static_cast<int64_t>(h.taps.size());
   const bool third = h.family == "eagle3";
   const bool stacked = h.stacks > 0, kangaroo = h.family == "kangaroo";
+  const bool chimera = h.family == "chimera";
   for (int32_t k = 0; k < h.stacks; ++k) {
     const std::string s = h.family + "." + std::to_string(k) + ".";
     if (h.family == "hydra") matrix(s + "skip", d, (k + 2) * d), matrix(s + "in", d, (k + 2) * d);
@@ -64,6 +67,11 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
     matrix("dgf.w1", d, dt), matrix("dgf.w2", d, dt), matrix("dgf.gate", d, 2 * d);
   } else if (kangaroo) {
     norm("norm", d);
+  } else if (h.span > 0) {
+    matrix("lstm.0.in", 4 * d, dt + d), matrix("lstm.0.hidden", 4 * d, d);
+    matrix("lstm.1.in", 4 * d, d), matrix("lstm.1.hidden", 4 * d, d);
+  } else if (chimera) {
+    matrix("trigram.block", 3 * dt, 3 * dt), matrix("trigram.out", d, 3 * dt);
   } else if (!stacked) {
     matrix("fc", d, third ? taps * dt : dt + d);
   }
@@ -72,7 +80,7 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
   for (int32_t i = 0; i < h.blocks; ++i) {
     const std::string b = "block." + std::to_string(i) + ".";
     const int64_t in = third && i == 0 ? d + dt : d;
-    if (i > 0 || stacked || kangaroo) norm(b + "attn_norm", d);
+    if (i > 0 || stacked || kangaroo || chimera) norm(b + "attn_norm", d);
     matrix(b + "q", q, in), matrix(b + "k", kv, in), matrix(b + "v", kv, in);
     matrix(b + "o", d, q);
     if (h.ffn == 0) continue;
@@ -89,7 +97,8 @@ inline void write_tiny_head(const TinyHead& h, const std::string& path) {
     std::memcpy(bytes.data(), tokens.data(), bytes.size());
     file.tensor("draft_tokens", DType::kI32, {h.columns}, bytes);
   }
-  if (h.own_head) matrix("head", h.columns > 0 ? h.columns : h.target.vocab, d);
+  const int64_t head_inputs = chimera ? 2 * d : d;
+  if (h.own_head) matrix("head", h.columns > 0 ? h.columns : h.target.vocab, head_inputs);
   file.write(path);
 }
 
