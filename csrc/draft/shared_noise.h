@@ -31,7 +31,7 @@ class SharedNoise {
     for (Candidate& candidate : candidates) {
       left -= static_cast<double>(candidate.*share);
       const double noise = gumbel_noise(seed_, position_ + depth, candidate.token);
-      candidate.*share *= static_cast<float>(exact_exp(noise));
+      candidate.*share *= static_cast<float>(exact_exp(kTrust * noise));
       total += static_cast<double>(candidate.*share);
     }
     total += kMedian * std::max(left, kLeast);
@@ -39,6 +39,7 @@ class SharedNoise {
   }
 
  private:
+  static constexpr double kTrust = 0.7;
   static constexpr double kMedian = 1.4427;  // exp of a Gumbel variable's median, 1 / ln 2
   static constexpr double kLeast = 1e-6;
   bool on_ = false;
