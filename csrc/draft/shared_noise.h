@@ -14,7 +14,8 @@ namespace forerun {
 // temperature the target's token is the arg max of log p + G, and G is known to whoever knows seed,
 // position and token. So a candidate with share s of the law counts as s * exp(G) among the others,
 // and those that a table does not list, together a Gumbel variable as well, as what they share
-// times its median: the odds that it wins. Candidates have a `token`.
+// times its median: the odds that it wins. Shares are estimates, and large noise picks out those
+// that are too large, so the noise of candidates counts by a part. Candidates have a `token`.
 class SharedNoise {
  public:
   SharedNoise() = default;  // shares stay as they are
@@ -39,7 +40,7 @@ class SharedNoise {
   }
 
  private:
-  static constexpr double kTrust = 0.7;
+  static constexpr double kTrust = 0.7;      // power of exp(G)
   static constexpr double kMedian = 1.4427;  // exp of a Gumbel variable's median, 1 / ln 2
   static constexpr double kLeast = 1e-6;
   bool on_ = false;

@@ -62,6 +62,10 @@ Features Engine::features(std::span<const int32_t> tokens, std::span<const int32
                           int32_t top_k, int32_t first_law) {
   EngineState& engine = *state_;
   check_features(engine, taps, top_k);
+  if (first_law < 0) {
+    throw Error(ErrorKind::kBadArgument,
+                "first_law is " + std::to_string(first_law) + ", expected >= 0");
+  }
   check_tokens(engine, tokens, 0);
   Features out;
   out.top_k = top_k;

@@ -81,6 +81,8 @@ def test_what_the_target_does_not_have_is_refused(tiny):
             engine.features(TOKENS, taps=taps)
     with pytest.raises(ValueError, match="top_k"):
         engine.features(TOKENS, top_k=shape["vocab"] + 1)
+    with pytest.raises(ValueError, match="first_law"):
+        engine._native.features(TOKENS, first_law=-1)
     with pytest.raises(ValueError, match="vocabulary"):
         engine.features([260])
     with pytest.raises(ValueError, match="context"):
