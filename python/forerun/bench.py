@@ -268,6 +268,8 @@ def measured(completion: Completion) -> dict[str, Any]:
         "steps": stats.steps,
         "drafted": stats.drafted,
         "accepted": stats.accepted,
+        "draft_seconds": stats.draft_seconds,
+        "verify_seconds": stats.verify_seconds,
         "prompt_tokens": stats.prompt_tokens,
         "finish_reason": completion.finish_reason,
         "digest": hashlib.sha256(said.encode()).hexdigest()[:16],

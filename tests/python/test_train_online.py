@@ -14,7 +14,7 @@ from forerun.train.config import DraftConfig  # noqa: E402
 from forerun.train.data import make_batch  # noqa: E402
 from forerun.train.drafts import make_draft  # noqa: E402
 from forerun.train.export import export  # noqa: E402
-from forerun.train.online import Online, OnlinePlan  # noqa: E402
+from forerun.train.online import Online, OnlinePlan, recording  # noqa: E402
 from forerun.train.target import read_target  # noqa: E402
 from forerun.train.unroll import Objective, batch_loss, steps  # noqa: E402
 from test_train_models import sequence, tiny  # noqa: E402
@@ -70,6 +70,38 @@ def test_acceptance_rises_after_a_change_of_domain_and_no_text_changes(target, t
     assert read_draft(tmp_path / "run" / "draft.gguf")[0]["family"] == "dgf"
 
 
+def test_what_was_recorded_is_learnt_as_a_second_look_is(target, tmp_path):
+    draft, plan = new_draft(target, tmp_path / "d.gguf"), OnlinePlan(every=4, steps=2, top_k=5)
+    files = []
+    for name, options in (("looked", {}), ("recorded", recording(draft, plan))):
+        with (
+            forerun.Engine(target, f"head:{draft}", **OPTIONS, **options) as engine,
+            Online(engine, target, draft, tmp_path / name, plan) as online,
+        ):
+            found = answers(engine, domain(1, 20))
+            if options:
+                engine.features = None  # nothing is read again
+            for prompt, one in zip(domain(1, 20), found, strict=True):
+                online.observe([*prompt, *one.tokens], len(prompt), one.features)
+            online.flush()
+            assert online.updates == 2
+        files.append((tmp_path / name / "draft.gguf").read_bytes())
+    assert files[0] == files[1]
+    assert len(read_draft(draft)[1]) and files[0] != draft.read_bytes()
+
+
+def test_features_of_another_shape_are_refused(target, tmp_path):
+    draft = new_draft(target, tmp_path / "d.gguf")
+    with forerun.Engine(target, f"head:{draft}", **OPTIONS, record_taps=[-1], record_top_k=3) as engine:
+        one = engine.generate([5, 6, 7], max_tokens=8)
+        with Online(engine, target, draft, tmp_path / "run") as online:
+            with pytest.raises(ValueError, match=r"are \(11, 256, 3\), expected \(11, 256, 16\)"):
+                online.observe([5, 6, 7, *one.tokens], 3, one.features)
+            with pytest.raises(ValueError, match=r"are \(11, 256, 3\), expected \(12, 256, 16\)"):
+                online.observe([5, 5, 6, 7, *one.tokens], 4, one.features)
+            assert not online._texts
+
+
 def test_what_cannot_be_learnt_from_is_refused_and_a_failure_is_told(target, tmp_path):
     draft = new_draft(target, tmp_path / "d.gguf")
     metadata, tensors = read_draft(draft)
@@ -98,7 +130,7 @@ def test_the_buffer_is_bounded_and_loses_the_oldest(target, tmp_path):
             for number in range(9):
                 online.observe([number] * 5, 2)
             online.observe([1, 2], 2)  # nothing of it could be learnt
-            assert [tokens[0] for tokens, _ in online._texts] == [5, 6, 7, 8]
+            assert [text.tokens[0] for text in online._texts] == [5, 6, 7, 8]
         finally:
             online._changed.release()
             online.close()

@@ -373,13 +373,13 @@ def online(
 ) -> None:
     """Answer prompts while the draft learns from the answers (Online Speculative Decoding). The text stays the same."""
     _require()
-    from forerun.train.online import Online, OnlinePlan
+    from forerun.train.online import Online, OnlinePlan, recording
 
     asked = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
     plan = OnlinePlan(every=every, steps=steps, rate=rate)
     path = Path(models.resolve(target))
     with (
-        common.load(target, draft=f"head:{draft}", threads=threads) as engine,
+        common.load(target, draft=f"head:{draft}", threads=threads, **recording(draft, plan)) as engine,
         Online(engine, path, draft, folder, plan) as learner,
     ):
         for at in range(0, len(asked), every):
@@ -387,7 +387,7 @@ def online(
             for prompt in asked[at : at + every]:
                 ids = engine.encode(engine.render([{"role": "user", "content": prompt}]), add_special=False)
                 answer = engine.generate(ids, max_tokens=max_tokens)
-                learner.observe([*ids, *answer.tokens], len(ids))
+                learner.observe([*ids, *answer.tokens], len(ids), answer.features)
                 steps_taken, tokens = steps_taken + answer.stats.steps, tokens + answer.stats.tokens
             tau = tokens / max(1, steps_taken)
             common.out.print(f"{at + len(asked[at : at + every])} answers, {learner.updates} updates, tau {tau:.2f}")

@@ -20,7 +20,6 @@ from forerun.train.texts import Text
 
 if TYPE_CHECKING:
     from forerun.engine import Engine
-    from forerun.types import Features
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,9 @@ def collect(
             continue
         done = []
         for text in group:
+            done.append(look(engine, text, taps, top_k))
             if text.recorded is None:
-                done.append(look(engine, text.tokens, text.learn_from, taps, top_k))
                 progress.step(len(text.tokens))
-            else:
-                done.append(recorded(text.tokens, text.learn_from, text.recorded))
         size = sum(s.features.nbytes + s.top_tokens.nbytes + s.top_logprobs.nbytes for s in done)
         held = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file != path)
         if budget.most_bytes and held + size > budget.most_bytes:
@@ -102,17 +99,14 @@ def _groups(texts: Iterable[Text], budget: Budget) -> Iterable[list[Text]]:
         yield group
 
 
-def look(engine: Engine, tokens: list[int], learn_from: int, taps: list[int], top_k: int) -> Sequence:
-    """What the target shows of a text that it reads once more."""
-    return recorded(tokens, learn_from, engine.features(tokens[:-1], taps=taps, top_k=top_k, first_law=learn_from - 1))
-
-
-def recorded(tokens: list[int], learn_from: int, shown: Features) -> Sequence:
-    """What the target showed of a text, of all but its last token, with laws from the one before `learn_from` on.
-    Nothing is learnt from what is left out, so it is zero.
+def look(engine: Engine, text: Text, taps: list[int], top_k: int) -> Sequence:
+    """What the target shows of a text, of all but its last token, with laws from the one before `learn_from` on. It
+    reads the text unless that was recorded. Nothing is learnt from what is left out, so it is zero.
     """
+    tokens, learn_from, shown = text
+    if shown is None:
+        shown = engine.features(tokens[:-1], taps=taps, top_k=top_k, first_law=learn_from - 1)
     count, laws = len(tokens), slice(learn_from - 1, len(tokens) - 1)
-    top_k = shown.top_tokens.shape[1]
     features = np.zeros((count, shown.states.shape[1]), np.float16)
     top_tokens = np.zeros((count, top_k), np.int32)
     top_logprobs = np.full((count, top_k), -np.inf, np.float16)

@@ -26,6 +26,7 @@ from forerun.train.loop import RunFolder, cosine, descend
 from forerun.train.progress import Progress
 from forerun.train.shards import Sequence
 from forerun.train.students import Student
+from forerun.train.texts import Text
 
 if TYPE_CHECKING:
     from forerun.engine import Engine
@@ -94,7 +95,7 @@ def scorer(engine: Engine, top_k: int) -> Score:
     """The target's look, by the runtime."""
 
     def score(tokens: list[int], learn_from: int) -> Sequence:
-        return look(engine, tokens, learn_from, [], top_k)
+        return look(engine, Text(tokens, learn_from), [], top_k)
 
     return score
 

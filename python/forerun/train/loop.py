@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 Shown = TypeVar("Shown")
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of mallopt(3)
 Rated = tuple[torch.optim.Optimizer, float]  # an optimiser and its peak rate
 
 
@@ -29,6 +32,7 @@ def descend(
     """One step at `factor` of the peak rates down the loss that `loss_of` gives with something to show. The slope's
     norm is at most `clip`. It is taken within `seen`, which may change the weights for so long.
     """
+    _keep_freed_memory()
     for optimiser, rate in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = rate * factor
@@ -42,6 +46,17 @@ def descend(
     for optimiser, _ in optimisers:
         optimiser.step()
     return shown
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Has this process keep the memory of tensors that were freed for the next ones: given back to the system, as glibc
+    does with large pieces, it comes again as a page fault for every 4 kB. Elsewhere nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, -1)  # never
 
 
 def cosine(done: float, floor: float = 0.0) -> float:

@@ -1,9 +1,9 @@
 """Online Speculative Decoding (Liu et al., arXiv 2310.07177): a draft head goes on learning from what its engine
 writes.
 
-A thread has the target look once more at finished texts, which takes turns with requests, and hands them to a process
-that trains. New weights come back as a draft file, with which the engine drafts from its next request on. Only rows
-whose best guess is not what the target wrote are learnt from. The text never changes.
+A thread hands finished texts, with what the target showed as it wrote them, to a process that trains. New weights come
+back as a draft file, with which the engine drafts from its next request on. Only rows whose best guess is not what the
+target wrote are learnt from. The text never changes.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Tokens
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forerun import models
 from forerun.draft_file import extend_draft, read_draft
 from forerun.train.collect import look
+from forerun.train.texts import Text
 
 if TYPE_CHECKING:
     from forerun.engine import Engine
+    from forerun.types import Features
 
 
 @dataclass(frozen=True)
 class OnlinePlan:
     """every: texts of an update, which takes `steps` steps at a learning rate of `rate`. waiting: texts kept at most
-    while an update is under way; the oldest go first. threads: of the training process.
+    while an update is under way; the oldest go first. top_k: next tokens of each law. threads: of the training process.
     """
 
     every: int = 8
@@ -51,6 +54,11 @@ class OnlinePlan:
             raise ValueError(f"every: expected 1 to waiting ({self.waiting}), found {self.every}")
         if self.steps < 1 or self.threads < 1 or not self.rate > 0:
             raise ValueError("steps, threads and rate: expected more than 0")
+
+
+def recording(draft: str | os.PathLike[str], plan: OnlinePlan | None = None) -> dict[str, Any]:
+    """The options of an engine whose completions bring the features that `Online.observe` takes for this draft."""
+    return {"record_taps": _taps(read_draft(draft)[0]), "record_top_k": (plan or OnlinePlan()).top_k}
 
 
 class Online:
@@ -71,8 +79,10 @@ class Online:
         self.updates = 0
         self.loss = 0.0  # of the latest update, a mean over the rows that were learnt from
         self._engine, self._plan = engine, plan or OnlinePlan()
-        self._taps = [int(tap) for tap in read_draft(draft)[0].get("taps", [])]
-        self._texts: deque[tuple[list[int], int]] = deque(maxlen=self._plan.waiting)
+        metadata = read_draft(draft)[0]
+        self._taps = _taps(metadata)
+        self._widths = len(self._taps) * metadata["target.width"], self._plan.top_k
+        self._texts: deque[Text] = deque(maxlen=self._plan.waiting)
         self._changed = threading.Condition()
         self._least = self._plan.every  # texts that start an update
         self._busy = self._closing = False
@@ -87,12 +97,24 @@ class Online:
             raise ValueError(message)
         self._thread.start()
 
-    def observe(self, tokens: Tokens[int], prompt_length: int) -> None:
-        """A finished text: prompt and answer. Returns at once. Raises what made an update fail."""
+    def observe(self, tokens: Tokens[int], prompt_length: int, features: Features | None = None) -> None:
+        """A finished text: prompt and answer. Returns at once. features: the completion's, of an engine with the
+        options `recording(draft)`; without them the target reads the text once more, taking turns with requests.
+
+        Raises ValueError for features of another shape, RuntimeError with what made an update fail.
+        """
+        if features is not None:
+            found = len(features.states) + 1, features.states.shape[1], features.top_tokens.shape[1]
+            wanted = len(tokens), *self._widths
+            if found != wanted:
+                raise ValueError(
+                    f"features: (tokens, values, next tokens) are {found}, expected {wanted}; give a completion's, of "
+                    f"an engine with the options recording(draft)"
+                )
         with self._changed:
             self._check()
             if prompt_length >= 1 and len(tokens) >= prompt_length + 2:
-                self._texts.append((list(tokens), prompt_length))
+                self._texts.append(Text(list(tokens), prompt_length, features))
                 self._changed.notify_all()
 
     def flush(self) -> None:
@@ -127,7 +149,7 @@ class Online:
     def _feed(self) -> None:
         try:
             while texts := self._next():
-                self._link.send([look(self._engine, *text, self._taps, self._plan.top_k) for text in texts])
+                self._link.send([look(self._engine, text, self._taps, self._plan.top_k) for text in texts])
                 path, self.loss = self._answer()
                 self._engine.replace_head(path)
                 self.updates += 1
@@ -136,7 +158,7 @@ class Online:
                 self._failure = error
                 self._changed.notify_all()
 
-    def _next(self) -> list[tuple[list[int], int]]:
+    def _next(self) -> list[Text]:
         with self._changed:
             self._busy = False
             self._changed.notify_all()
@@ -151,6 +173,10 @@ class Online:
             return self._link.recv()
         except (EOFError, OSError):
             raise RuntimeError("the training process ended") from None
+
+
+def _taps(metadata: Mapping[str, Any]) -> list[int]:
+    return [int(tap) for tap in metadata.get("taps", [])]
 
 
 def _start() -> tuple[subprocess.Popen, Connection]:
