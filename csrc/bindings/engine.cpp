@@ -83,7 +83,7 @@ py::dict generate(Engine& engine, const std::variant<std::string, std::vector<in
   return ::to_dict(c, logprobs.has_value());
 }
 
-EnginePtr load(const std::string& target, const std::string& draft, const std::string& heads,
+EnginePtr load(const std::string& target, const std::string& draft, std::vector<std::string> heads,
                std::optional<int32_t> threads, std::optional<int32_t> context, int32_t max_draft,
                std::optional<int32_t> fixed_draft, const std::string& policy,
                const std::string& verify, std::map<std::string, std::string> method_options,
@@ -95,7 +95,7 @@ EnginePtr load(const std::string& target, const std::string& draft, const std::s
   EngineOptions options;
   options.target = target;
   options.draft = draft;
-  options.heads = heads;
+  options.heads = std::move(heads);
   options.threads = threads.value_or(0);
   options.context = context.value_or(0);
   options.max_draft = max_draft;
@@ -198,7 +198,7 @@ void bind_engine(py::module_& module) {
 
   EngineClass engine(module, "Engine");
   engine
-      .def(py::init(&load), "target"_a, "draft"_a = "auto", "heads"_a = "",
+      .def(py::init(&load), "target"_a, "draft"_a = "auto", "heads"_a = std::vector<std::string>(),
            "threads"_a = py::none(), "context"_a = py::none(), "max_draft"_a = 48,
            "fixed_draft"_a = py::none(), "policy"_a = "auto", "verify"_a = "match",
            "method_options"_a = std::map<std::string, std::string>(),

@@ -24,6 +24,21 @@ DType kv_type_of(const std::string& name) {
   throw Error(ErrorKind::kBadArgument, "kv_type is '" + name + "', expected f16, f32 or q8_0");
 }
 
+// Of a folder of draft heads, by name.
+std::vector<std::string> draft_files(const std::string& folder) {
+  std::error_code failure;
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
+  }
+  if (failure) {
+    throw Error(ErrorKind::kBadArgument,
+                "heads: cannot read the folder " + folder + ": " + failure.message());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
 void check(const EngineOptions& options) {
   const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
   if (options.target.empty()) fail("no target model was given");
@@ -143,17 +158,14 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
 
 void EngineState::find_head() {
   const bool on_cpu = placement.draft.rfind("cpu", 0) == 0;
-  if (options.draft != "auto" || options.heads.empty() || !on_cpu) return;
-  std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(options.heads)) {
-    if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
-  }
-  std::sort(files.begin(), files.end());
-  for (const std::string& file : files) {
-    const HeadConfig head = read_head_config(*open_checkpoint(file));
-    if (!head.target.misfit(target->config(), tokenizer->fingerprint()).empty()) continue;
-    draft_plan.parts.push_back({"head", file, Settings("head", options.method_options)});
-    return;
+  if (options.draft != "auto" || !on_cpu) return;
+  for (const std::string& folder : options.heads) {
+    for (const std::string& file : draft_files(folder)) {
+      const HeadConfig head = read_head_config(*open_checkpoint(file));
+      if (!head.target.misfit(target->config(), tokenizer->fingerprint()).empty()) continue;
+      draft_plan.parts.push_back({"head", file, Settings("head", options.method_options)});
+      return;
+    }
   }
 }
 

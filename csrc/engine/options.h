@@ -17,7 +17,8 @@ struct EngineOptions {
   // Who guesses: "none", "auto" (whatever the measured costs favour), or names of
   // methods().drafters joined by "+". The text is the same with every choice.
   std::string draft = "auto";
-  std::string heads;  // folder of draft heads: "auto" takes the one made for the target; "": none
+  // Folders of draft heads, of which "auto" takes the first that was made for the target.
+  std::vector<std::string> heads;
   std::string device = "cpu";  // where target and draft run: "cpu" or "cuda" (the first GPU)
   // Which device holds what, in place of `device`: "cpu", "cuda", "dovetail" (the draft on a device
   // of its own), JSON or a file with it (sched/placement.h), or "auto" (what plan_machine of

@@ -87,7 +87,7 @@ class Engine:
         self,
         target: str,
         draft: str = "auto",
-        heads: str = "",
+        heads: Sequence[str] = ...,
         threads: int | None = None,
         context: int | None = None,
         max_draft: int = 48,

@@ -31,8 +31,8 @@ class Engine:
         pulled model.
     draft: "none", "auto" (what the measured costs favour), or names of `forerun.drafters()` joined by "+",
         such as "ngram+recycle", "model:PATH-or-name" (a small model with the same vocabulary) or "head:PATH-or-name"
-        (a draft file, trained on the target's hidden states; "auto" uses the one that comes with the package for a
-        target, where there is one).
+        (a draft file, trained on the target's hidden states; "auto" uses the one that lies in the cache folder
+        `models.heads_dir()`, or comes with the package, for the target).
         With verify "match" it changes the speed, never the text.
     threads: worker threads; None takes the usable cores.
     context: longest sequence in tokens; None takes what the model was trained for.
@@ -108,7 +108,7 @@ class Engine:
         self._native = _core.Engine(
             models.resolve(target),
             draft=resolve_draft(draft),
-            heads=str(HEADS) if HEADS.is_dir() else "",
+            heads=[str(folder) for folder in _head_folders()],
             threads=threads,
             context=context,
             max_draft=max_draft,
@@ -459,9 +459,15 @@ def resolve_draft(draft: str) -> str:
 def _with_path(name: str, colon: str, path: str) -> str:
     if name == "model" and path:
         path = models.resolve(path)
-    if name == "head" and not Path(path).exists() and (HEADS / f"{path}.gguf").exists():
-        path = str(HEADS / f"{path}.gguf")
+    if name == "head" and path and not Path(path).exists():
+        named = (folder / f"{path}.gguf" for folder in _head_folders())
+        path = next((str(file) for file in named if file.exists()), path)
     return name + colon + path
+
+
+def _head_folders() -> list[Path]:
+    """Where "auto" and names of heads are looked up: what the user put beside the models, then the package."""
+    return [folder for folder in (models.heads_dir(), HEADS) if folder.is_dir()]
 
 
 def split_draft(draft: str) -> list[str]:

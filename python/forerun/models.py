@@ -77,6 +77,11 @@ def cache_dir() -> Path:
     return (Path(root).expanduser() if root else Path.home() / ".cache") / "forerun" / "models"
 
 
+def heads_dir() -> Path:
+    """forerun/heads beside it: draft heads that `draft="auto"` takes for the targets that they were made for."""
+    return cache_dir().parent / "heads"
+
+
 def resolve(target: str | os.PathLike[str]) -> str:
     """The path of a model: an existing file or folder first, then a pulled model's name, then hf:...
 

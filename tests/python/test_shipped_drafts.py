@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 import forerun
+from forerun import models
 
 PROMPTS = [
     "Explain in two paragraphs why the sky looks blue during the day and red in the evening.",
@@ -37,3 +40,18 @@ def test_auto_takes_the_head_that_was_made_for_the_target(smollm2_path):
         assert engine.info["drafters"] == ["suffix", "trigram", "head"]
     with forerun.Engine(smollm2_path, draft="recycle+head:smollm2-135m", context=256) as engine:
         assert engine.info["drafters"] == ["recycle", "head"]
+
+
+@pytest.mark.real_model
+def test_heads_beside_the_models_are_found_by_auto_and_by_name(smollm2_path, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORERUN_CACHE", str(tmp_path))
+    monkeypatch.setattr("forerun.engine.HEADS", tmp_path / "nothing")
+    with forerun.Engine(smollm2_path, context=256) as engine:
+        assert engine.info["drafters"] == ["suffix", "trigram"]
+    folder = models.heads_dir()
+    folder.mkdir(parents=True)
+    shutil.copy(repository / "python" / "forerun" / "heads" / "smollm2-135m.gguf", folder / "mine.gguf")
+    with forerun.Engine(smollm2_path, context=256) as engine:
+        assert engine.info["drafters"] == ["suffix", "trigram", "head"]
+    with forerun.Engine(smollm2_path, draft="head:mine", context=256) as engine:
+        assert engine.info["draft"] == f"head:{folder / 'mine.gguf'}"

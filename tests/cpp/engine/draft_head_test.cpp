@@ -175,12 +175,13 @@ TEST_F(DraftHeads, DrawForVerifiersThatTestRatios) {
 TEST_F(DraftHeads, AreFoundByAutoInAFolderWhenTheyFit) {
   namespace fs = std::filesystem;
   const fs::path folder = fs::path(first_->path()).replace_extension(".heads");
-  fs::create_directory(folder);
-  const auto drafters = [&folder](const std::string& draft) {
+  const fs::path empty = folder / "empty";
+  fs::create_directories(empty);
+  const auto drafters = [&](const std::string& draft) {
     EngineOptions options;
     options.target = target_->path();
     options.draft = draft;
-    options.heads = folder.string();
+    options.heads = {empty.string(), folder.string()};
     options.threads = 1;
     const auto engine = Engine::load(options);
     const Tokens text = test::repetitive_prompt(30, 1);
@@ -206,6 +207,8 @@ TEST_F(DraftHeads, AreFoundByAutoInAFolderWhenTheyFit) {
   fs::remove(folder / "b.gguf");
   EXPECT_THROW(drafters("auto"), Error);
   fs::remove_all(folder);
+  test::expect_error([&] { drafters("auto"); }, ErrorKind::kBadArgument, {"heads", empty.string()});
+  EXPECT_EQ(drafters("none"), Names{});
 }
 
 TEST_F(DraftHeads, AreRefusedWhereTheyWereMadeForAnotherTarget) {
