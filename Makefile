@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
 # The requirements of a list in pyproject.toml, as pip takes them.
-requires = $$(python -c 'import sys, tomllib; d = tomllib.load(open("pyproject.toml", "rb")); print(*$(1))')
+requires = $$(python -c 'from pip._vendor import tomli; d = tomli.load(open("pyproject.toml", "rb")); print(*$(1))')
 BUILD_TOOLS := d["build-system"]["requires"]
 LINT_TOOLS := d["project"]["optional-dependencies"]["lint"]
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -80,7 +81,8 @@ struct KvLayout {
 
 // What attention needs to know of a batch row. The row sees logical positions [0, position]:
 // position p < prefix lies in slot p, the others in path[p - prefix] (ancestors in the draft tree,
-// the row itself last). A causal row has prefix = position + 1 and no path.
+// the row itself last; of a row in a span, whose position is the span's end, all rows of it). A
+// causal row has prefix = position + 1 and no path.
 struct AttentionRow {
   int32_t sequence = 0;  // index into AttentionBatch::pages
   int32_t position = 0;
@@ -199,6 +201,7 @@ class Backend {
   // The k largest of each row, largest first, ties to the lowest id; NaN counts as -inf. Results on
   // the host.
   virtual void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) = 0;
+  virtual int32_t most_top_k() const { return std::numeric_limits<int32_t>::max(); }
   // Whether choose() has such draws from rows of `vocab` logits; if not, the host reads the logits.
   virtual bool can_choose(const TokenDraw& draw, int32_t vocab) const {
     (void)draw, (void)vocab;

@@ -119,6 +119,7 @@ class DecoratedBackend : public Backend {
   void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) override {
     timed({"top_k", x.rows, bytes_of(x), values_of(x)}, [&] { inner_->top_k(x, k, ids, values); });
   }
+  int32_t most_top_k() const override { return inner_->most_top_k(); }
   bool can_choose(const TokenDraw& draw, int32_t vocab) const override {
     return inner_->can_choose(draw, vocab);
   }

@@ -1,7 +1,6 @@
 #include "base/affinity.h"
 
 #include <algorithm>
-#include <charconv>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -9,6 +8,7 @@
 
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/parse_count.h"
 
 namespace forerun {
 namespace {
@@ -16,13 +16,6 @@ namespace {
 [[noreturn]] void refuse(std::string_view text, const std::string& why) {
   throw Error(ErrorKind::kBadArgument,
               "cores '" + std::string(text) + "': " + why + "; expected such as 0-3,6");
-}
-
-// The number that `text` is, -1 when it is none.
-int number(std::string_view text) {
-  int value = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? value : -1;
 }
 
 }  // namespace
@@ -48,8 +41,8 @@ std::vector<int> parse_cores(std::string_view text) {
     const size_t end = std::min(text.find(',', at), text.size());
     const std::string_view range = text.substr(at, end - at);
     const size_t dash = range.find('-');
-    const int first = number(range.substr(0, dash));
-    const int last = dash == std::string_view::npos ? first : number(range.substr(dash + 1));
+    const int first = parse_count(range.substr(0, dash));
+    const int last = dash == std::string_view::npos ? first : parse_count(range.substr(dash + 1));
     if (first < 0 || last < first) refuse(text, std::string(range).append(" is no range"));
     for (int core = first; core <= last; ++core) {
       if (!std::binary_search(usable.begin(), usable.end(), core)) {

@@ -18,7 +18,8 @@ constexpr double kBetweenSignals = 0.1;
 
 Request submit(Engine& engine, const std::variant<std::string, std::vector<int32_t>>& prompt,
                int32_t max_tokens, const py::dict& sampling, std::vector<std::string> stop,
-               uint64_t seed, std::optional<int32_t> logprobs, int32_t priority, bool wait) {
+               uint64_t seed, std::optional<int32_t> logprobs, int32_t priority, bool wait,
+               std::string tenant) {
   RequestOptions options;
   options.max_tokens = max_tokens;
   options.sampling = to_sampling(sampling);
@@ -27,6 +28,7 @@ Request submit(Engine& engine, const std::variant<std::string, std::vector<int32
   options.logprobs = logprobs.value_or(-1);
   options.priority = priority;
   options.wait_for_place = wait;
+  options.tenant = std::move(tenant);
   const py::gil_scoped_release unlocked;
   if (const auto* text = std::get_if<std::string>(&prompt)) return engine.submit(*text, options);
   return engine.submit(std::span<const int32_t>(std::get<std::vector<int32_t>>(prompt)), options);
@@ -65,5 +67,5 @@ void bind_request(py::module_& module, EngineClass& engine) {
           "logprobs"_a = false);
   engine.def("submit", &submit, "prompt"_a, "max_tokens"_a = 256, "sampling"_a = py::dict(),
              "stop"_a = std::vector<std::string>(), "seed"_a = 0, "logprobs"_a = py::none(),
-             "priority"_a = 0, "wait"_a = false);
+             "priority"_a = 0, "wait"_a = false, "tenant"_a = "");
 }

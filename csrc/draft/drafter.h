@@ -73,6 +73,7 @@ struct Observation {
   int32_t k = 0;
   HiddenRows hidden = {};                   // of every node; none unless wanted
   std::span<const float> node_logits = {};  // [nodes, k]: of node_topk; empty where not known
+  float temperature = 0.0F;                 // of the request
 };
 
 // A cheap source of guesses for one sequence. The context is the caller's: all tokens so far, the

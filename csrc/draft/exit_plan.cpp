@@ -1,10 +1,10 @@
 #include "draft/exit_plan.h"
 
 #include <algorithm>
-#include <charconv>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/parse_count.h"
 
 namespace forerun {
 namespace {
@@ -15,9 +15,8 @@ namespace {
 }
 
 int32_t number(const char* key, const std::string& text, const std::string& part, int32_t most) {
-  int32_t value = -1;
-  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
-  if (error != std::errc() || end != part.data() + part.size() || value < 0 || value > most) {
+  const int32_t value = parse_count(part);
+  if (value < 0 || value > most) {
     refuse(key, text, "numbers from 0 to " + std::to_string(most) + " joined by ','");
   }
   return value;

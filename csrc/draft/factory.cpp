@@ -348,10 +348,14 @@ DraftPlan parse_draft(const std::string& draft, const MethodOptions& options) {
   for (const std::string& part : draft == "none" ? std::vector<std::string>{} : split(draft)) {
     if (part == "auto") {
       for (const char* name : kAuto) add(name, "");
+      plan.wants_head = true;
       continue;
     }
     const size_t colon = part.find(':');
     add(part.substr(0, colon), colon == std::string::npos ? "" : part.substr(colon + 1));
+  }
+  for (const DraftPart& part : plan.parts) {
+    if (find_entry(part.name)->method.grown) plan.wants_head = false;
   }
   check_options(plan, options);
   return plan;

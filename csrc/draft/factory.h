@@ -35,7 +35,8 @@ struct DraftPart {
 };
 
 struct DraftPlan {
-  std::vector<DraftPart> parts;                 // in order of priority
+  std::vector<DraftPart> parts;  // in order of priority
+  bool wants_head = false;       // "auto" is among them, and none that runs a network
   bool empty() const { return parts.empty(); }  // plain decoding
   DraftPart* find(const std::string& name);     // nullptr when the plan does not have it
 };

@@ -84,10 +84,12 @@ void HeadDrafter::add(int32_t token, std::span<const float> state) {
   forget_what_cannot_follow();
 }
 
-// The row after those in the cache can be made only if its states are still there; else the cache
-// starts anew with the oldest that is.
+// The row after those in the cache can be made only if its states are still there, and of a span
+// those that the root's reads; else the cache starts anew with the oldest that is.
 void HeadDrafter::forget_what_cannot_follow() {
-  const int32_t oldest = std::max(next_row() - span() + 1, first_);
+  const int32_t of_row = next_row() - span() + 1;
+  const int32_t of_root = end() - root_states();
+  const int32_t oldest = std::max(std::min(of_row, of_root), first_);
   if (cache_.length() > 0 && oldest >= states_begin()) return;
   cache_.rewind(0);
   first_ = states_begin();
@@ -114,7 +116,7 @@ void HeadDrafter::observe(std::span<const int32_t> context, const Observation& t
       add(context[static_cast<size_t>(before) + i], truth.hidden.row(truth.path[i]));
     }
   }
-  if (truth.tree != nullptr) policy().observe(truth);
+  if (truth.tree != nullptr) policy().observe(truth, source());
 }
 
 // The root's pair needs the state before it.
@@ -256,8 +258,7 @@ Tensor HeadDrafter::states_for(std::span<const int32_t> nodes) {
   }
   const Tensor states = scratch_->above.first_rows(static_cast<int32_t>(nodes.size()));
   if (nodes[0] == DraftTree::kRoot) {  // of a span, the only one
-    const int32_t count = 2 * span() - 1;
-    upload_states(end() - count, count, states.data);
+    upload_states(end() - root_states(), root_states(), states.data);
     return states;
   }
   scratch_->parents.clear();

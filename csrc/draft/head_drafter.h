@@ -99,6 +99,7 @@ class HeadDrafter final : public LevelDrafter {
   int32_t law_of(int32_t node) const override;
   int32_t above(int32_t node, int32_t levels) const;
   int32_t span() const { return head_->config().span; }
+  int32_t root_states() const { return 2 * span() - 1; }  // that the root's rows read
   Tensor states_for(std::span<const int32_t> nodes);
   bool exits() const { return head_->config().exit_layers() > 0; }
 

@@ -103,14 +103,14 @@ int32_t StaticPolicy::draws(const Slot& first, const Budget& budget) const {
 }
 
 // Of each accepted node, which of its children was accepted, if any.
-void StaticPolicy::observe(const Observation& truth) {
+void StaticPolicy::observe(const Observation& truth, DraftSource of) {
   constexpr double kMemory = 400.0;  // tries
   const DraftTree& tree = *truth.tree;
   for (size_t i = 0; i < truth.path.size(); ++i) {
     const int32_t next = i + 1 < truth.path.size() ? truth.path[i + 1] : -1;
     size_t rank = 0;
     for (int32_t node = truth.path[i] + 1; node < tree.size() && rank < rates_.size(); ++node) {
-      if (tree.parent()[node] != truth.path[i] || tree.source()[node] != DraftSource::kModel) {
+      if (tree.parent()[node] != truth.path[i] || tree.source()[node] != of) {
         continue;
       }
       tried_[rank] += 1.0;

@@ -54,7 +54,7 @@ class StaticPolicy final : public TreePolicy, private SlotRules {
   int32_t beam(const Budget& budget) const override { return budget.max_nodes; }
   float best_score() const override { return rates_.front(); }
   const SlotRules* slots(const DrawNeed& need) const override;
-  void observe(const Observation& truth) override;
+  void observe(const Observation& truth, DraftSource of) override;
 
  private:
   double root() const override { return rates_.front(); }

@@ -104,7 +104,9 @@ class AutoPolicy final : public TreePolicy {
   }
   int32_t beam(const Budget& budget) const override { return chosen_->beam(budget); }
   const SlotRules* slots(const DrawNeed& need) const override;
-  void observe(const Observation& truth) override { independent_->observe(truth); }
+  void observe(const Observation& truth, DraftSource of) override {
+    independent_->observe(truth, of);
+  }
 
  private:
   std::unique_ptr<TreePolicy> chosen_, chain_, independent_, removed_, top_and_sample_;

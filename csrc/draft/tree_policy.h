@@ -81,8 +81,8 @@ class TreePolicy {
     (void)need;
     return nullptr;
   }
-  // The truth about a tree that this policy grew; nodes of other sources are not its own.
-  virtual void observe(const Observation& truth) { (void)truth; }
+  // The truth about a tree in which this policy grew the nodes of the source `of`.
+  virtual void observe(const Observation& truth, DraftSource of) { (void)truth, (void)of; }
 
   StopRules& stop() { return stop_; }
   const StopRules& stop() const { return stop_; }

@@ -64,7 +64,6 @@ int32_t TrigramDrafter::best_child(int32_t node) const {
 void TrigramDrafter::propose(std::span<const int32_t> context, const Budget& budget,
                              const DraftNoise& noise, DraftTree& tree) {
   noise_ = SharedNoise(noise, context.size());
-  temperature_ = noise.temperature;
   children_.clear();
   of_.clear();
   if (context.empty() || budget.max_nodes <= 0) return;
@@ -85,9 +84,9 @@ void TrigramDrafter::propose(std::span<const int32_t> context, const Budget& bud
   }
 }
 
-std::span<const float> TrigramDrafter::shares_of(std::span<const float> logits) {
+std::span<const float> TrigramDrafter::shares_of(std::span<const float> logits, float temperature) {
   const size_t count = std::min(logits.size(), shares_.size());
-  const double scale = temperature_ > 0.0F ? 1.0 / static_cast<double>(temperature_) : 1.0;
+  const double scale = temperature > 0.0F ? 1.0 / static_cast<double>(temperature) : 1.0;
   double total = 0.0;
   for (size_t i = 0; i < count; ++i) {
     shares_[i] = static_cast<float>(exact_exp(scale * static_cast<double>(logits[i] - logits[0])));
@@ -112,9 +111,9 @@ void TrigramDrafter::observe(std::span<const int32_t> context, const Observation
       before = context[root - 1];
     }
     const size_t row = static_cast<size_t>(node) * k;
-    const std::span<const float> shares = truth.node_logits.empty()
-                                              ? TrigramTable::kRankShares
-                                              : shares_of(truth.node_logits.subspan(row, k));
+    const std::span<const float> shares =
+        truth.node_logits.empty() ? TrigramTable::kRankShares
+                                  : shares_of(truth.node_logits.subspan(row, k), truth.temperature);
     table_->rank(salt_, before, tree.token()[node], truth.node_topk.subspan(row, k), shares);
   }
 }

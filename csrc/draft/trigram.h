@@ -51,7 +51,8 @@ class TrigramDrafter final : public Drafter {
             const DraftTree& tree);
   int32_t best_child(int32_t node) const;  // -1 when it has none
   float drawn(const Child& child) const;
-  std::span<const float> shares_of(std::span<const float> logits);  // of the best tokens, later
+  // Of the best tokens, later.
+  std::span<const float> shares_of(std::span<const float> logits, float temperature);
 
   std::shared_ptr<TrigramTable> table_;
   uint64_t salt_;                // of the tenant
@@ -60,7 +61,6 @@ class TrigramDrafter final : public Drafter {
   std::vector<Range> of_;        // [nodes of the tree]: its children
   std::vector<TrigramTable::Successor> successors_;
   SharedNoise noise_;
-  float temperature_ = 0.0F;
   std::array<float, TrigramTable::kRanks> shares_;
 };
 

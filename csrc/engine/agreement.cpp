@@ -2,6 +2,7 @@
 // chosen its next token: what early exit, skipped and parallel layers are chosen by.
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <string>
 
@@ -95,8 +96,11 @@ std::vector<double> Engine::parallel_agreement(std::span<const int32_t> tokens,
   std::vector<double> shares;
   for (const std::string& grouping : groupings) {
     const auto groups = parse_layer_groups(grouping, target.config().layers, "parallel layers");
-    Workspace workspace(target, kLogitRows, kLogitRows, 0, largest_group(groups));
-    shares.push_back(text.agreement(workspace, {target.all_layers(), nullptr, {}, groups}));
+    const std::unique_ptr<Workspace> workspace = [&] {
+      const std::lock_guard lock(state_->step_mutex);
+      return std::make_unique<Workspace>(target, kLogitRows, kLogitRows, 0, largest_group(groups));
+    }();
+    shares.push_back(text.agreement(*workspace, {target.all_layers(), nullptr, {}, groups}));
   }
   return shares;
 }

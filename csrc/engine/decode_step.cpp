@@ -262,7 +262,9 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
   const auto start = std::chrono::steady_clock::now();
   const int32_t depth = tree.max_depth(), accepted = verdict.accepted();
   if (drafter && drafter_knows_context) {
-    Observation truth{&tree, verdict.path, verdict.bonus, {}, drafter->wanted_topk(), {}};
+    Observation truth{&tree, verdict.path, verdict.bonus};
+    truth.k = std::min(drafter->wanted_topk(), rows.out.logits.cols);
+    truth.temperature = sampler.sampling().temperature;
     if (truth.k > 0) {
       Tensor of_tree = rows.out.logits.first_rows(tree.size());
       of_tree.data = rows.out.logits.row(rows.first);

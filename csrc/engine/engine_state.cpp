@@ -158,14 +158,28 @@ EngineState::EngineState(const EngineOptions& wanted, DeviceMaker make)
 
 void EngineState::find_head() {
   const bool on_cpu = placement.draft.rfind("cpu", 0) == 0;
-  if (options.draft != "auto" || !on_cpu) return;
+  if (!draft_plan.wants_head || !on_cpu) return;
   for (const std::string& folder : options.heads) {
     for (const std::string& file : draft_files(folder)) {
-      const HeadConfig head = read_head_config(*open_checkpoint(file));
-      if (!head.target.misfit(target->config(), tokenizer->fingerprint()).empty()) continue;
+      if (!can_draft_with(file)) continue;
       draft_plan.parts.push_back({"head", file, Settings("head", options.method_options)});
       return;
     }
+  }
+}
+
+// A file that merely lies there is no reason to fail: what is no draft, or one for another target
+// or placement, does not fit.
+bool EngineState::can_draft_with(const std::string& head) const {
+  try {
+    const HeadConfig config = read_head_config(*open_checkpoint(head));
+    const bool on_one_device = target->backends().size() == 1 && !placement.draft_is_apart();
+    return config.target.misfit(target->config(), tokenizer->fingerprint()).empty() &&
+           (config.exit_layers() == 0 || on_one_device);
+  } catch (const Error& error) {
+    const ErrorKind kind = error.kind();
+    if (kind == ErrorKind::kBadFile || kind == ErrorKind::kUnsupported) return false;
+    throw;
   }
 }
 
@@ -271,11 +285,11 @@ std::shared_ptr<const DraftHead> EngineState::load_head(const std::string& path)
 }
 
 void EngineState::replace_head(const std::string& path) {
+  const std::lock_guard step(step_mutex);
   if (!draft_shared.head) {
     throw Error(ErrorKind::kBadArgument,
                 "draft '" + options.draft + "' has no head that " + path + " could replace");
   }
-  const std::lock_guard step(step_mutex);
   DraftResources next = draft_shared;
   next.head = load_head(path);
   next.head_scratch = std::make_shared<HeadScratch>(*next.head);

@@ -95,6 +95,7 @@ struct EngineState {
 
  private:
   void find_head();  // for "auto", in options.heads
+  bool can_draft_with(const std::string& head) const;
   void load_draft();
   std::shared_ptr<const DraftHead> load_head(const std::string& path);
   Forward run_target();

@@ -22,9 +22,10 @@ void check_features(const EngineState& engine, std::span<const int32_t> taps, in
                       std::to_string(config.layers - 1));
     }
   }
-  if (top_k < 0 || top_k > config.vocab) {
-    throw Error(ErrorKind::kBadArgument, "top_k is " + std::to_string(top_k) + ", expected 0 to " +
-                                             std::to_string(config.vocab));
+  const int32_t most = std::min(config.vocab, engine.backend->most_top_k());
+  if (top_k < 0 || top_k > most) {
+    throw Error(ErrorKind::kBadArgument,
+                "top_k is " + std::to_string(top_k) + ", expected 0 to " + std::to_string(most));
   }
 }
 

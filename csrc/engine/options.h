@@ -17,7 +17,8 @@ struct EngineOptions {
   // Who guesses: "none", "auto" (whatever the measured costs favour), or names of
   // methods().drafters joined by "+". The text is the same with every choice.
   std::string draft = "auto";
-  // Folders of draft heads, of which "auto" takes the first that was made for the target.
+  // Folders of draft heads: "auto" takes the first that was made for the target, if nothing that it
+  // is joined with runs a network. Other files are passed over.
   std::vector<std::string> heads;
   std::string device = "cpu";  // where target and draft run: "cpu" or "cuda" (the first GPU)
   // Which device holds what, in place of `device`: "cpu", "cuda", "dovetail" (the draft on a device

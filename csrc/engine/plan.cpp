@@ -68,13 +68,23 @@ void limit_memory(const PlanRequest& request, MachineProfile& machine) {
   }
 }
 
-void check(const PlanRequest& request) {
-  const auto fail = [](const std::string& what) { throw Error(ErrorKind::kBadArgument, what); };
-  if (request.target.empty()) fail("no target model was given");
+[[noreturn]] void fail(const std::string& what) { throw Error(ErrorKind::kBadArgument, what); }
+
+// What plans are made by, whether of a profile or of this machine.
+void check_wishes(const PlanRequest& request) {
   if (request.context < 1)
     fail("context is " + std::to_string(request.context) + ", expected >= 1");
+  if (request.nodes < 0 || request.nodes > CostModel::kMaxRows - 1) {
+    fail("nodes is " + std::to_string(request.nodes) + ", expected 0 (any) to " +
+         std::to_string(CostModel::kMaxRows - 1));
+  }
   if (request.vram_limit < 0) fail("vram_limit is negative");
   if (request.ram_limit < 0) fail("ram_limit is negative");
+}
+
+void check(const PlanRequest& request) {
+  if (request.target.empty()) fail("no target model was given");
+  check_wishes(request);
   if (!(request.acceptance >= 0.0 && request.acceptance < 1.0)) {
     fail("acceptance is " + std::to_string(request.acceptance) +
          ", expected 0 (measured) to 1, 1 not included");
@@ -121,6 +131,7 @@ PlanReport plan_machine(const PlanRequest& request) {
 }
 
 std::vector<std::string> plan_profile(const std::string& profile, const PlanRequest& request) {
+  check_wishes(request);
   MachineProfile machine = parse_profile(profile, "profile");
   limit_memory(request, machine);
   return plans_of(machine, request);

@@ -11,8 +11,8 @@
 namespace forerun {
 
 // All that one forward needs: tokens, positions, KV slots and visibility. Ragged: every row belongs
-// to one sequence, and a row's value never depends on the other rows. The caches of a batch have
-// one layout, else Error(kBadArgument).
+// to one sequence, and a row's value never depends on the other rows (of add_spans: on rows of
+// other spans). The caches of a batch have one layout, else Error(kBadArgument).
 class Batch {
  public:
   void clear();

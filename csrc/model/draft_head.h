@@ -13,7 +13,7 @@
 
 namespace forerun {
 
-// Activations of a head's forward; one per sequence that drafts, reused over steps.
+// Activations of a head's forward, reused over steps; the sequences of an engine share them.
 class HeadWorkspace {
  public:
   HeadWorkspace(Backend& backend, const HeadConfig& config, int32_t max_rows,

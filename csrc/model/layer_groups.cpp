@@ -1,22 +1,11 @@
 #include "model/layer_groups.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "base/error.h"
+#include "base/parse_count.h"
 
 namespace forerun {
-namespace {
-
-// -1 for what is no number.
-int32_t number(const std::string& text) {
-  int32_t value = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? value : -1;
-}
-
-}  // namespace
-
 std::vector<LayerGroup> parse_layer_groups(const std::string& text, int32_t layers,
                                            const std::string& option) {
   const auto refuse = [&](const std::string& expected) {
@@ -27,7 +16,7 @@ std::vector<LayerGroup> parse_layer_groups(const std::string& text, int32_t laye
   std::vector<LayerGroup> groups;
   if (text.empty()) return groups;
   if (text.find_first_not_of("0123456789") == std::string::npos) {
-    const int32_t size = number(text);
+    const int32_t size = parse_count(text);
     if (size < 1) refuse("layers in a group, from 1 on");
     for (int64_t first = 1; first + 1 < layers; first += size) {
       const auto last = static_cast<int32_t>(std::min<int64_t>(first + size, layers - 1));
@@ -39,8 +28,8 @@ std::vector<LayerGroup> parse_layer_groups(const std::string& text, int32_t laye
       const size_t end = std::min(text.find(',', at), text.size());
       const std::string part = text.substr(at, end - at);
       const size_t dash = std::min(part.find('-'), part.size());
-      const int32_t first = number(part.substr(0, dash));
-      const int32_t last = dash == part.size() ? first : number(part.substr(dash + 1));
+      const int32_t first = parse_count(part.substr(0, dash));
+      const int32_t last = dash == part.size() ? first : parse_count(part.substr(dash + 1));
       if (first < next || last < first || last >= layers) {
         refuse("a number, or groups that rise such as 1-4,5-8");
       }

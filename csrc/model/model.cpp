@@ -30,13 +30,6 @@ void Workspace::reserve_host(const ModelConfig& c) {
   std::iota(all_rows_.begin(), all_rows_.end(), 0);
 }
 
-Workspace::Workspace(Backend& backend, const ModelConfig& c, int32_t max_rows,
-                     int32_t max_logit_rows, int32_t max_taps)
-    : max_rows_(max_rows), max_logit_rows_(max_logit_rows), max_taps_(max_taps) {
-  on_.emplace_back(backend, c, Limits{max_rows, max_logit_rows, max_taps});
-  reserve_host(c);
-}
-
 Workspace::Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps,
                      int32_t max_group)
     : max_group_(max_group),

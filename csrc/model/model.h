@@ -24,10 +24,8 @@ inline constexpr int32_t kFinalTap = -1;
 // Activations of a forward; one per thread of control that calls forward, reused over steps.
 class Workspace {
  public:
-  // max_taps: taps that a forward may ask for
-  Workspace(Backend& backend, const ModelConfig& config, int32_t max_rows, int32_t max_logit_rows,
-            int32_t max_taps = 0);
-  // On all back ends of a model. max_group: layers of a group that a forward may ask for
+  // On all back ends of a model. max_taps, max_group: taps, and layers of a group, that a forward
+  // may ask for
   Workspace(const Model& model, int32_t max_rows, int32_t max_logit_rows, int32_t max_taps = 0,
             int32_t max_group = 1);
   int32_t max_rows() const { return max_rows_; }

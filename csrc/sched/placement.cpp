@@ -1,7 +1,6 @@
 #include "sched/placement.h"
 
 #include <algorithm>
-#include <charconv>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -9,6 +8,7 @@
 
 #include "base/affinity.h"
 #include "base/error.h"
+#include "base/parse_count.h"
 #include "io/json.h"
 #include "sched/cost_model.h"
 
@@ -19,12 +19,6 @@ using nlohmann::json;
 
 [[noreturn]] void fail(const std::string& what) { throw Error(ErrorKind::kBadArgument, what); }
 
-int32_t number(const std::string& text) {
-  int32_t value = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? value : -1;
-}
-
 std::string range_text(const Placement::Range& range) {
   const std::string first = std::to_string(range.first);
   return range.last - range.first == 1 ? first : first + "-" + std::to_string(range.last - 1);
@@ -33,8 +27,8 @@ std::string range_text(const Placement::Range& range) {
 Placement::Range parse_range(const std::string& text, const std::string& device,
                              const std::string& source) {
   const size_t dash = text.find('-');
-  const int32_t first = number(text.substr(0, dash));
-  const int32_t last = dash == std::string::npos ? first : number(text.substr(dash + 1));
+  const int32_t first = parse_count(text.substr(0, dash));
+  const int32_t last = dash == std::string::npos ? first : parse_count(text.substr(dash + 1));
   if (first < 0 || last < first) {
     fail(source + ": layers '" + text + "', expected such as 0-21 or 5");
   }
@@ -171,7 +165,7 @@ std::string device_name(const std::string& text) {
   if (text == "cpu") return text;
   if (text.starts_with("cpu:")) return "cpu:" + cores_text(parse_cores(text.substr(4)));
   if (text == "cuda") return "cuda:0";
-  if (text.starts_with("cuda:") && number(text.substr(5)) >= 0) return text;
+  if (text.starts_with("cuda:") && parse_count(text.substr(5)) >= 0) return text;
   fail("device '" + text + "', expected cpu, cpu:CORES such as cpu:0-3, or cuda:NUMBER");
 }
 

@@ -134,6 +134,7 @@ class Engine:
         logprobs: int | None = None,
         priority: int = 0,
         wait: bool = False,
+        tenant: str = "",
     ) -> Request: ...
     def complete_many(
         self,

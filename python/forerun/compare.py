@@ -22,9 +22,11 @@ import forerun
 from forerun import _core, bench, methods
 from forerun.bench import BenchOptions, BenchPrompt, Report
 from forerun.checks import read_text
-from forerun.engine import Engine, split_draft
+from forerun.draft_names import split_draft
+from forerun.engine import Engine
 
 RUNS = "runs.jsonl"
+AUTO = ("suffix", "trigram", "head")  # what the draft "auto" may stand for
 _WARM_UP = BenchPrompt("warm-up", "", "Count to five.")
 
 
@@ -43,7 +45,9 @@ class Combination:
 
     @property
     def drafters(self) -> list[str]:
-        return [piece.partition(":")[0] for piece in split_draft(self.draft)]
+        """Names of its drafters; "auto" stands for all that it may take."""
+        names = [piece.partition(":")[0] for piece in split_draft(self.draft)]
+        return [name for piece in names for name in (AUTO if piece == "auto" else (piece,))]
 
     @property
     def grown(self) -> bool:
@@ -56,7 +60,7 @@ class Combination:
             return "plain"
         pieces = (piece.partition(":") for piece in split_draft(self.draft))
         parts = ["+".join(name + colon + _short(Path(path).stem) for name, colon, path in pieces)]
-        parts += [self.policy] if self.grown else []
+        parts += [self.policy] if self.grown and self.policy != "auto" else []
         parts += [self.verify] if self.verify != "match" else []
         parts += [f"{self.budget} nodes"] if self.budget is not None else []
         return " / ".join(parts)
@@ -87,7 +91,6 @@ def grid(
     """
     _check_names(drafts, policies, verifiers)
     options = dict(method_options or {})
-    known = [method.name for method in methods.drafters()]
     combinations: dict[Combination, None] = {}
     unused = set(options)
     for draft, policy, verify in itertools.product(drafts, policies, verifiers):
@@ -95,7 +98,7 @@ def grid(
             continue
         named = Combination(draft, policy, verify)
         named = named if named.grown else replace(named, policy=policies[0])
-        own = {*(known if draft == "auto" else named.drafters), named.policy, named.verify}
+        own = {*named.drafters, named.policy, named.verify}
         mine = {name: value for name, value in options.items() if name.partition(".")[0] in own}
         unused -= set(mine)
         for budget in (None, *budgets):

@@ -115,6 +115,19 @@ def read_draft(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     return own, tensors
 
 
+def draft_weights(path: str | os.PathLike[str]) -> str:
+    """How a draft file keeps its matrices, as `--weights` names it."""
+    names = {kind: name for name, kind in WEIGHTS.items()}
+    kinds = [names.get(tensor.tensor_type, "") for tensor in gguf.GGUFReader(path).tensors if len(tensor.shape) == 2]
+    return max(WEIGHTS, key=kinds.count)
+
+
+def check_weights(weights: str) -> None:
+    """Raises ValueError for weights that `--weights` does not have."""
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights: expected {', '.join(WEIGHTS)}, found {weights!r}")
+
+
 def extend_draft(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -168,8 +181,7 @@ class _Writer:
             self.out.add_array(key, [int(item) for item in value])
 
     def add_tensor(self, key: str, value: np.ndarray, weights: str) -> None:
-        if weights not in WEIGHTS:
-            raise ValueError(f"weights: expected {', '.join(WEIGHTS)}, found {weights!r}")
+        check_weights(weights)
         kind = WEIGHTS[weights]
         if key == "draft_tokens":
             self.out.add_tensor(key, value.astype(np.int32))

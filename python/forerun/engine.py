@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from forerun import _core, chat, models
 from forerun.checks import INT32, INT64, check_count, check_number, check_text, integers, token_ids
-from forerun.methods import drafters
+from forerun.draft_names import head_folders, resolve_draft
 from forerun.placement import Placement, Plan, bytes_of, placement_text, profile_folder
 from forerun.profile import Profile
 from forerun.request import Request
@@ -21,7 +19,6 @@ from forerun.stream import Stream
 from forerun.types import Alternative, Completion, Features, Sampling, Stats
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
-HEADS = Path(__file__).parent / "heads"  # draft heads that come with the package
 
 
 class Engine:
@@ -49,7 +46,7 @@ class Engine:
     vram_limit, ram_limit: memory of a GPU and of the host that target and draft may take, in bytes or "3GiB".
     overlap: a draft on a device of its own drafts on while the target verifies.
     kv_type: how keys and values are kept: "f16", "f32" or "q8_0" (half of f16's memory). Another type may give
-        another text; within one type the text never depends on anything else here. On "cuda" only "f16".
+        another text; within one type the text never depends on anything else here.
     prefix_cache_bytes: memory for keys and values of prompts that begin the same way.
     max_batch: most requests of `submit` that run at once, 1 to 64. max_queue: most that wait to run.
     kv_bytes: memory that the keys and values of running ones may come to need; None sets no limit.
@@ -108,7 +105,7 @@ class Engine:
         self._native = _core.Engine(
             models.resolve(target),
             draft=resolve_draft(draft),
-            heads=[str(folder) for folder in _head_folders()],
+            heads=[str(folder) for folder in head_folders()],
             threads=threads,
             context=context,
             max_draft=max_draft,
@@ -253,6 +250,7 @@ class Engine:
         logprobs: int | None = None,
         priority: int = 0,
         wait: bool = False,
+        tenant: str = "",
     ) -> Request:
         """Hands a request to the engine's batch and returns at once; each gets the text that `generate` gives.
 
@@ -267,6 +265,7 @@ class Engine:
         native = self._open()
         stops = _check_request(max_tokens, stop, seed, logprobs)
         check_count("priority", priority, low=-INT32, high=INT32, optional=False)
+        check_text("tenant", tenant)
         request = native.submit(
             self._encode_prompt(prompt),
             max_tokens=max_tokens,
@@ -276,6 +275,7 @@ class Engine:
             logprobs=logprobs,
             priority=priority,
             wait=wait,
+            tenant=tenant,
         )
         return Request(request, logprobs is not None)
 
@@ -444,36 +444,6 @@ class Engine:
         if items and all(isinstance(item, Mapping) for item in items):
             return self.encode(self.render(items), add_special=False)
         return token_ids("prompt", items)
-
-
-def resolve_draft(draft: str) -> str:
-    """Replaces names in a draft specification by paths: of a pulled draft model, of a head of the package.
-
-    Everything else is left to the native side, which knows the drafters and their order.
-    """
-    if not isinstance(draft, str):
-        raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
-    return "+".join(_with_path(*piece.partition(":")) for piece in split_draft(draft))
-
-
-def _with_path(name: str, colon: str, path: str) -> str:
-    if name == "model" and path:
-        path = models.resolve(path)
-    if name == "head" and path and not Path(path).exists():
-        named = (folder / f"{path}.gguf" for folder in _head_folders())
-        path = next((str(file) for file in named if file.exists()), path)
-    return name + colon + path
-
-
-def _head_folders() -> list[Path]:
-    """Where "auto" and names of heads are looked up: what the user put beside the models, then the package."""
-    return [folder for folder in (models.heads_dir(), HEADS) if folder.is_dir()]
-
-
-def split_draft(draft: str) -> list[str]:
-    """The drafters of a draft specification: "ngram+model:a+b" is "ngram" and "model:a+b"."""
-    names = "|".join(["auto", *(re.escape(method.name) for method in drafters())])
-    return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
 
 
 def _method_options(options: Mapping[str, Any] | None) -> dict[str, str]:

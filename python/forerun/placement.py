@@ -93,7 +93,7 @@ def plan(
     context: positions whose keys and values must fit.
     simulate: imagined devices, {"cuda:0": "bandwidth=448,compute=11000,launch=5,link=12,latency=10"}, in GB/s,
         GFLOP/s, microseconds, GB/s and microseconds.
-    acceptance: probability that the draft's best guess is right; None measures it on a short text.
+    acceptance: probability that the draft's best guess is right; None or 0 measures it on a short text.
     measure: measure even if there is a profile.
 
     Raises MemoryError when nothing fits, else what Engine raises.

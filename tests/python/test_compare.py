@@ -244,6 +244,10 @@ def test_only_drafters_that_grow_by_a_policy_are_run_with_each():
         ("ngram+model:a+b.gguf", "eagle2"),
     ]
     assert found[2].label == "ngram+model:a+b / eagle2"
+    found = grid(["auto"], policies=["auto", "chain"], method_options={"suffix.places": "4", "head.x": "1"})
+    assert [c.label for c in found] == ["auto", "auto / chain"]  # it may hold a head
+    assert found[0].method_options == {"suffix.places": "4", "head.x": "1"}
+    assert grid(["auto+ngram"], method_options={"ngram.places": "4"})[0].method_options == {"ngram.places": "4"}
 
 
 @pytest.mark.parametrize(

@@ -49,3 +49,13 @@ def test_saved_drafts_help_the_same_tenant_of_a_later_engine(smollm2_cache, tmp_
         Engine("smollm2-135m", draft="suffix", method_options=options)
     with Engine("smollm2-135m", draft="ngram") as engine, pytest.raises(ValueError, match="no drafter in use learns"):
         engine.save_drafts(path)
+
+
+@pytest.mark.real_model
+def test_requests_of_a_batch_have_tenants_too(smollm2_cache):
+    steps = {}
+    with Engine("smollm2-135m", draft="suffix", fixed_draft=8, context=512) as engine:
+        for tenant in ("anna", "bert", "anna"):
+            found = engine.submit(PROMPT, max_tokens=32, tenant=tenant).result()
+            steps.setdefault(tenant, []).append(found.stats.steps)
+    assert steps["anna"][1] < steps["anna"][0] == steps["bert"][0]

@@ -45,7 +45,7 @@ def test_auto_takes_the_head_that_was_made_for_the_target(smollm2_path):
 @pytest.mark.real_model
 def test_heads_beside_the_models_are_found_by_auto_and_by_name(smollm2_path, repository, tmp_path, monkeypatch):
     monkeypatch.setenv("FORERUN_CACHE", str(tmp_path))
-    monkeypatch.setattr("forerun.engine.HEADS", tmp_path / "nothing")
+    monkeypatch.setattr("forerun.draft_names.HEADS", tmp_path / "nothing")
     with forerun.Engine(smollm2_path, context=256) as engine:
         assert engine.info["drafters"] == ["suffix", "trigram"]
     folder = models.heads_dir()

@@ -281,5 +281,8 @@ def test_a_judge_is_trained_on_the_targets_own_states_and_kept_by_the_runtime(ta
     assert found.stats.lossy
     few = tmp_path / "few.jsonl"
     few.write_text("\n".join((tmp_path / "answers.jsonl").read_text().splitlines()[:2]))
-    with forerun.Engine(target, "none", threads=1) as engine, pytest.raises(ValueError, match="expected 5 or more"):
+    with (
+        forerun.Engine(target, "none", threads=1) as engine,
+        pytest.raises(ValueError, match="of 2 texts none is left"),
+    ):
         train_judge(Rendering(engine), Target.of(str(target)), few, file, 5)

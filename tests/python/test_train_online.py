@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("safetensors", reason="needs safetensors")
 
 import forerun  # noqa: E402
-from forerun.draft_file import read_draft, write_draft  # noqa: E402
+from forerun.draft_file import draft_weights, read_draft, write_draft  # noqa: E402
 from forerun.train.config import DraftConfig  # noqa: E402
 from forerun.train.data import make_batch  # noqa: E402
 from forerun.train.drafts import make_draft  # noqa: E402
@@ -22,12 +24,12 @@ from test_train_models import sequence, tiny  # noqa: E402
 OPTIONS = {"threads": 1, "fixed_draft": 3, "policy": "chain", "context": 256}
 
 
-def new_draft(target, path):
+def new_draft(target, path, weights="q8_0"):
     parts = read_target(target)
     shape = {"heads": parts.heads, "kv_heads": parts.kv_heads, "head_dim": parts.head_dim, "ffn_width": 96}
     config = DraftConfig("dgf", parts.width, 1, norm_epsilon=parts.norm_epsilon, own_head=True, **shape)
     embedding, head = torch.from_numpy(parts.embedding), torch.from_numpy(parts.head)
-    export(make_draft(config, embedding, head, torch.arange(parts.vocab), 0), parts, path, "d")
+    export(make_draft(config, embedding, head, torch.arange(parts.vocab), 0), parts, path, "d", weights)
     return path
 
 
@@ -95,11 +97,42 @@ def test_features_of_another_shape_are_refused(target, tmp_path):
     with forerun.Engine(target, f"head:{draft}", **OPTIONS, record_taps=[-1], record_top_k=3) as engine:
         one = engine.generate([5, 6, 7], max_tokens=8)
         with Online(engine, target, draft, tmp_path / "run") as online:
-            with pytest.raises(ValueError, match=r"are \(11, 256, 3\), expected \(11, 256, 16\)"):
-                online.observe([5, 6, 7, *one.tokens], 3, one.features)
-            with pytest.raises(ValueError, match=r"are \(11, 256, 3\), expected \(12, 256, 16\)"):
-                online.observe([5, 5, 6, 7, *one.tokens], 4, one.features)
+            text = [5, 6, 7, *one.tokens]
+            with pytest.raises(ValueError, match=r"tokens of shape \(8, 16\), found \(10, 256\) and \(8, 3\)"):
+                online.observe(text, 3, one.features)
+            with pytest.raises(ValueError, match=r"states of shape \(11, 256\) .* found \(10, 256\)"):
+                online.observe([5, *text], 4, one.features)
+            with pytest.raises(ValueError, match=r"tokens of shape \(7, 16\), found"):
+                online.observe(text, 4, one.features)
+            online.observe(text[:4], 3, one.features)  # cancelled: nothing of it could be learnt
             assert not online._texts
+
+
+def test_ctrl_c_is_not_for_the_training_process_and_a_closed_one_says_so(target, tmp_path):
+    draft = new_draft(target, tmp_path / "d.gguf")
+    with forerun.Engine(target, f"head:{draft}", **OPTIONS) as engine:
+        online = Online(engine, target, draft, tmp_path / "run", OnlinePlan(every=1))
+        assert os.getpgid(online._process.pid) != os.getpgid(0)
+        online.observe(list(range(10)), 2)
+        online.flush()
+        assert online.updates == 1
+        online.close()
+        online.observe(list(range(10)), 2)
+        with pytest.raises(RuntimeError, match="closed; 1 texts are not learnt from"):
+            online.flush()
+
+
+@pytest.mark.parametrize("weights", ["q8_0", "q4_1", "f16"])
+def test_new_drafts_keep_the_weights_of_the_first(target, tmp_path, weights):
+    draft = new_draft(target, tmp_path / "d.gguf", weights)
+    assert draft_weights(draft) == weights
+    with (
+        forerun.Engine(target, f"head:{draft}", **OPTIONS) as engine,
+        Online(engine, target, draft, tmp_path / "run", OnlinePlan(every=1)) as online,
+    ):
+        online.observe(list(range(10)), 2)
+        online.flush()
+    assert draft_weights(tmp_path / "run" / "draft.gguf") == weights
 
 
 def test_what_cannot_be_learnt_from_is_refused_and_a_failure_is_told(target, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from forerun.train.answers import answers, read_answers
 from forerun.train.own_prompts import invent, own_prompts
-from forerun.train.prompts import compose, given
+from forerun.train.prompts import Prompt, compose, given
 from forerun.train.texts import documentation, excerpts, permissive, standard_library
 
 
@@ -63,6 +63,7 @@ class Answering:
 
     def __init__(self, fail_at=None):
         self.asked, self.fail_at, self.running, self.most = [], fail_at, 0, 0
+        self.info = {"context": 4096}
 
     def render(self, messages):
         return messages[0]["content"]
@@ -92,13 +93,13 @@ def test_answers_are_written_in_order_and_taken_up_where_they_ended(tmp_path):
     path = tmp_path / "answers.jsonl"
     prompts = list(compose(30, seed=1))
     with pytest.raises(RuntimeError):
-        list(answers(Answering(fail_at=17), prompts, path, 9, 4))
+        list(answers(Answering(fail_at=17), prompts, path, 9, 4, 4096))
     held = len(list(read_answers(path)))
     assert 0 < held < 17
     with path.open("a") as out:
         out.write('{"index":99,"kin')  # cut off in the middle of a line
     engine = Answering()
-    texts = list(answers(engine, prompts, path, 9, 4))
+    texts = list(answers(engine, prompts, path, 9, 4, 4096))
     assert len(engine.asked) == 30 - held
     assert engine.most == 8
     found = list(read_answers(path))
@@ -112,6 +113,16 @@ def test_answers_are_written_in_order_and_taken_up_where_they_ended(tmp_path):
     for (_, sampling, seed), prompt in zip(engine.asked, prompts[held:], strict=True):
         assert (sampling or {"temperature": 0})["temperature"] == prompt.temperature
         assert seed == prompt.seed
+
+
+@pytest.mark.parametrize(("context", "most_tokens"), [(4096, 12), (12, 4096)])
+def test_prompts_without_room_for_an_answer_are_left_out(tmp_path, capsys, context, most_tokens):
+    engine = Answering()
+    engine.info["context"] = context
+    prompts = [Prompt(index, "given", "x" * length, 0.0, 0) for index, length in enumerate((10, 11, 3))]
+    found = list(answers(engine, prompts, tmp_path / "a.jsonl", 9, 4, most_tokens))
+    assert [text.learn_from for text in found] == [10, 3]
+    assert "a.jsonl: left out 1 prompts of more than 10 tokens" in capsys.readouterr().err
 
 
 def test_only_packages_of_permissive_licences_are_read(tmp_path):

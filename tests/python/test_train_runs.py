@@ -16,7 +16,7 @@ from safetensors.numpy import load_file  # noqa: E402
 
 from forerun import _core, draft_file  # noqa: E402
 from forerun.cli import run as command  # noqa: E402
-from forerun.train.collect import Budget, collect  # noqa: E402
+from forerun.train.collect import Budget, claim, collect  # noqa: E402
 from forerun.train.data import aligned, groups, make_batch, split  # noqa: E402
 from forerun.train.drafts import load_draft  # noqa: E402
 from forerun.train.evaluate import evaluate  # noqa: E402
@@ -234,6 +234,20 @@ def test_long_texts_are_cut_and_hopeless_ones_left_out(tmp_path):
     assert [len(s.tokens) for s in load_sequences(tmp_path, [-1])] == [20]
 
 
+def test_a_folder_is_of_one_target_with_its_taps(tmp_path):
+    collect(Counting(4), circles(5), tmp_path, [-1], 3, Budget())
+    other = Counting(4)
+    other.info = {"path": "/somewhere/else.gguf"}
+    with pytest.raises(ValueError, match=r"holds target m\.gguf, not target else\.gguf; take another folder"):
+        collect(other, circles(5), tmp_path, [-1], 3, Budget())
+    for shards_only in (False, True):
+        if shards_only:
+            (tmp_path / "collected.json").unlink()
+        with pytest.raises(ValueError, match=r"holds taps \[-1\], top_k 3, not taps \[-1, 2\], top_k 4"):
+            claim(tmp_path, Counting(4), [-1, 2], 4)
+    assert collect(Counting(4), circles(5), tmp_path, [-1], 3, Budget()).texts == 5
+
+
 def test_a_second_look_at_answers_gives_the_shards_that_were_recorded(tmp_path):
     target, shape = tmp_path / "m.gguf", config("llama", layers=2)
     files, _ = make(np.random.default_rng(1), shape, "Q8_0", "Q8_0")
@@ -337,6 +351,14 @@ def test_the_command_trains_draws_and_writes(target, shards, tmp_path, capsys):
     assert json.loads((tmp_path / "d.run" / "settings.json").read_text())["draft"]["family"] == "dgf"
     assert command(["train", "draft", str(target), str(tmp_path), str(file)]) == 2
     assert "no shards" in capsys.readouterr().err
+    again = ["--weights", "q4_0"]
+    assert command(["train", "draft", str(target), str(shards), str(file), *again]) == 2
+    assert "weights: expected q8_0" in capsys.readouterr().err
+    assert command(["train", "draft", str(target), str(shards), str(tmp_path / "no" / "d.gguf")]) == 2
+    assert "FILE: no such folder" in capsys.readouterr().err
+    short = [*options.split(), "--validate-every", "1000", "--epochs", "50", "--hours", "1e-9"]
+    assert command(["train", "draft", str(target), str(shards), str(tmp_path / "e.gguf"), *short]) == 0
+    assert "stopped before the first validation" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_target_itself_is_collected_from(target, tmp_path, capsys):
@@ -344,7 +366,13 @@ def test_the_target_itself_is_collected_from(target, tmp_path, capsys):
     text.write_text("A text of its own. " * 4)
     options = ["--answers", "0", "--text", str(text), "--taps", "-1,1", "--threads", "1"]
     assert command(["train", "collect", str(target), str(tmp_path / "data"), *options]) == 0
-    assert "1 shards" in capsys.readouterr().out
+    assert "1 texts, 76 tokens, 1 shards" in capsys.readouterr().out.replace("\n", " ")
     (found,) = read_shard(tmp_path / "data" / "texts-00000.safetensors")
     assert bytes(found.tokens.tolist()).decode() == text.read_text()
     assert found.features.shape == (len(found.tokens), 2 * read_target(target).width)
+    assert command(["train", "collect", str(target), str(tmp_path / "cut"), *options, "--most-tokens", "30"]) == 0
+    found = load_sequences(tmp_path / "cut", [1])
+    assert [len(one.tokens) for one in found] == [30, 30, 16]
+    assert bytes(np.concatenate([one.tokens for one in found]).tolist()).decode() == text.read_text()
+    assert command(["train", "collect", str(target), str(tmp_path / "cut"), *options, "--top-k", "5"]) == 2
+    assert "holds top_k 16, not top_k 5" in capsys.readouterr().err

@@ -5,10 +5,11 @@
 #include <cstdint>
 #include <cstring>
 
-// Sixteen lanes with AVX-512 (F, BW, DQ, VL, VNNI): one register each. The three simd_*.h define
-// the same types and functions with the same bits; kernels/*.inl are written once against them.
-// Everything is in an anonymous namespace, because a function shared by two instruction sets would
-// be merged by the linker (illegal instruction elsewhere).
+// Sixteen lanes with AVX-512 (F, BW, DQ, VL, VNNI): one register each. The three simd_*.h, the one
+// for 256 bits with dots_avx2.h or dots_avxvnni.h, define the same types and functions with the
+// same bits; kernels/*.inl are written once against them. Everything is in an anonymous namespace,
+// because a function shared by two instruction sets would be merged by the linker (illegal
+// instruction elsewhere).
 #define FORERUN_INLINE inline __attribute__((always_inline))
 
 namespace forerun {

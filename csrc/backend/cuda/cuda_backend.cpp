@@ -394,6 +394,8 @@ const uint64_t* CudaBackend::ranked(Tensor x, int32_t k) {
   return cuda::top_k(x, k, first, first + keys, stream_.get());
 }
 
+int32_t CudaBackend::most_top_k() const { return kMaxTopK; }
+
 void CudaBackend::top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) {
   use_alone("top_k");
   if (x.rows == 0 || k == 0) return;

@@ -55,6 +55,7 @@ class CudaBackend final : public Backend {
   void move_kv(const KvLayout& layout, std::span<std::byte* const> pages,
                std::span<const int32_t> from, std::span<const int32_t> to) override;
   void top_k(Tensor x, int32_t k, std::span<int32_t> ids, std::span<float> values) override;
+  int32_t most_top_k() const override;
   bool can_choose(const TokenDraw& draw, int32_t vocab) const override;
   void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) override;
 

@@ -103,7 +103,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return fail(str(error) or "out of memory", 1)
     except OSError as error:
         return fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error, 1)
-    except (forerun.ModelFileError, NotImplementedError, RuntimeError) as error:
+    except (forerun.ModelFileError, NotImplementedError, RuntimeError, ImportError) as error:
         return fail(error, 1)
 
 

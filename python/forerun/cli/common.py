@@ -106,14 +106,17 @@ def at_least(least: int, **values: int | None) -> None:
 
 
 def writable(**paths: str | Path | None) -> None:
-    """Refuses, before the work that it is for, the option of a file that could not be written; - is standard output."""
+    """Refuses, before the work that it is for, the option, or in capitals the argument, of a file that could not be
+    written; - is standard output.
+    """
     for name, path in paths.items():
         if path is None or path == "-":
             continue
+        shown = name if name.isupper() else f"--{name}"
         if Path(path).is_dir():
-            raise typer.BadParameter(f"--{name}: {path} is a folder, expected a file")
+            raise typer.BadParameter(f"{shown}: {path} is a folder, expected a file")
         if not Path(path).resolve().parent.is_dir():
-            raise typer.BadParameter(f"--{name}: no such folder: {Path(path).resolve().parent}")
+            raise typer.BadParameter(f"{shown}: no such folder: {Path(path).resolve().parent}")
 
 
 def prompt_text(prompt: str) -> str:

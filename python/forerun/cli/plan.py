@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def plan(
     if save is not None:
         found.best.save(save)
     if as_json:
-        common.print_json({"plans": [one.json for one in found.plans], "profile": found.profile})
+        common.print_json({"plans": [json.loads(one.json) for one in found.plans], "profile": found.profile})
         return
     _show(found)
 

@@ -78,6 +78,9 @@ def collect(
     seed: Annotated[int, typer.Option(help="Of prompts and sampling.", rich_help_panel=_DATA)] = 0,
     taps: Annotated[str, typer.Option(help="Hidden states to keep: -1 the final one, l the input of layer l.")] = "-1",
     top_k: Annotated[int, typer.Option(help="Next tokens to keep of each law.")] = 16,
+    most_tokens: Annotated[
+        int, typer.Option(help="Of a prompt with its answer; longer texts are cut into such.")
+    ] = 1024,
     max_gb: Annotated[float, typer.Option(help="Most disk for shards; 0 sets no limit.")] = 20.0,
     batch: Annotated[int, typer.Option(help="Answers written at a time.")] = 16,
     threads: Threads = None,
@@ -85,18 +88,19 @@ def collect(
     """Have the target answer prompts, and keep what it shows at every token."""
     _require()
     from forerun.train.answers import answers as answers_to
-    from forerun.train.collect import Budget
+    from forerun.train.collect import Budget, claim
     from forerun.train.collect import collect as collect_features
     from forerun.train.own_prompts import own_prompts as invented
     from forerun.train.prompts import compose
     from forerun.train.prompts import given as prompts_of
-    from forerun.train.texts import Text, documentation, standard_library
+    from forerun.train.texts import Text, documentation, pieces, standard_library
     from forerun.train.texts import excerpts as cut
 
     tapped = _integers("taps", taps)
-    folder.mkdir(parents=True, exist_ok=True)
+    common.at_least(3, **{"most-tokens": most_tokens})
     settings = {"draft": "none", "threads": threads, "max_batch": batch, "prefix_cache_bytes": 0}
     with common.load(target, **settings, record_taps=tapped, record_top_k=top_k) as engine:
+        claim(folder, engine, tapped, top_k)
         own = folder / "own-prompts.jsonl"
         asked = {
             "answers": compose(answers, seed),
@@ -104,14 +108,15 @@ def collect(
             "given-answers": prompts_of(prompts, seed) if prompts else [],
         }
         texts: dict[str, Iterable[Text]] = {
-            name: answers_to(engine, made, folder / f"{name}.jsonl", max_tokens, batch) for name, made in asked.items()
+            name: answers_to(engine, made, folder / f"{name}.jsonl", max_tokens, batch, most_tokens)
+            for name, made in asked.items()
         }
         plain = [path.read_text(encoding="utf-8", errors="replace") for path in text or []]
         if excerpts:
             plain += cut(standard_library(), (excerpts + 1) // 2, 2000, seed)
             plain += cut(documentation(), excerpts // 2, 2000, seed + 1)
-        texts["texts"] = [Text(engine.encode(piece), 1) for piece in plain]
-        budget = Budget(most_bytes=int(max_gb * 1e9))
+        texts["texts"] = [text for piece in plain for text in pieces(engine.encode(piece), most_tokens)]
+        budget = Budget(most_bytes=int(max_gb * 1e9), most_tokens=most_tokens)
         held = []
         for name, source in texts.items():
             held.append(collect_features(engine, source, folder, tapped, top_k, budget, name))
@@ -197,7 +202,7 @@ def draft(
     from forerun.train.trainer import Schedule
     from forerun.train.unroll import Objective
 
-    folder = _begin(file, run, threads)
+    folder = _begin(file, weights, run, threads)
     if bool(exit_layer) != (family == "kangaroo"):
         raise ValueError(f"exit-layer: expected 1 or more with kangaroo, and none with others, found {exit_layer}")
     tapped = (exit_layer,) if exit_layer else tuple(_integers("taps", taps))
@@ -235,8 +240,17 @@ def draft(
     processes.close()
     if not processes.is_main:
         return
-    curves.draw(folder, folder / "curves.png")
-    best = max(loop.read_log(folder), key=lambda entry: entry["score"])
+    log = loop.read_log(folder)
+    if not log:
+        common.out.print(f"{folder}: stopped before the first validation; the same command goes on")
+        return
+    try:
+        curves.draw(folder, folder / "curves.png")
+    except ImportError as error:
+        common.err.print(
+            f"no curves: {error.name} is missing (pip install 'forerun\\[plot]'; forerun train curves RUN PNG)"
+        )
+    best = max(log, key=lambda entry: entry["score"])
     common.out.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, validation tau {best['score']:.2f} with 8 nodes")
 
 
@@ -277,7 +291,7 @@ def student(
     from forerun.train.students import Student, StudentConfig, export_student
     from forerun.train.target import read_target
 
-    folder = _begin(file, run, threads)
+    folder = _begin(file, weights, run, threads)
     path = Path(models.resolve(target))
     left = tuple(_integers("exits", exits)) if exits else ()
     shape = {"heads": width // 64, "kv_heads": width // 64, "head_dim": 64, "ffn_width": 3 * width, "exits": left}
@@ -327,7 +341,7 @@ def acceptance(
     _require()
     from forerun.train.acceptance import AcceptancePlan, train_acceptance
 
-    folder = _begin(file, run, threads)
+    folder = _begin(file, weights, run, threads)
     plan = AcceptancePlan(
         layers, depth, true_share, reject_weight, epochs=epochs, rows=rows, rate=rate, seed=seed, bf16=not f32
     )
@@ -407,10 +421,14 @@ def curves(
     draw(run, picture)
 
 
-def _begin(file: Path, run: Path | None, threads: int | None) -> Path:
+def _begin(file: Path, weights: str, run: Path | None, threads: int | None) -> Path:
     """The folder of a run that writes `file`."""
     import torch
 
+    from forerun.draft_file import check_weights
+
+    check_weights(weights)
+    common.writable(FILE=file)
     if threads:
         torch.set_num_threads(threads)
     return run or file.with_suffix(".run")

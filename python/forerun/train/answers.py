@@ -6,6 +6,7 @@ state: a run that was stopped goes on where it ended.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,10 +44,15 @@ def read_answers(path: Path) -> Iterator[Answer]:
     return (Answer(**record) for record in read_records(path))
 
 
-def answers(engine: Engine, prompts: Iterable[Prompt], path: Path, max_tokens: int, batch: int) -> Iterator[Text]:
+def answers(
+    engine: Engine, prompts: Iterable[Prompt], path: Path, max_tokens: int, batch: int, most_tokens: int
+) -> Iterator[Text]:
     """The answers that `path` holds, then those to the prompts that it lacks, `batch` at a time, with what `engine`
-    records. Each is in the file before it is given.
+    records. Each is in the file before it is given. Prompts that leave no room for an answer in `most_tokens` are left
+    out; stderr says how many.
     """
+    most = min(most_tokens, engine.info["context"]) - 2
+    too_long = 0
     done = set()
     for answer in read_answers(path):
         done.add(answer.index)
@@ -55,8 +61,12 @@ def answers(engine: Engine, prompts: Iterable[Prompt], path: Path, max_tokens: i
     progress = Progress("answers", len(todo), "tokens")
 
     def asked() -> Iterator[Asked[tuple[Prompt, int]]]:
+        nonlocal too_long
         for prompt in todo:
             tokens = engine.encode(engine.render([{"role": "user", "content": prompt.text}]), add_special=False)
+            if len(tokens) > most:
+                too_long += 1
+                continue
             yield (prompt, len(tokens)), tokens, _request(prompt, max_tokens)
 
     with appended_records(path) as write:
@@ -65,6 +75,8 @@ def answers(engine: Engine, prompts: Iterable[Prompt], path: Path, max_tokens: i
             write(Answer(prompt.index, prompt.kind, prompt.temperature, length, text.tokens))
             progress.step(len(completion.tokens))
             yield text
+    if too_long:
+        print(f"{path.name}: left out {too_long} prompts of more than {most} tokens", file=sys.stderr)
 
 
 Asked = tuple[Item, list[int], dict[str, Any]]  # whatever it is for, a prompt's tokens, keywords of Engine.submit

@@ -6,6 +6,7 @@ What it shows of its own answers is recorded as it writes them; other texts it r
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from forerun.train.progress import Progress
-from forerun.train.shards import Sequence, shard_sequences, write_shard
+from forerun.train.shards import Sequence, shard_sequences, shard_settings, write_shard
 from forerun.train.texts import Text
 
 if TYPE_CHECKING:
@@ -41,6 +42,27 @@ class Collected(NamedTuple):
     whole: bool
 
 
+def claim(folder: Path, engine: Engine, taps: list[int], top_k: int) -> None:
+    """Makes `folder` one of this target, these taps and so many next tokens.
+
+    Raises ValueError when it is one of others already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"target": Path(engine.info["path"]).name, "taps": taps, "top_k": top_k}
+    path = folder / "collected.json"
+    shards = sorted(folder.glob("*.safetensors"))
+    held = wanted
+    if path.exists():
+        held = json.loads(path.read_text(encoding="utf-8"))
+    elif shards:
+        held = shard_settings(shards[0])
+    if held != wanted:
+        differ = [name for name in wanted if held.get(name) != wanted[name]]
+        found, expected = (", ".join(f"{name} {one[name]}" for name in differ) for one in (held, wanted))
+        raise ValueError(f"{folder}: holds {found}, not {expected}; take another folder")
+    path.write_text(json.dumps(wanted), encoding="utf-8")
+
+
 def collect(
     engine: Engine,
     texts: Iterable[Text],
@@ -54,9 +76,9 @@ def collect(
     stopped goes on with the first shard that is missing, and one with more texts with the last, partial one. Texts are
     asked for as they are needed.
 
-    Raises OSError when the disk has less free than one shard may need.
+    Raises OSError when the disk has less free than one shard may need, ValueError as `claim` does.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, engine, taps, top_k)
     progress = Progress(f"features of {name}", len(texts) if isinstance(texts, list) else None, "tokens")
     target = Path(engine.info["path"]).name
     count = tokens = 0

@@ -102,6 +102,11 @@ def split(sequences: list[Item], held_out: int) -> tuple[list[Item], list[Item]]
     if held_out < 2:
         raise ValueError(f"held_out: expected 2 or more (every so many-th sequence is held out), found {held_out}")
     kept = [s for index, s in enumerate(sequences) if index % held_out != held_out - 1]
+    if len(kept) == len(sequences):
+        raise ValueError(
+            f"held_out: of {len(sequences)} texts none is left for validation; collect more, or give at most "
+            f"{len(sequences)} (every so many-th text is held out)"
+        )
     return kept, sequences[held_out - 1 :: held_out]
 
 

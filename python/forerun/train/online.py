@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forerun import models
-from forerun.draft_file import extend_draft, read_draft
+from forerun.draft_file import draft_weights, extend_draft, read_draft
 from forerun.train.collect import look
 from forerun.train.texts import Text
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 class OnlinePlan:
     """every: texts of an update, which takes `steps` steps at a learning rate of `rate`. waiting: texts kept at most
     while an update is under way; the oldest go first. top_k: next tokens of each law. threads: of the training process.
+    weights: of the new files; those of the draft that it began with, if none are named.
     """
 
     every: int = 8
@@ -47,7 +48,7 @@ class OnlinePlan:
     top_k: int = 16
     most_context: int = 256
     threads: int = 1
-    weights: str = "q8_0"
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.every <= self.waiting:
@@ -92,9 +93,12 @@ class Online:
         self._process, self._link = _start()
         self._link.send((target, draft, folder, self._plan))
         self._thread = threading.Thread(target=self._feed, name="forerun-online", daemon=True)
-        if message := self._answer():
+        try:
+            if message := self._answer():
+                raise ValueError(message)
+        except BaseException:
             self.close()
-            raise ValueError(message)
+            raise
         self._thread.start()
 
     def observe(self, tokens: Tokens[int], prompt_length: int, features: Features | None = None) -> None:
@@ -103,28 +107,32 @@ class Online:
 
         Raises ValueError for features of another shape, RuntimeError with what made an update fail.
         """
-        if features is not None:
-            found = len(features.states) + 1, features.states.shape[1], features.top_tokens.shape[1]
-            wanted = len(tokens), *self._widths
-            if found != wanted:
-                raise ValueError(
-                    f"features: (tokens, values, next tokens) are {found}, expected {wanted}; give a completion's, of "
-                    f"an engine with the options recording(draft)"
-                )
         with self._changed:
             self._check()
-            if prompt_length >= 1 and len(tokens) >= prompt_length + 2:
-                self._texts.append(Text(list(tokens), prompt_length, features))
-                self._changed.notify_all()
+        if prompt_length < 1 or len(tokens) < prompt_length + 2:
+            return  # nothing of it could be learnt
+        if features is not None:
+            found = features.states.shape, features.top_tokens.shape
+            wanted = (len(tokens) - 1, self._widths[0]), (len(tokens) - prompt_length, self._widths[1])
+            if found != wanted:
+                raise ValueError(
+                    f"features: expected states of shape {wanted[0]} and next tokens of shape {wanted[1]}, found "
+                    f"{found[0]} and {found[1]}; give a completion's, of an engine with the options recording(draft)"
+                )
+        with self._changed:
+            self._texts.append(Text(list(tokens), prompt_length, features))
+            self._changed.notify_all()
 
     def flush(self) -> None:
-        """Waits until all that was observed is learnt and in use."""
+        """Waits until all that was observed is learnt and in use. Raises RuntimeError when it was closed."""
         with self._changed:
             self._least = 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._failure or not (self._texts or self._busy))
+            self._changed.wait_for(lambda: self._failure or self._closing or not (self._texts or self._busy))
             self._least = self._plan.every
             self._check()
+            if self._closing and self._texts:
+                raise RuntimeError(f"online training was closed; {len(self._texts)} texts are not learnt from")
 
     def close(self) -> None:
         """Ends after the update that is under way; what waits for another is forgotten."""
@@ -186,7 +194,10 @@ def _start() -> tuple[subprocess.Popen, Connection]:
         code = f"from forerun.train.online import serve; serve({theirs.fileno()})"
         paths = os.pathsep.join(path for path in sys.path if path)
         process = subprocess.Popen(
-            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], env={**os.environ, "PYTHONPATH": paths}
+            [sys.executable, "-c", code],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": paths},
+            start_new_session=True,  # Ctrl-C is for the process that asks for text; the link tells this one its end
         )
     return process, Connection(ours.detach())
 
@@ -201,17 +212,18 @@ def serve(handle: int) -> None:
 
 
 def _learn(link: Connection, target: Path, draft: Path, folder: Path, plan: OnlinePlan) -> None:
-    import torch
-
-    from forerun.train.data import make_batch
-    from forerun.train.drafts import load_draft
-    from forerun.train.export import export
-    from forerun.train.loop import descend
-    from forerun.train.target import read_target
-    from forerun.train.unroll import Objective, batch_loss
-
-    torch.set_num_threads(plan.threads)
     try:
+        import torch
+
+        from forerun.train.data import make_batch
+        from forerun.train.drafts import load_draft
+        from forerun.train.export import export
+        from forerun.train.loop import descend
+        from forerun.train.rounding import rounded
+        from forerun.train.target import read_target
+        from forerun.train.unroll import Objective, batch_loss
+
+        torch.set_num_threads(plan.threads)
         parts = read_target(target)
         model = load_draft(draft, parts)
         objective = Objective(unroll=model.config.fixed_unroll or plan.unroll, only_rejected=True)
@@ -222,13 +234,14 @@ def _learn(link: Connection, target: Path, draft: Path, folder: Path, plan: Onli
     kept = {name: value for name, value in read_draft(draft)[1].items() if name.startswith("accept.")}
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learnt, lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.0)
-    file = folder / "draft.gguf"
+    file, weights = folder / "draft.gguf", plan.weights or draft_weights(draft)
     while True:
         batch = make_batch(link.recv(), plan.most_context)
         for _ in range(plan.steps):
             step = partial(batch_loss, model, batch, objective)
-            shown = descend(model, [(optimiser, plan.rate)], 1.0, step, bf16=False)
-        export(model, parts, file, draft.stem, plan.weights)
+            seen = rounded(model, weights)
+            shown = descend(model, [(optimiser, plan.rate)], 1.0, step, bf16=False, seen=seen)
+        export(model, parts, file, draft.stem, weights)
         if kept:
-            extend_draft(file, file, kept, weights=plan.weights)
+            extend_draft(file, file, kept, weights=weights)
         link.send((str(file), shown[0]))

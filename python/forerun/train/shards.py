@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -50,9 +51,12 @@ def write_shard(path: Path, sequences: list[Sequence], taps: list[int], target: 
     partial.replace(path)
 
 
-def shard_taps(path: Path) -> list[int]:
+def shard_settings(path: Path) -> dict[str, Any]:
+    """What a shard was collected with: {"target": file name, "taps": [...], "top_k": n}."""
     with safe_open(path, "np") as file:
-        return json.loads(file.metadata()["taps"])
+        held = file.metadata()
+        top_k = file.get_slice("top_tokens").get_shape()[1]
+    return {"target": held["target"], "taps": json.loads(held["taps"]), "top_k": top_k}
 
 
 def shard_sequences(path: Path) -> int:

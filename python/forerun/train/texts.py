@@ -78,6 +78,11 @@ def excerpts(texts: Iterator[str], count: int, characters: int, seed: int) -> li
     return [text for text in found if text.strip()]
 
 
+def pieces(tokens: list[int], most: int) -> list[Text]:
+    """A text as one or more of at most so many tokens."""
+    return [Text(tokens[begin : begin + most], 1) for begin in range(0, len(tokens), most)]
+
+
 def _read(path: Path) -> Iterator[str]:
     try:
         data = path.read_bytes()

@@ -64,7 +64,7 @@ struct Choice {
 // By a pass over the whole context with a cache of its own.
 Choice likeliest(const Model& model, const std::vector<int32_t>& context) {
   KvCache cache(model.backend(), model.kv_layout(), kContext);
-  Workspace workspace(model.backend(), model.config(), kContext, 1);
+  Workspace workspace(model, kContext, 1);
   Batch batch;
   batch.add_causal(cache, context, 1);
   const float* logits = model.forward(batch, workspace).logits.row(0);

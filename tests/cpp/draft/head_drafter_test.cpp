@@ -321,6 +321,40 @@ TEST(HeadDrafter, GoesOnAfterARewindThatCutsAwayItsStates) {
   EXPECT_EQ(contract.propose(*drafter, context, {8, 4}).drafted(), 8);
 }
 
+// The root's rows of a span read more states than the row that follows the cache.
+TEST(HeadDrafter, OfSpansStartsAnewWhereARewindLeavesTooFewStatesForItsRoot) {
+  for (const int32_t span : {2, 3}) {
+    const auto head = head_of({.family = "falcon", .columns = 90, .span = span});
+    const test::DrafterContract contract = contract_of(head, "eagle2");
+    const int32_t longest = 2 * HeadDrafter::kKept + 2;
+    const std::vector<int32_t> text = some_text(static_cast<size_t>(longest), 6);
+    for (int32_t left = longest - HeadDrafter::kKept + 1; left < 137; ++left) {
+      const auto drafter = contract.make(), fresh = contract.make();
+      std::vector<int32_t> context(text.begin(), text.begin() + 4);
+      contract.begin(*drafter, context);
+      const std::vector<int32_t> path = {0};
+      while (context.size() < text.size()) {  // the oldest states go with the last token
+        contract.propose(*drafter, context, {2, 1});
+        const std::vector<float> state = contract.hidden_state(context);
+        const auto width = static_cast<int32_t>(state.size());
+        context.push_back(text[context.size()]);
+        drafter->observe(context,
+                         {nullptr, path, context.back(), {}, 0, {state.data(), width, 1, width}});
+      }
+      context.resize(static_cast<size_t>(left));
+      drafter->rewind(context);
+      const int32_t first = longest - HeadDrafter::kKept;  // token whose state is the oldest left
+      const bool kept = left - (2 * span - 1) >= first;
+      EXPECT_EQ(static_cast<HeadDrafter&>(*drafter).cached() > 0, kept) << span << " " << left;
+      const DraftTree tree = contract.propose(*drafter, context, {6, 3});
+      EXPECT_EQ(tree.drafted(), 6);
+      if (kept) continue;
+      contract.begin(*fresh, context, first - 1);
+      contract.expect_equal(tree, contract.propose(*fresh, context, {6, 3}));
+    }
+  }
+}
+
 TEST(HeadDrafter, ItsHeadIsTheTargetsOwnRowsWhereTheFileHasNone) {
   const auto all = head_of({.seed = 3}), few = head_of({.columns = 100, .seed = 3});
   HeadWorkspace a(all->backend(), all->config(), 4, 4), b(few->backend(), few->config(), 4, 4);

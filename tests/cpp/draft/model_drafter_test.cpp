@@ -46,7 +46,7 @@ std::unique_ptr<ModelDrafter> nested_drafter(double confidence, const std::strin
 // Plain decoding by the same model, one row at a time.
 std::vector<int32_t> continued(std::vector<int32_t> context, int32_t tokens, Sampling sampling,
                                uint64_t seed) {
-  Workspace workspace(tiny()->backend(), tiny()->config(), 1, 1);
+  Workspace workspace(*tiny(), 1, 1);
   KvCache cache(tiny()->backend(), tiny()->kv_layout(), kContext);
   Sampler sampler(std::move(sampling), seed, kVocab);
   const size_t prompt = context.size();

@@ -17,7 +17,7 @@ class OnACache final : public Drafter {
       : target_(std::move(target)),
         drafter_(std::move(drafter)),
         cache_(target_->backend(), target_->kv_layout(), context),
-        workspace_(target_->backend(), target_->config(), context, 1) {
+        workspace_(*target_, context, 1) {
     drafter_->borrow(cache_);
   }
   std::string name() const override { return drafter_->name(); }

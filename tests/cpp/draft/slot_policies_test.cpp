@@ -95,12 +95,12 @@ TEST(StaticPolicy, FitsItsRatesFromWhatWasAccepted) {
   StaticPolicy policy(std::vector<float>{0.5F, 0.4F, 0.1F});
   DraftTree tree;
   tree.reset(0);
-  for (int32_t token = 1; token <= 3; ++token) tree.add(0, token, 0.5F, DraftSource::kModel);
+  for (int32_t token = 1; token <= 3; ++token) tree.add(0, token, 0.5F, DraftSource::kHead);
   tree.add(0, 9, 0.5F, DraftSource::kNgram);  // somebody else's
   const std::vector<int32_t> hit = {0, 1}, second = {0, 2}, miss = {0};
   for (int i = 0; i < 2000; ++i) {
     const std::vector<int32_t>& path = i % 10 < 7 ? hit : i % 10 < 9 ? second : miss;
-    policy.observe({&tree, path, 5, {}, 0});
+    policy.observe({&tree, path, 5, {}, 0}, DraftSource::kHead);
   }
   EXPECT_NEAR(policy.rates()[0], 0.7, 0.03);
   EXPECT_NEAR(policy.rates()[1], 0.2, 0.03);

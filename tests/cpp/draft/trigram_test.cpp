@@ -185,10 +185,7 @@ TEST(TrigramDrafter, SharesOfARankingAreThoseOfItsLaw) {
   for (int32_t token = 20; token < 28; ++token) EXPECT_NEAR(share(2, token), 0.0875F, 1e-3F);
   // At a temperature the law is flatter or steeper: 9 / 0.5 leaves less to the others than 9 / 4.
   const float least = share(1, 11);
-  drafter.propose(text, {4}, {.seed = 1, .temperature = 4.0F}, tree);
-  tree.reset(1);
-  tree.add(0, 2, 0.5F, DraftSource::kOther);
-  drafter.observe(text, {&tree, path, 20, topk, 8, {}, logits});
+  drafter.observe(text, {&tree, path, 20, topk, 8, {}, logits, 4.0F});
   EXPECT_GT(share(1, 11), 10.0F * least);
   logits[0] = std::numeric_limits<float>::infinity();  // says nothing but the order
   drafter.observe(text, {&tree, path, 20, topk, 8, {}, logits});

@@ -204,8 +204,12 @@ TEST_F(DraftHeads, AreFoundByAutoInAFolderWhenTheyFit) {
   EXPECT_EQ(drafters("none"), Names{});
   std::ofstream(folder / "c.gguf") << "no draft";
   EXPECT_EQ(drafters("auto"), (Names{"suffix", "trigram", "head"}));
+  EXPECT_EQ(drafters("auto+recycle"), (Names{"suffix", "trigram", "recycle", "head"}));
+  EXPECT_EQ(drafters("auto+early-exit"), (Names{"suffix", "trigram", "early-exit"}));
+  EXPECT_EQ(drafters("auto+head:" + third_->path()), (Names{"suffix", "trigram", "head"}));
   fs::remove(folder / "b.gguf");
-  EXPECT_THROW(drafters("auto"), Error);
+  fs::copy_file(target_->path(), folder / "d.gguf");
+  EXPECT_EQ(drafters("auto"), (Names{"suffix", "trigram"}));
   fs::remove_all(folder);
   test::expect_error([&] { drafters("auto"); }, ErrorKind::kBadArgument, {"heads", empty.string()});
   EXPECT_EQ(drafters("none"), Names{});

@@ -72,7 +72,7 @@ TEST(Model, RefusesATokenOutsideTheVocabularyAndATooLargeBatch) {
   const test::TinyModelFile file({});
   const std::shared_ptr<Backend> backend = make_cpu_backend(1);
   const auto model = Model::load(open_checkpoint(file.path()), backend);
-  Workspace workspace(*backend, model->config(), 4, 4);
+  Workspace workspace(*model, 4, 4);
   KvCache cache(*backend, model->kv_layout(), 100);
   Batch batch;
   batch.add_causal(cache, std::vector<int32_t>{1, 260}, 1);

@@ -28,7 +28,7 @@ struct Outcome {
 Outcome run(std::vector<int32_t> layers, const std::vector<float>& start = {}) {
   const ModelConfig& config = tiny()->config();
   const auto rows = static_cast<int32_t>(kTokens.size());
-  Workspace workspace(tiny()->backend(), config, 8, 8);
+  Workspace workspace(*tiny(), 8, 8);
   KvCache cache(tiny()->backend(), tiny()->kv_layout(), 64);
   Batch batch;
   batch.add_causal(cache, kTokens, rows);
@@ -71,7 +71,7 @@ TEST(LayerRun, StartsFromTheEmbeddings) {
 TEST(LayerRun, ATapIsTheStreamThatALayerGetsAndLeavesTheForwardAsItIs) {
   const ModelConfig& config = tiny()->config();
   const auto rows = static_cast<int32_t>(kTokens.size());
-  Workspace workspace(tiny()->backend(), config, 8, 8, 4);
+  Workspace workspace(*tiny(), 8, 8, 4);
   KvCache cache(tiny()->backend(), tiny()->kv_layout(), 64);
   Batch batch;
   batch.add_causal(cache, kTokens, rows);
@@ -94,7 +94,7 @@ TEST(LayerRun, ATapIsTheStreamThatALayerGetsAndLeavesTheForwardAsItIs) {
 }
 
 TEST(LayerRun, RefusesTapsOfLayersThatAreNotRunAndMoreThanThereIsRoomFor) {
-  Workspace workspace(tiny()->backend(), tiny()->config(), 8, 8, 1);
+  Workspace workspace(*tiny(), 8, 8, 1);
   KvCache cache(tiny()->backend(), tiny()->kv_layout(), 64);
   Batch batch;
   batch.add_causal(cache, kTokens, 1);
@@ -108,7 +108,7 @@ TEST(LayerRun, RefusesLayersAndStartsThatAreNotTheModels) {
   EXPECT_THROW(run({3}), Error);
   EXPECT_THROW(run({-1}), Error);
   const ModelConfig& config = tiny()->config();
-  Workspace workspace(tiny()->backend(), config, 8, 8);
+  Workspace workspace(*tiny(), 8, 8);
   KvCache cache(tiny()->backend(), tiny()->kv_layout(), 64);
   Batch batch;
   batch.add_causal(cache, kTokens, 1);

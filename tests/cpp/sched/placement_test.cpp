@@ -107,6 +107,9 @@ TEST(Placement, SaysWhatIsWrong) {
   EXPECT_NE(complaint(R"({"layers": {"0-3": "cpu", "5-7": "cuda"}})").find("layers 5-7 follow"),
             std::string::npos);
   EXPECT_NE(complaint(R"({"layers": {"7-0": "cpu"}})").find("'7-0'"), std::string::npos);
+  EXPECT_NE(complaint(R"({"layers": {"0-2147483646": "cpu"}})").find("has 8"), std::string::npos);
+  EXPECT_NE(complaint(R"({"layers": {"0-2147483647": "cpu"}})").find("'0-2147483647'"),
+            std::string::npos);
   EXPECT_NE(complaint(R"({"layers": "tpu"})").find("'tpu'"), std::string::npos);
   EXPECT_NE(complaint(R"({"layers": "cuda:x"})").find("'cuda:x'"), std::string::npos);
   EXPECT_NE(complaint(R"({"layers": 8})").find("'layers'"), std::string::npos);

@@ -46,7 +46,7 @@ struct Runner {
 
   explicit Runner(std::shared_ptr<const Model> loaded)
       : model(std::move(loaded)),
-        workspace(model->backend(), model->config(), 16, 16),
+        workspace(*model, 16, 16),
         cache(model->backend(), model->kv_layout(), kContext) {}
 
   NodeLogits forward(const DraftTree& tree) {

@@ -1,5 +1,5 @@
 // Dot products of the codes of a block, for instruction sets with a dot product of four bytes (AVX2
-// has none, and its own of these); included by their simd_*.h.
+// has none, and its own of these, dots_avx2.h); included by simd_*.h or dots_*.h.
 namespace forerun {
 namespace {
 

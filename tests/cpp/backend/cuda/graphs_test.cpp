@@ -28,7 +28,7 @@ class CudaGraphs : public testing::Test {
 struct Steps {
   Steps(const std::string& path, std::shared_ptr<Backend> gpu)
       : model(Model::load(open_checkpoint(path), std::move(gpu))),
-        workspace(model->backend(), model->config(), 64, 64, 2),
+        workspace(*model, 64, 64, 2),
         caches{KvCache(model->backend(), model->kv_layout(), 700),
                KvCache(model->backend(), model->kv_layout(), 700)} {}
 

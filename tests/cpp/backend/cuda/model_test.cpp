@@ -13,7 +13,7 @@ namespace {
 struct Loaded {
   Loaded(const std::string& path, std::shared_ptr<Backend> backend)
       : model(Model::load(open_checkpoint(path), std::move(backend))),
-        workspace(model->backend(), model->config(), 64, 64),
+        workspace(*model, 64, 64),
         cache(model->backend(), model->kv_layout(), 400) {}
 
   std::vector<float> logits() {

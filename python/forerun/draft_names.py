@@ -1,0 +1,41 @@
+"""Draft specifications such as "auto" or "suffix+head:NAME", and where the names in them lie."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from forerun import models
+from forerun.methods import drafters
+
+HEADS = Path(__file__).parent / "heads"  # draft heads that come with the package
+
+
+def resolve_draft(draft: str) -> str:
+    """Replaces names in a draft specification by paths: of a pulled draft model, of a head of the package.
+
+    Everything else is left to the native side, which knows the drafters and their order.
+    """
+    if not isinstance(draft, str):
+        raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
+    return "+".join(_with_path(*piece.partition(":")) for piece in split_draft(draft))
+
+
+def split_draft(draft: str) -> list[str]:
+    """The drafters of a draft specification: "ngram+model:a+b" is "ngram" and "model:a+b"."""
+    names = "|".join(["auto", *(re.escape(method.name) for method in drafters())])
+    return re.split(rf"\+(?=(?:{names})(?:[:+]|$))", draft)
+
+
+def head_folders() -> list[Path]:
+    """Where "auto" and names of heads are looked up: what the user put beside the models, then the package."""
+    return [folder for folder in (models.heads_dir(), HEADS) if folder.is_dir()]
+
+
+def _with_path(name: str, colon: str, path: str) -> str:
+    if name == "model" and path:
+        path = models.resolve(path)
+    if name == "head" and path and not Path(path).exists():
+        named = (folder / f"{path}.gguf" for folder in head_folders())
+        path = next((str(file) for file in named if file.exists()), path)
+    return name + colon + path
