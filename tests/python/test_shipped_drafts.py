@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 import forerun
-from forerun import models
+from forerun import compare, models
 
 PROMPTS = [
     "Explain in two paragraphs why the sky looks blue during the day and red in the evening.",
@@ -37,7 +37,7 @@ def test_the_draft_of_smollm2_guesses_its_answers(smollm2_path, repository):
 @pytest.mark.real_model
 def test_auto_takes_the_head_that_was_made_for_the_target(smollm2_path):
     with forerun.Engine(smollm2_path, context=256) as engine:
-        assert engine.info["drafters"] == ["suffix", "trigram", "head"]
+        assert engine.info["drafters"] == list(compare.AUTO)
     with forerun.Engine(smollm2_path, draft="recycle+head:smollm2-135m", context=256) as engine:
         assert engine.info["drafters"] == ["recycle", "head"]
 

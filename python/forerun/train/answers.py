@@ -66,6 +66,7 @@ def answers(
             tokens = engine.encode(engine.render([{"role": "user", "content": prompt.text}]), add_special=False)
             if len(tokens) > most:
                 too_long += 1
+                progress.skip(1)
                 continue
             yield (prompt, len(tokens)), tokens, _request(prompt, max_tokens)
 

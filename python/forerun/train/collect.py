@@ -60,7 +60,8 @@ def claim(folder: Path, engine: Engine, taps: list[int], top_k: int) -> None:
         differ = [name for name in wanted if held.get(name) != wanted[name]]
         found, expected = (", ".join(f"{name} {one[name]}" for name in differ) for one in (held, wanted))
         raise ValueError(f"{folder}: holds {found}, not {expected}; take another folder")
-    path.write_text(json.dumps(wanted), encoding="utf-8")
+    if not path.exists():
+        path.write_text(json.dumps(wanted), encoding="utf-8")
 
 
 def collect(
