@@ -14,7 +14,7 @@ pytest.importorskip("safetensors", reason="needs safetensors")
 from gguf.quants import dequantize  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
-from forerun import _core, draft_file  # noqa: E402
+from forerun import ModelFileError, _core, draft_file  # noqa: E402
 from forerun.cli import run as command  # noqa: E402
 from forerun.train.collect import Budget, claim, collect  # noqa: E402
 from forerun.train.data import aligned, groups, make_batch, split  # noqa: E402
@@ -178,6 +178,45 @@ def test_a_run_can_begin_from_another(target, shards, tmp_path):
     assert read_log(tmp_path / "second")[0]["acceptance"] == best["acceptance"]
     go(target, shards, tmp_path / "third", epochs=1, plan=barely)
     assert read_log(tmp_path / "third")[0]["acceptance"][0] < 0.9
+
+
+@pytest.mark.parametrize("family", ["dgf", "medusa", "hydra++", "chimera", "falcon", "eagle3"])
+def test_a_run_can_begin_from_a_draft_file(target, shards, tmp_path, family):
+    parts, barely = read_target(target), {"rate": 1e-7, "fine_rate": 1e-7, "bf16": False}
+    first = go(target, shards, tmp_path / "first", family=family, epochs=3)
+    export(first, parts, tmp_path / "m.gguf", "draft", "f32")
+    second = go(target, shards, tmp_path / "second", family=family, epochs=1, start=tmp_path / "m.gguf", plan=barely)
+    assert torch.equal(second.draft_tokens, first.draft_tokens)
+    for name, value in first.state_dict().items():
+        assert torch.allclose(second.state_dict()[name], value, atol=1e-4), name
+
+
+def test_what_a_run_begins_from_has_to_fit(target, shards, tmp_path):
+    draft = go(target, shards, tmp_path / "first", epochs=1)
+    export(draft, read_target(target), tmp_path / "m.gguf", "draft", "f32")
+    for start in (tmp_path / "first", tmp_path / "m.gguf"):
+        with pytest.raises(ValueError, match=r"its draft has family dgf, not family eagle; ask for the same shape"):
+            go(target, shards, tmp_path / "other", family="eagle", epochs=1, start=start)
+    shape, plan = Shape("dgf", ffn_width=32, draft_vocab=8), Schedule(epochs=1, rows=64)
+    with pytest.raises(ValueError, match="has own_head True, not own_head False"):
+        train_draft(target, shards, tmp_path / "other", shape, Objective(), plan, held_out=5, start=tmp_path / "m.gguf")
+    with pytest.raises(ValueError, match=r"no best\.pt; expected the folder of a run"):
+        go(target, shards, tmp_path / "other", start=tmp_path)
+    (tmp_path / "bad.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:100])
+    with pytest.raises(ModelFileError):
+        go(target, shards, tmp_path / "other", start=tmp_path / "bad.gguf")
+
+
+def test_a_head_of_its_own_can_come_later(target, shards, tmp_path):
+    parts, shape, usual = read_target(target), Shape("dgf", ffn_width=32, draft_vocab=8), Schedule(epochs=2, rows=64)
+    first = train_draft(target, shards, tmp_path / "first", shape, Objective(unroll=2), usual, held_out=5)
+    export(first, parts, tmp_path / "m.gguf", "draft", "f32")
+    barely = Schedule(epochs=1, rows=64, rate=1e-7, fine_rate=1e-7)
+    for start in (tmp_path / "first", tmp_path / "m.gguf"):
+        second = go(target, shards, tmp_path / f"from-{start.name}", epochs=1, start=start, plan=vars(barely))
+        assert second.config.own_head
+        wanted = torch.from_numpy(parts.head)[first.draft_tokens]
+        assert torch.allclose(second.head.weight, wanted, atol=1e-4)
 
 
 def test_rounding_is_that_of_the_file():
@@ -366,7 +405,7 @@ def test_the_target_itself_is_collected_from(target, tmp_path, capsys):
     text.write_text("A text of its own. " * 4)
     options = ["--answers", "0", "--text", str(text), "--taps", "-1,1", "--threads", "1"]
     assert command(["train", "collect", str(target), str(tmp_path / "data"), *options]) == 0
-    assert "1 texts, 76 tokens, 1 shards" in capsys.readouterr().out.replace("\n", " ")
+    assert "1 texts, 76 tokens, 1 shards" in " ".join(capsys.readouterr().out.split())
     (found,) = read_shard(tmp_path / "data" / "texts-00000.safetensors")
     assert bytes(found.tokens.tolist()).decode() == text.read_text()
     assert found.features.shape == (len(found.tokens), 2 * read_target(target).width)

@@ -35,6 +35,7 @@ Weights = Annotated[str, typer.Option(help="q8_0, q4_1 or f16.", rich_help_panel
 Rows = Annotated[int, typer.Option(help="Rows to learn from in a batch.", rich_help_panel=_LEARN)]
 HeldOut = Annotated[int, typer.Option(help="Every so many-th text is for validation.", rich_help_panel=_LEARN)]
 Start = Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")]
+StartDraft = Annotated[Path | None, typer.Option(help="An earlier run's folder, or a draft file, to begin from.")]
 Seed = Annotated[int, typer.Option(help="One seed, one file (on a CPU and one number of threads).")]
 F32 = Annotated[bool, typer.Option("--f32", help="Full precision instead of bf16.")]
 Threads = Annotated[int | None, typer.Option(help="Threads.", show_default="the usable cores")]
@@ -188,7 +189,7 @@ def draft(
         int, typer.Option(help="Validations without progress before it stops; 0 goes on.", rich_help_panel=_LEARN)
     ] = 0,
     validate_every: Annotated[int, typer.Option(help="Batches between validations.", rich_help_panel=_LEARN)] = 100,
-    start: Start = None,
+    start: StartDraft = None,
     hours: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = 0.0,
     seed: Seed = 0,
     f32: F32 = False,

@@ -8,6 +8,7 @@ from typing import Any
 STACKED = ("medusa", "hydra")  # a stack of its own for every depth
 FAMILIES = ("dgf", "eagle", "eagle3", *STACKED, "kangaroo", "chimera", "falcon")
 FINAL = -1  # the tap of the target's hidden state after its final norm
+IN_TENSORS = ("own_head", "draft_vocab", "stacks", "stack_layers")  # what a draft file's tensors say of a DraftConfig
 REACH = 12  # columns of padding on the right of a batch; unrolled steps + 1 must not exceed it
 
 
@@ -79,7 +80,7 @@ class DraftConfig:
     def metadata(self) -> dict[str, Any]:
         """What the draft file says of it; the target's part comes from the target."""
         found = asdict(self)
-        for name in ("own_head", "draft_vocab", "stacks", "stack_layers"):  # the tensors say it
+        for name in IN_TENSORS:
             del found[name]
         if self.span == 1:
             del found["span"]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from forerun.train.config import FINAL, STACKED, DraftConfig
+from forerun.train.config import FINAL, IN_TENSORS, STACKED, DraftConfig
 from forerun.train.data import split
-from forerun.train.drafts import make_draft
+from forerun.train.drafts import load_draft, make_draft
 from forerun.train.models import DraftBase, draft_vocabulary
 from forerun.train.processes import Processes
 from forerun.train.shards import Sequence, read_shard
@@ -96,6 +98,42 @@ def new_draft(shape: Shape, target: TargetParts, vocabulary: torch.Tensor, seed:
     return draft
 
 
+class Origin(NamedTuple):
+    """What a run begins from: a state dict, and the target's ids of the head's rows."""
+
+    weights: dict[str, torch.Tensor]
+    vocabulary: torch.Tensor
+
+
+def read_origin(start: Path, target: TargetParts, shape: Shape) -> Origin:
+    """The best draft of a run's folder, or the one of a draft file, with the weights as the runtime reads them.
+
+    Raises ValueError for a draft of another shape; only a head of its own may be new. ModelFileError as `load_draft`.
+    """
+    if start.is_dir():
+        if not (start / "best.pt").exists():
+            raise ValueError(f"{start}: no best.pt; expected the folder of a run that was validated, or a draft file")
+        found = DraftConfig(**json.loads((start / "settings.json").read_text(encoding="utf-8"))["draft"])
+        weights = torch.load(start / "best.pt", weights_only=True, map_location="cpu")
+        vocabulary = torch.load(start / _VOCABULARY, weights_only=True)
+    else:
+        draft = load_draft(start, target)
+        found, weights, vocabulary = draft.config, draft.state_dict(), draft.draft_tokens
+    held, wanted = _described(found), _described(shape.of(target))
+    differ = [name for name in wanted if held[name] != wanted[name]]
+    if wanted["own_head"] and "own_head" in differ:  # it begins as the target's rows
+        differ.remove("own_head")
+    if differ:
+        ours, theirs = (", ".join(f"{name} {one[name]}" for name in differ) for one in (wanted, held))
+        raise ValueError(f"{start}: its draft has {theirs}, not {ours}; ask for the same shape")
+    return Origin(weights, vocabulary)
+
+
+def _described(config: DraftConfig) -> dict[str, Any]:
+    """All that makes the graph: what the file says, and what its tensors do."""
+    return {**config.metadata(), **{name: getattr(config, name) for name in IN_TENSORS}}
+
+
 def train_draft(
     target_path: Path,
     shards: Path,
@@ -113,8 +151,10 @@ def train_draft(
     """Trains, or goes on training, in `folder`, and returns the draft of the best validation.
 
     held_out: every so many-th text is for validation. hours: stop after this long, to be gone on with; 0 never.
-    start: the folder of an earlier run of this shape to begin from; its vocabulary is kept too. on_best: called in the
-    main one of `processes`.
+    start: the folder of an earlier run of this shape, or a draft file, to begin from; its vocabulary is kept too.
+    on_best: called in the main one of `processes`.
+
+    Raises ValueError where what is asked for does not fit together, ModelFileError for a malformed `start`.
     """
     processes = processes or Processes()
     target = read_target(target_path)
@@ -127,19 +167,21 @@ def train_draft(
     if objective.glance and shape.family != "falcon":
         raise ValueError(f"glance: falcon learns so, found {objective.glance} with {shape.family}")
     train, validation = split(load_sequences(shards, list(shape.taps), most_texts), held_out)
+    origin = None if start is None else read_origin(start, target, shape)
     vocabulary = None
     if processes.is_main:
         folder.mkdir(parents=True, exist_ok=True)
-        held = [source / _VOCABULARY for source in (folder, start) if source and (source / _VOCABULARY).exists()]
-        if held:
-            vocabulary = torch.load(held[0], weights_only=True)
+        if (folder / _VOCABULARY).exists():
+            vocabulary = torch.load(folder / _VOCABULARY, weights_only=True)
+        elif origin is not None:
+            vocabulary = origin.vocabulary
         else:
             vocabulary = draft_vocabulary(token_counts(train, target.vocab), shape.of(target).draft_vocab)
         torch.save(vocabulary, folder / _VOCABULARY)
     vocabulary = processes.agreed(vocabulary)
     draft = new_draft(shape, target, vocabulary, schedule.seed)
-    if start is not None:
-        draft.load_state_dict(torch.load(start / "best.pt", weights_only=True, map_location="cpu"))
+    if origin is not None:
+        draft.load_state_dict(origin.weights)
     notify = None if on_best is None else lambda best: on_best(best, target)
     trainer = Trainer(draft, train, validation, objective, schedule, folder, notify, processes)
     trainer.run(time.monotonic() + 3600 * hours if hours else None)

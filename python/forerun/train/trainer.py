@@ -20,6 +20,7 @@ from forerun.train.data import Batch, aligned, groups, make_batch
 from forerun.train.evaluate import Validation, evaluate
 from forerun.train.loop import Rated, RunFolder, cosine, descend
 from forerun.train.models import DraftBase
+from forerun.train.muon import BlockMuon
 from forerun.train.processes import Processes
 from forerun.train.progress import Progress
 from forerun.train.rounding import rounded
@@ -194,15 +195,13 @@ class Trainer:
 
 
 def optimisers(draft: DraftBase, schedule: Schedule) -> list[Rated]:
-    """Muon (Jordan et al., 2024) for the matrices between hidden states, AdamW for the head, norms and biases."""
+    """Muon by blocks for the matrices between hidden states, AdamW for the head, norms and biases."""
     matrices, rest = [], []
     for name, parameter in draft.named_parameters():
         if parameter.requires_grad:
             (matrices if parameter.ndim == 2 and not name.endswith("head.weight") else rest).append(parameter)
     decay = schedule.weight_decay
-    found: list[Rated] = [
-        (torch.optim.Muon(matrices, lr=schedule.rate, weight_decay=decay, adjust_lr_fn="original"), schedule.rate)
-    ]
+    found: list[Rated] = [(BlockMuon(matrices, schedule.rate, decay), schedule.rate)]
     if rest:
         adam = torch.optim.AdamW(rest, lr=schedule.fine_rate, betas=(0.9, 0.95), weight_decay=0.0)
         found.append((adam, schedule.fine_rate))
