@@ -283,7 +283,15 @@ void bind_engine(py::module_& module) {
             return e.parallel_agreement(tokens, groupings);
           },
           "tokens"_a, "groupings"_a, unlocked)
-      .def("profile", [](Engine& e) { return to_list(e.profile()); })
+      .def("profile",
+           [](Engine& e) {
+             std::vector<TraceSpan> spans;
+             {
+               const py::gil_scoped_release release;
+               spans = e.profile();
+             }
+             return to_list(spans);
+           })
       .def("replace_head", &Engine::replace_head, "path"_a, unlocked)
       .def("save_drafts", &Engine::save_drafts, "path"_a, unlocked)
       .def_property_readonly("bos_token", &Engine::bos_token)
@@ -291,7 +299,14 @@ void bind_engine(py::module_& module) {
       .def_property_readonly("end_tokens", &Engine::end_tokens)
       .def_property_readonly("chat_template", &Engine::chat_template)
       .def_property_readonly("info", &info)
-      .def_property_readonly("stats", [](const Engine& e) { return to_dict(e.stats()); });
+      .def_property_readonly("stats", [](const Engine& e) {
+        Stats stats;
+        {
+          const py::gil_scoped_release release;
+          stats = e.stats();
+        }
+        return to_dict(stats);
+      });
   bind_request(module, engine);
   bind_features(engine);
 }

@@ -20,7 +20,8 @@ void LevelCosts::learn(double ms, int32_t rows, int32_t levels, int32_t nodes) {
     const double reading = ms - first - more * level;
     const double known = get(prompt_row_);
     if (reading <= 0.0) return;
-    put(prompt_row_, known == 0.0 ? reading / rows : known + kMove * (reading / rows - known));
+    const double row = reading / rows;
+    put(prompt_row_, known == 0.0 ? row : known + kMove * (std::min(row, kClip * known) - known));
     return;
   }
   if (first == 0.0) {

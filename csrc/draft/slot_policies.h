@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "draft/slot_grower.h"
 #include "draft/tree_policy.h"
@@ -95,7 +96,10 @@ class GreedyDraftPolicy final : public TreePolicy, private SlotRules {
 // others chain, static (independent draws), dyspec (without replacement) or greedy-draft.
 class AutoPolicy final : public TreePolicy {
  public:
-  AutoPolicy(int32_t top_k, const MethodOptions& options);  // the options of those it chooses from
+  // Whose options it reads, but for their stop: its own is used.
+  static constexpr std::string_view kChoices[] = {"chain", "static", "dyspec", "greedy-draft"};
+
+  AutoPolicy(int32_t top_k, const MethodOptions& options);
   AutoPolicy(const AutoPolicy& other);
   std::string name() const override { return "auto"; }
   std::unique_ptr<TreePolicy> clone() const override { return std::make_unique<AutoPolicy>(*this); }

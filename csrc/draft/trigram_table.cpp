@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 #include <string>
 
 #include "base/error.h"
@@ -181,6 +182,9 @@ void TrigramTable::load(ByteCursor in, int32_t vocab) {
     }
     for (uint16_t& share : slot.share) share = in.read<uint16_t>("share");
     if (!std::is_sorted(slot.share.rbegin(), slot.share.rend())) in.fail("shares do not fall");
+    const auto used = std::find(slot.share.begin(), slot.share.end(), 0) - slot.share.begin();
+    std::set<int32_t> different(slot.token.begin(), slot.token.begin() + used);
+    if (different.size() != static_cast<size_t>(used)) in.fail("a token twice in a slot");
   }
   if (in.remaining() > 0) in.fail("bytes after the end");
 }

@@ -155,11 +155,14 @@ void SessionState::list_offers() {
 
 void SessionState::propose(int32_t row_limit, const Load& plain) {
   const TraceScope stage = engine->stage("draft");
-  const auto start = std::chrono::steady_clock::now();
   tree.reset(tokens.back());
   longest = std::min({most, room(), kLogitRows}) - 1;
-  if (drafter && longest > 0) {
-    introduce();
+  const bool drafts = drafter && longest > 0;
+  if (drafts) introduce();  // once for a context: no cost of this step
+  const auto start = std::chrono::steady_clock::now();
+  if (!drafts) {
+    controller.allowance(engine->known, {plain, context(), 0}, {});
+  } else {
     list_offers();
     const auto allowed = controller.allowance(engine->known, {plain, context(), longest}, offers);
     const bool takes_time = drafter->parts().empty() && !offers.empty();

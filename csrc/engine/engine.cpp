@@ -23,6 +23,9 @@ Session Engine::session(const Sampling& sampling, uint64_t seed, int32_t logprob
 std::vector<StepResult> Engine::step(std::span<Session* const> sessions) {
   std::vector<SessionState*> states;
   for (Session* session : sessions) {
+    if (session == nullptr || !session->state_) {
+      throw Error(ErrorKind::kBadArgument, "no session, expected one of this engine");
+    }
     if (session->state_->engine != state_)
       throw Error(ErrorKind::kBadArgument, "a session of another engine");
     if (std::find(states.begin(), states.end(), session->state_.get()) != states.end()) {

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include "base/blocks.h"
-#include "draft/tree_policy.h"
+#include "draft/slot_policies.h"
 #include "engine/draw_need.h"
 #include "engine/features.h"
 #include "sched/expected_tree.h"
@@ -73,15 +74,16 @@ void check(const EngineOptions& options) {
 // Options of drafters are checked with the draft (parse_draft), others by the method that reads
 // them.
 void check_options_are_used(const EngineOptions& options) {
-  const auto names = [](std::span<const Method> methods, const std::string& name) {
-    return std::any_of(methods.begin(), methods.end(),
-                       [&](const Method& method) { return name == method.name; });
-  };
   for (const auto& [key, value] : options.method_options) {
-    const std::string name = key.substr(0, key.find('.'));
+    const size_t dot = key.find('.');
+    const std::string name = key.substr(0, dot);
     const bool chosen = name == options.policy || name == options.verify;
-    const bool by_auto = options.policy == "auto" && names(policy_methods(), name);
-    if (chosen || by_auto || names(drafter_methods(), name)) continue;
+    // Branches end by the rule of the policy that was asked for.
+    const bool stop = dot != std::string::npos && key.substr(dot) == ".stop";
+    const bool by_auto = options.policy == "auto" && !stop &&
+                         std::ranges::count(AutoPolicy::kChoices, std::string_view(name)) > 0;
+    const auto named = [&](const Method& method) { return name == method.name; };
+    if (chosen || by_auto || std::ranges::any_of(drafter_methods(), named)) continue;
     throw Error(ErrorKind::kBadArgument,
                 "option " + key + " belongs to no method in use: policy '" + options.policy +
                     "', verify '" + options.verify + "', draft '" + options.draft + "'");
@@ -161,25 +163,27 @@ void EngineState::find_head() {
   if (!draft_plan.wants_head || !on_cpu) return;
   for (const std::string& folder : options.heads) {
     for (const std::string& file : draft_files(folder)) {
-      if (!can_draft_with(file)) continue;
+      if (!take_head(file)) continue;
       draft_plan.parts.push_back({"head", file, Settings("head", options.method_options)});
       return;
     }
   }
 }
 
-// A file that merely lies there is no reason to fail: what is no draft, or one for another target
-// or placement, does not fit.
-bool EngineState::can_draft_with(const std::string& head) const {
+// A file that merely lies there is no reason to fail: what is no draft, cannot be read, or is one
+// for another target or placement, does not fit.
+bool EngineState::take_head(const std::string& head) {
   try {
     const HeadConfig config = read_head_config(*open_checkpoint(head));
     const bool on_one_device = target->backends().size() == 1 && !placement.draft_is_apart();
-    return config.target.misfit(target->config(), tokenizer->fingerprint()).empty() &&
-           (config.exit_layers() == 0 || on_one_device);
+    if (!config.target.misfit(target->config(), tokenizer->fingerprint()).empty()) return false;
+    if (config.exit_layers() > 0 && !on_one_device) return false;
+    draft_shared.head = load_head(head);
+    return true;
   } catch (const Error& error) {
     const ErrorKind kind = error.kind();
-    if (kind == ErrorKind::kBadFile || kind == ErrorKind::kUnsupported) return false;
-    throw;
+    if (kind == ErrorKind::kDevice || kind == ErrorKind::kOutOfMemory) throw;
+    return false;
   }
 }
 
@@ -212,7 +216,7 @@ void EngineState::load_draft() {
                 "early-exit drafts with layers on one device, but the placement is " +
                     placement_text(placement) + "; use another draft or placement");
   }
-  if (const DraftPart* part = draft_plan.find("head")) {
+  if (const DraftPart* part = draft_plan.find("head"); part && !draft_shared.head) {
     draft_shared.head = load_head(part->path);
   }
   draft_shared.prepare(draft_plan);
@@ -301,6 +305,12 @@ void EngineState::replace_head(const std::string& path) {
   const std::lock_guard lock(drafts_mutex_);
   draft_shared.head = std::move(next.head);
   draft_shared.head_scratch = std::move(next.head_scratch);
+}
+
+int64_t EngineState::head_page_bytes() const {
+  const std::lock_guard lock(drafts_mutex_);
+  const auto& head = draft_shared.head;
+  return head && head->config().blocks > 0 ? head->kv_layout().page_bytes() : 0;
 }
 
 std::unique_ptr<Drafter> EngineState::new_drafter(const std::string& tenant) const {

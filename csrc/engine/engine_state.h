@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "base/trace.h"
+#include "base/turn_lock.h"
 #include "draft/factory.h"
 #include "draft/tree_policy.h"
 #include "engine/devices.h"
@@ -57,7 +58,7 @@ struct EngineState {
   int32_t draft_taps = 0;     // ... how many of them
   std::unique_ptr<PrefixStore> prefixes;
 
-  std::mutex step_mutex;
+  TurnLock step_mutex;
   std::unique_ptr<Workspace> workspace;
   std::unique_ptr<Workspace> feature_workspace;  // made by the first call of Engine::features
   Batch batch;
@@ -84,6 +85,7 @@ struct EngineState {
   std::unique_ptr<Verifier> new_verifier() const;
   std::unique_ptr<Drafter> new_drafter(const std::string& tenant) const;
   void replace_head(const std::string& path);  // for new_drafter from now on
+  int64_t head_page_bytes() const;             // keys and values of a draft head
   // The logits of a forward where the host can read them; so the hidden states, if asked for.
   const float* readable(const Forward& forward);
   NodeLogits node_logits(const Forward& forward, bool hidden);
@@ -94,8 +96,8 @@ struct EngineState {
   bool records() const { return !options.record_taps.empty() || options.record_top_k > 0; }
 
  private:
-  void find_head();  // for "auto", in options.heads
-  bool can_draft_with(const std::string& head) const;
+  void find_head();                         // for "auto", in options.heads
+  bool take_head(const std::string& head);  // false: it does not fit
   void load_draft();
   std::shared_ptr<const DraftHead> load_head(const std::string& path);
   Forward run_target();

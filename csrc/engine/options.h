@@ -34,7 +34,8 @@ struct EngineOptions {
   int32_t max_draft = 48;  // most drafted nodes a step, 0..127
   int32_t fixed_draft =
       -1;  // >= 0: that many nodes every step, whatever the costs say (tests, benches)
-  std::string policy = "auto";   // how a draft model's tree grows: a name of methods().policies
+  // How the tree of a draft model, a head or early-exit grows: a name of methods().policies.
+  std::string policy = "auto";
   std::string verify = "match";  // which branch is kept: a name of methods().verifiers
   std::map<std::string, std::string> method_options;  // "NAME.option" -> value, of those in use
   // How keys and values are kept: "f16", "f32" or "q8_0" (8-bit codes: half of f16's memory, and

@@ -33,7 +33,7 @@ int64_t Scheduler::rank(const RequestState& request) const {
   return request.options.priority * kAge + turn_ - request.arrived;
 }
 
-// Prompt, answer and the rows of a draft tree, of the target and of a draft model.
+// Prompt, answer and the rows of a draft tree, of the target and of a draft.
 int64_t Scheduler::kv_bytes_of(const RequestState& request) const {
   const int64_t asked = static_cast<int64_t>(request.prompt.size()) + request.options.max_tokens;
   const int64_t pages = pages_for(std::min<int64_t>(asked, engine_->context) + kLogitRows);
@@ -41,6 +41,7 @@ int64_t Scheduler::kv_bytes_of(const RequestState& request) const {
   if (engine_->draft_shared.model) {
     bytes += engine_->draft_shared.model->kv_layout().page_bytes();
   }
+  bytes += engine_->head_page_bytes();
   return pages * bytes;
 }
 

@@ -137,8 +137,8 @@ void SessionState::introduce() {
 void SessionState::give_up_drafter(const Error& error) {
   drafter.reset();
   drafter_knows_context = false;
-  throw Error(ErrorKind::kDevice, std::string("the draft failed: ") + error.what() +
-                                      "; the session can go on, without it");
+  throw Error(error.kind(), std::string("the draft failed: ") + error.what() +
+                                "; the session can go on, without it");
 }
 
 bool SessionState::prefill_chunk(int32_t most_rows) {

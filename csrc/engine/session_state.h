@@ -50,13 +50,13 @@ struct SessionState {
   void propose(int32_t row_limit, const Load& plain);
   StepResult settle(const StepRows& rows, const Controller::Spent& forward);
 
-  // A drafter whose device fails is given up: plain decoding needs the target only.
+  // A drafter whose device fails or is full is given up: plain decoding needs the target only.
   template <typename Use>
   void use_drafter(Use use) {
     try {
       if (drafter) use();
     } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kDevice) throw;
+      if (error.kind() != ErrorKind::kDevice && error.kind() != ErrorKind::kOutOfMemory) throw;
       give_up_drafter(error);
     }
   }

@@ -8,7 +8,8 @@ namespace {
 constexpr double kScoreMargin = 0.2;  // raw scores may be this pessimistic
 constexpr double kCaution = 1.03;     // the yardstick may be this wrong
 constexpr double kAskingMove = 0.5;
-constexpr double kNear = 0.95;  // of what asking none brings: little is missing
+constexpr double kForgetAsking = 0.99;  // a step: what was too dear once is tried again
+constexpr double kNear = 0.95;          // of what asking none brings: little is missing
 
 }  // namespace
 
@@ -106,12 +107,17 @@ void Controller::choose_arm(Experience& known, const Situation& now,
 Controller::Allowance Controller::allowance(Experience& known, const Situation& now,
                                             std::span<const Offer> offers) {
   asked_ = {};
-  if (now.room <= 0) return {};
+  if (now.room <= 0) {
+    asked_.forced = true;
+    return {};
+  }
   if (limits_.fixed_nodes >= 0) {
     return {limits_.fixed_nodes, now.room, 0.0F, 0.0, ~0U, limits_.fixed_nodes, now.room};
   }
-  if (!may_draft(known, now.plain) ||
-      now.plain.rows * known.asking_ms > account_.stake() * known.costs.verify_ms(now.plain)) {
+  asked_.forced = !may_draft(known, now.plain);
+  if (asked_.forced) return {};
+  if (now.plain.rows * known.asking_ms > account_.stake() * known.costs.verify_ms(now.plain)) {
+    known.asking_ms *= kForgetAsking;
     asked_.forced = true;
     return {};
   }

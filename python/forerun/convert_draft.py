@@ -49,7 +49,7 @@ def convert_draft(
     source: a folder with config.json and model.safetensors, pytorch_model.bin, medusa_lm_head.pt or hydra_lm_head.pt,
         or such a file with config.json beside it.
     target: the model that it drafts for, a .gguf file or a Hugging Face folder.
-    weights: "q8_0" or "f16".
+    weights: "q8_0", "q4_1", "f16" or "f32".
     exit_layer: how many of the target's layers run before it; needed for Kangaroo, whose files do not say it.
 
     Raises forerun.ModelFileError for a file that is malformed or not a draft head, ValueError for one that does not

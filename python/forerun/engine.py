@@ -35,7 +35,7 @@ class Engine:
     context: longest sequence in tokens; None takes what the model was trained for.
     max_draft: most draft tokens checked in one step, 0 to 127.
     fixed_draft: that many draft tokens in every step, whatever they cost; None lets measured costs decide.
-    policy: how a draft model's tree grows, a name of `forerun.policies()`.
+    policy: how the tree of a draft model, a head or early-exit grows, a name of `forerun.policies()`.
     verify: which branch of the tree is kept, a name of `forerun.verifiers()`. "match" keeps the text of plain
         decoding; those that test p / q keep its distribution and need draws (docs/methods.md); lossy ones say so.
     method_options: options of the methods in use, {"NAME.option": value}.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 
 import forerun
 from forerun import compare, models
+from forerun.draft_file import draft_weights, read_draft
 
 PROMPTS = [
     "Explain in two paragraphs why the sky looks blue during the day and red in the evening.",
@@ -32,6 +34,20 @@ def test_the_draft_of_smollm2_guesses_its_answers(smollm2_path, repository):
             assert found.tokens == plain.generate(messages, max_tokens=96).tokens
             taus.append(found.stats.tau)
     assert sum(taus) / len(taus) > 1.5, taus
+
+
+def test_drafts_of_larger_targets_are_what_their_page_says(repository):
+    page = (repository / "drafts" / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(.+)` \| (.+)$", page, re.MULTILINE))
+    files = {file.name: file for file in (repository / "drafts").glob("*.gguf")}
+    assert files.keys() == rows.keys()
+    for name, file in files.items():
+        metadata, tensors = read_draft(file)
+        weights = draft_weights(file).upper()
+        blocks = f"{metadata['family'].upper()}, {metadata['blocks']} block of {metadata['ffn_width']}"
+        head = "a head of its own" if "head.weight" in tensors else "the target's head"
+        assert f" | {blocks}, {len(tensors['draft_tokens'])} tokens, {head}, {weights} |" in rows[name]
+        assert file.stat().st_size <= 40_000_000
 
 
 @pytest.mark.real_model

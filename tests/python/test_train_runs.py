@@ -287,6 +287,12 @@ def test_a_folder_is_of_one_target_with_its_taps(tmp_path):
     assert collect(Counting(4), circles(5), tmp_path, [-1], 3, Budget()).texts == 5
 
 
+def test_a_target_that_no_draft_can_be_trained_for_is_refused_before_it_answers(tmp_path, capsys):
+    assert command(["train", "collect", str(tmp_path), str(tmp_path / "data")]) == 2
+    assert "a draft is trained for a .gguf file, found a folder" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_second_look_at_answers_gives_the_shards_that_were_recorded(tmp_path):
     target, shape = tmp_path / "m.gguf", config("llama", layers=2)
     files, _ = make(np.random.default_rng(1), shape, "Q8_0", "Q8_0")

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
 
 #include "backend/cuda/elementwise.h"
 #include "backend/cuda/packed_layout.h"
@@ -66,6 +67,7 @@ CudaBackend::CudaBackend(int device)
 CudaBackend::~CudaBackend() {
   cudaSetDevice(device_);
   cudaStreamSynchronize(stream_.get());
+  release_freed();
 }
 
 void CudaBackend::use() const { check(cudaSetDevice(device_), "choose the device"); }
@@ -80,6 +82,7 @@ void CudaBackend::use_alone(const char* operation) const {
 
 Buffer CudaBackend::allocate(int64_t bytes) {
   use_alone("allocate");
+  release_freed();
   const int64_t size = std::max<int64_t>(bytes, 64);
   if (pool_ == nullptr) return {this, allocate_device(size, "a buffer"), bytes};
   void* data = nullptr;
@@ -97,7 +100,26 @@ Buffer CudaBackend::allocate(int64_t bytes) {
 }
 
 void CudaBackend::free(void* data, int64_t) noexcept {
-  if (data == nullptr || cudaSetDevice(device_) != cudaSuccess) return;
+  if (data == nullptr) return;
+  const std::lock_guard lock(freed_mutex_);
+  try {
+    freed_.push_back(data);
+  } catch (const std::bad_alloc&) {
+    release(data);
+  }
+}
+
+void CudaBackend::release_freed() noexcept {
+  std::vector<void*> freed;
+  {
+    const std::lock_guard lock(freed_mutex_);
+    freed.swap(freed_);
+  }
+  for (void* data : freed) release(data);
+}
+
+void CudaBackend::release(void* data) noexcept {
+  if (cudaSetDevice(device_) != cudaSuccess) return;
   if (pool_ == nullptr || cudaFreeAsync(data, stream_.get()) != cudaSuccess) {
     cudaGetLastError();
     cudaFree(data);

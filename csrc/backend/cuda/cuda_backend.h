@@ -1,5 +1,6 @@
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ class CudaBackend final : public Backend {
   cudaStream_t stream() const { return stream_.get(); }
 
   Buffer allocate(int64_t bytes) override;
+  // Any thread may free while another records a sequence, of which a release on its stream would
+  // become a part: so what is freed is released by the next allocation.
   void free(void* data, int64_t bytes) noexcept override;
   void upload(void* device, const void* host, int64_t bytes) override;
   void download(void* host, const void* device, int64_t bytes) override;
@@ -60,6 +63,8 @@ class CudaBackend final : public Backend {
   void choose(Tensor logits, std::span<const TokenDraw> draws, std::span<int32_t> tokens) override;
 
  private:
+  void release(void* data) noexcept;
+  void release_freed() noexcept;
   void use() const;                             // makes this device the calling thread's
   void use_alone(const char* operation) const;  // ... for what cannot be part of a sequence
   DeviceBatch put_batch(const AttentionBatch& batch);
@@ -74,6 +79,8 @@ class CudaBackend final : public Backend {
   std::string description_;
   Stream stream_;
   cudaMemPool_t pool_ = nullptr;  // the device's default one; nullptr where it has none
+  std::mutex freed_mutex_;
+  std::vector<void*> freed_;  // released by the next allocation
   Staging staging_;
   PinnedMemory bounce_;  // for downloads
   BatchUpload batch_;

@@ -24,7 +24,7 @@ err = Console(stderr=True, highlight=False)
 
 Model = Annotated[
     str,
-    typer.Argument(help="A .gguf file, a Hugging Face folder or the name of a pulled model."),
+    typer.Argument(help="A .gguf file, a Hugging Face folder, or what was pulled: NAME, hf:ORG/REPO/FILE.gguf."),
 ]
 _ENGINE = "Engine"
 Draft = Annotated[
@@ -34,7 +34,9 @@ Draft = Annotated[
         rich_help_panel=_ENGINE,
     ),
 ]
-Policy = Annotated[str, typer.Option(help="How a draft model's tree grows.", rich_help_panel=_ENGINE)]
+Policy = Annotated[
+    str, typer.Option(help="How the tree of a draft model, a head or early-exit grows.", rich_help_panel=_ENGINE)
+]
 Verify = Annotated[str, typer.Option(help="Which branch of a tree is kept.", rich_help_panel=_ENGINE)]
 MethodOption = Annotated[
     list[str] | None,
@@ -48,6 +50,11 @@ Placement = Annotated[
         rich_help_panel=_ENGINE,
     ),
 ]
+Vram = Annotated[
+    str | None,
+    typer.Option(help="Most memory of a GPU to take, such as 3GiB; a plan needs it.", rich_help_panel=_ENGINE),
+]
+Ram = Annotated[str | None, typer.Option(help="Most memory of the host to take.", rich_help_panel=_ENGINE)]
 Threads = Annotated[
     int | None,
     typer.Option(help="Worker threads.", show_default="the usable cores", rich_help_panel=_ENGINE),
@@ -154,6 +161,8 @@ def engine_options(
     option: MethodOption = None,
     device: Device = "cpu",
     placement: Placement = None,
+    vram: Vram = None,
+    ram: Ram = None,
     threads: Threads = None,
     context: Context = None,
     kv_type: KvType = "f16",
@@ -166,6 +175,8 @@ def engine_options(
         "method_options": method_options(option),
         "device": device,
         "placement": placement,
+        "vram_limit": vram,
+        "ram_limit": ram,
         "threads": threads,
         "context": context,
         "kv_type": kv_type,

@@ -15,7 +15,7 @@ def convert_draft(
     ],
     file: Annotated[Path, typer.Argument(help="The draft file to write.")],
     target: Annotated[str, typer.Option(help="The model that it drafts for: a file, a folder or a pulled name.")],
-    weights: Annotated[str, typer.Option(help="q8_0, or f16 at twice the size.")] = "q8_0",
+    weights: Annotated[str, typer.Option(help="q8_0, q4_1, f16 or f32.")] = "q8_0",
     exit_layer: Annotated[int, typer.Option(help="Of Kangaroo: the target's layers before it.")] = 0,
 ) -> None:
     """Make a draft file of a public head (EAGLE-1/2/3, DGF, Medusa, Hydra, Kangaroo), for Engine(draft="head:FILE")."""

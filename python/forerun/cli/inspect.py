@@ -29,9 +29,9 @@ def inspect(
 def _summary(report: dict[str, Any]) -> Table:
     table = Table(show_header=False, box=None)
     verdict = (
-        Text("supported", style="green")
+        Text("yes", style="green")
         if report["supported"]
-        else Text(f"not supported: {common.printable(report['reason'], 200)}", style="red")
+        else Text(f"no: {common.printable(report['reason'], 200)}", style="red")
     )
     rows = {
         "file": Text(common.printable(report["path"], 200)),
@@ -39,7 +39,7 @@ def _summary(report: dict[str, Any]) -> Table:
         "size": Text(f"{report['file_bytes'] / 1e6:,.1f} MB"),
         "architecture": Text(common.printable(report["architecture"])),
         "parameters": Text(f"{report['parameters'] / 1e6:,.1f} M"),
-        "runs here": verdict,
+        "supported": verdict,
     }
     for name, value in rows.items():
         table.add_row(name, value)

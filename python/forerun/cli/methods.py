@@ -17,7 +17,7 @@ def methods(as_json: common.AsJson = False) -> None:
         return
     titles = {
         "drafters": "Drafters: --draft, joined by '+'; also none and auto",
-        "policies": "Policies: --policy, how a draft model's tree grows",
+        "policies": "Policies: --policy, how the tree of a draft model, a head or early-exit grows",
         "verifiers": "Verifiers: --verify, which branch is kept",
     }
     width = max(len(method.name) for found in lists.values() for method in found)

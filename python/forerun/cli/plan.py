@@ -16,8 +16,8 @@ from forerun.placement import plan as make_plans
 def plan(
     model: common.Model,
     drafts: Annotated[list[str] | None, typer.Argument(help="Draft models; the best or none is chosen.")] = None,
-    vram: Annotated[str | None, typer.Option(help="Memory of the GPU that may be used, such as 3GiB.")] = None,
-    ram: Annotated[str | None, typer.Option(help="Memory of the host that may be used.")] = None,
+    vram: common.Vram = None,
+    ram: common.Ram = None,
     context: Annotated[int, typer.Option(help="Positions whose keys and values must fit.")] = 2048,
     threads: common.Threads = None,
     overlap: Annotated[bool, typer.Option(help="Draft on while the target verifies.")] = True,

@@ -31,7 +31,7 @@ _LEARN = "Learning"
 Target = Annotated[str, typer.Argument(help="The target: a .gguf file or the name of a pulled model.")]
 Data = Annotated[Path, typer.Argument(help="A folder that `collect` made.")]
 Run = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="FILE.run")]
-Weights = Annotated[str, typer.Option(help="q8_0, q4_1 or f16.", rich_help_panel=_SHAPE)]
+Weights = Annotated[str, typer.Option(help="q8_0, q4_1, f16 or f32.", rich_help_panel=_SHAPE)]
 Rows = Annotated[int, typer.Option(help="Rows to learn from in a batch.", rich_help_panel=_LEARN)]
 HeldOut = Annotated[int, typer.Option(help="Every so many-th text is for validation.", rich_help_panel=_LEARN)]
 Start = Annotated[Path | None, typer.Option(help="The folder of an earlier run to begin from.")]
@@ -94,11 +94,13 @@ def collect(
     from forerun.train.own_prompts import own_prompts as invented
     from forerun.train.prompts import compose
     from forerun.train.prompts import given as prompts_of
+    from forerun.train.target import check_file
     from forerun.train.texts import Text, documentation, pieces, standard_library
     from forerun.train.texts import excerpts as cut
 
     tapped = _integers("taps", taps)
     common.at_least(3, **{"most-tokens": most_tokens})
+    check_file(Path(models.resolve(target)))
     settings = {"draft": "none", "threads": threads, "max_batch": batch, "prefix_cache_bytes": 0}
     with common.load(target, **settings, record_taps=tapped, record_top_k=top_k) as engine:
         claim(folder, engine, tapped, top_k)
@@ -190,6 +192,7 @@ def draft(
     ] = 0,
     validate_every: Annotated[int, typer.Option(help="Batches between validations.", rich_help_panel=_LEARN)] = 100,
     start: StartDraft = None,
+    licence: Annotated[str, typer.Option(help="Of the file, an SPDX name, for its metadata.")] = "",
     hours: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = 0.0,
     seed: Seed = 0,
     f32: F32 = False,
@@ -235,7 +238,7 @@ def draft(
         held_out=held_out,
         hours=hours,
         start=start,
-        on_best=lambda best, parts: export(best, parts, file, file.stem, weights),
+        on_best=lambda best, parts: export(best, parts, file, file.stem, weights, licence),
         processes=processes,
     )
     processes.close()

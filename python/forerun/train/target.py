@@ -24,12 +24,17 @@ class TargetParts(Target):
     ffn_width: int
 
 
+def check_file(path: Path) -> None:
+    """Raises ValueError for a target that is no file."""
+    if path.is_dir():
+        raise ValueError(f"{path}: a draft is trained for a .gguf file, found a folder")
+
+
 def read_target(path: Path) -> TargetParts:
     """Raises NotImplementedError for a model that the runtime does not have, ValueError for one that is no .gguf file
     or lacks what a draft needs.
     """
-    if path.is_dir():
-        raise ValueError(f"{path}: a draft is trained for a .gguf file, found a folder")
+    check_file(path)
     target = Target.of(str(path))
     reader = gguf.GGUFReader(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}

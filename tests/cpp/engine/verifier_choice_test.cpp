@@ -150,6 +150,12 @@ TEST_F(VerifierChoice, OptionsReachTheMethodAndWrongOnesAreRefused) {
   EXPECT_THROW(load("match", "auto", "none", 6, {{"nobody.knows", "1"}}), Error);
   EXPECT_THROW(load("swor", "auto", "model", 6, {{"dyspec.thresh", "0.1"}}), Error);
   EXPECT_NO_THROW(load("swor", "auto", "model", 6, {{"dyspec.threshold", "0.1"}}));
+  for (const char* unused : {"eagle2.top_k", "gumbel.top_k", "rsd-s.beam", "opt-tree.delta"}) {
+    EXPECT_THROW(load("match", "auto", "model", 6, {{unused, "4"}}), Error) << unused;
+  }
+  EXPECT_NO_THROW(load("match", "auto", "model", 6, {{"auto.top_k", "4"}}));
+  EXPECT_THROW(load("swor", "auto", "model", 6, {{"dyspec.stop", "confidence:0.3"}}), Error);
+  EXPECT_NO_THROW(load("swor", "auto", "model", 6, {{"auto.stop", "confidence:0.3"}}));
   for (const char* policy : {"auto", "greedy-draft"}) {
     EXPECT_NO_THROW(load("greedy-draft", policy, "model", 6, {{"greedy-draft.children", "2"}}));
   }
