@@ -54,6 +54,8 @@ class BenchOptions:
     method_options: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
     placement: str | None = None
+    vram_limit: str | int | None = None
+    ram_limit: str | int | None = None
     threads: int | None = None
     context: int | None = None
     kv_type: str = "f16"
@@ -68,6 +70,8 @@ class BenchOptions:
         return {
             "device": self.device,
             "placement": self.placement,
+            "vram_limit": self.vram_limit,
+            "ram_limit": self.ram_limit,
             "threads": self.threads,
             "context": self.context,
             "kv_type": self.kv_type,

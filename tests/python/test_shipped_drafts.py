@@ -67,6 +67,9 @@ def test_heads_beside_the_models_are_found_by_auto_and_by_name(smollm2_path, rep
     folder = models.heads_dir()
     folder.mkdir(parents=True)
     shutil.copy(repository / "python" / "forerun" / "heads" / "smollm2-135m.gguf", folder / "mine.gguf")
+    whole = (folder / "mine.gguf").read_bytes()
+    (folder / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    (folder / "gone.gguf").symlink_to(tmp_path / "nowhere.gguf")
     with forerun.Engine(smollm2_path, context=256) as engine:
         assert engine.info["drafters"] == ["suffix", "trigram", "head"]
     with forerun.Engine(smollm2_path, draft="head:mine", context=256) as engine:

@@ -41,7 +41,9 @@ class Processes:
         return held[0]
 
     def close(self) -> None:
+        """Ends them together: one that leaves while another still talks to it may be aborted."""
         if self._accelerator:
+            self._accelerator.wait_for_everyone()
             self._accelerator.end_training()
 
 
