@@ -37,6 +37,16 @@ TEST(LevelCosts, KnowsNothingAtFirstAndThenWhatWasMeasured) {
   EXPECT_EQ(costs.reading_ms(LevelCosts::kCatchUpRows), 0.0);
 }
 
+TEST(LevelCosts, OneSlowReadOfAPromptIsNotTakenForItsPrice) {
+  LevelCosts costs;
+  costs.set(0.3, 0.01);
+  costs.learn(1000.0, 100, 1, 1);
+  EXPECT_GT(costs.reading_ms(100), 1.0);
+  EXPECT_LT(costs.reading_ms(100), 1.2);
+  for (int i = 0; i < 100; ++i) costs.learn(0.3 + 3.0, 100, 1, 1);  // what it is from now on
+  EXPECT_NEAR(costs.reading_ms(100), 3.0, 0.1);
+}
+
 TEST(LevelCosts, TellsTheFirstLevelFromTheOthers) {
   LevelCosts costs;
   costs.set(0.1, 0.0);  // measured while the weights were in the caches

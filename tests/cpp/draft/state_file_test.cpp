@@ -103,6 +103,25 @@ TEST_F(StateFile, WhatWasLearntComesBack) {
   EXPECT_EQ(texts_again.owner("bert"), 0U);
 }
 
+TEST_F(StateFile, ASlotThatNamesATokenTwiceIsRefused) {
+  for (const int32_t second : {4, 3}) {
+    StateWriter out(99);
+    out.begin_section("trigram");
+    out.put(TrigramTable::kRanks);
+    out.put(uint64_t{1});
+    out.put(uint64_t{5});  // key
+    out.put(uint32_t{1});
+    out.put_all(std::span<const int32_t>(std::vector<int32_t>{3, second, 0, 0, 0, 0, 0, 0}));
+    out.put_all(std::span<const uint16_t>(std::vector<uint16_t>{900, 800, 0, 0, 0, 0, 0, 0}));
+    out.write(path_);
+    TrigramTable table(TrigramTable::kLeastBytes);
+    const std::string why =
+        refusal([&] { table.load(StateReader(path_, 99).section("trigram"), kVocab); });
+    EXPECT_EQ(why.empty(), second == 4);
+    EXPECT_EQ(why.find("a token twice") != std::string::npos, second == 3) << why;
+  }
+}
+
 TEST_F(StateFile, EveryAlteredByteEveryLengthAndAnotherVocabularyAreRefused) {
   RecycleTable table(6);
   table.store(3, std::vector<int32_t>{1, 2, 3});

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -255,6 +256,36 @@ TEST(Controller, AsksTheDrafterWhoseStepsBringMost) {
   EXPECT_GT(asked[DraftSource::kEarlyExit], 150);
   EXPECT_LT(asked[DraftSource::kModel], 20);
   EXPECT_GT(asked[DraftSource::kModel], 0);  // it is tried again
+}
+
+TEST(Controller, OneStallWhileAskingDoesNotEndSpeculation) {
+  Bench bench;
+  Controller controller = rich(bench);
+  bench.known.asking_ms = 100.0;  // a plain step takes 1
+  int32_t steps = 0;
+  while (bench.allow(controller).max_nodes == 0 && steps < 2000) ++steps;
+  EXPECT_GT(steps, 100);
+  EXPECT_LT(steps, 500);
+}
+
+// The last token of an answer: nobody is asked, and nothing is learnt of who was asked before.
+TEST(Controller, AStepWithoutRoomTeachesNobody) {
+  Bench bench;
+  Controller controller = rich(bench);
+  const Controller::Offer offer{DraftSource::kModel, 0.0, [](int32_t) { return 0.1; }};
+  ASSERT_GT(controller.allowance(bench.known, {bench.plain, 0, 1000}, {&offer, 1}).asked_nodes, 0);
+  const DraftArm before = bench.known.arm(DraftSource::kModel);
+  const double unasked = bench.known.arm(DraftSource::kRoot).worth(1.0);
+  EXPECT_EQ(bench.allow(controller, 0).max_nodes, 0);
+  DraftTree tree;
+  tree.reset(0);
+  bench.fit(controller, tree, 0.0, 0);
+  bench.observe(controller, tree, {0}, {1});
+  DraftArm known = before, after = bench.known.arm(DraftSource::kModel);
+  EXPECT_EQ(after.worth(1.0), before.worth(1.0));
+  EXPECT_EQ(bench.known.arm(DraftSource::kRoot).worth(1.0), unasked);
+  const auto old_values = known.profile(8), new_values = after.profile(8);
+  EXPECT_TRUE(std::equal(old_values.begin(), old_values.end(), new_values.begin()));
 }
 
 // The size is the planned tree's best under the measured costs, at once; its depth is the plan's.
