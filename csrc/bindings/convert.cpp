@@ -42,7 +42,8 @@ py::dict to_dict(const Stats& s) {
                   "tried_by_depth"_a = s.tried_by_depth, "prompt_tokens"_a = s.prompt_tokens,
                   "reused_tokens"_a = s.reused_tokens, "prefill_seconds"_a = s.prefill_seconds,
                   "decode_seconds"_a = s.decode_seconds, "draft_seconds"_a = s.draft_seconds,
-                  "verify_seconds"_a = s.verify_seconds, "lossy"_a = s.lossy);
+                  "verify_seconds"_a = s.verify_seconds, "lossy"_a = s.lossy,
+                  "draft_failure"_a = s.draft_failure);
 }
 
 py::list to_list(const std::vector<Logprobs>& logprobs) {

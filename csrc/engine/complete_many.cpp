@@ -141,6 +141,7 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
     throw Error(ErrorKind::kBadArgument, "the prompt is empty: there is nothing to complete");
   }
   SessionState session(state_, {}, 0, -1);
+  session.drafter.reset();
   session.append(tokens);
   session.most = options.max_tokens;
   session.check_ready();
@@ -149,9 +150,7 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
   counts.add(tokens);
   counts.add(engine.tokenizer->encode(options.corpus, {false, false}));
 
-  const std::lock_guard lock(engine.step_mutex);
-  while (session.prefill_chunk()) {
-  }
+  session.prefill();
   std::vector<Draft> drafts(1);
   std::vector<Alternative> out;
   std::vector<float> row(static_cast<size_t>(engine.target->config().width));
@@ -159,6 +158,7 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
   Buffer mixture = first.allocate(static_cast<int64_t>(row.size() * sizeof(float)));
   const Tensor start(mixture.floats(), 1, engine.target->config().width);
   for (int32_t step = 0; step < most; ++step) {
+    const std::lock_guard lock(engine.step_mutex);
     const int32_t last = step == 0 ? tokens.back() : drafts.front().tokens.back();
     engine.batch.clear();
     engine.batch.add_causal(session.cache, {&last, 1}, 1);

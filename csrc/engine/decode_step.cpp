@@ -103,12 +103,9 @@ std::vector<StepOutcome> decode_step(EngineState& engine, std::span<SessionState
                                              std::to_string(kLogitRows / 2));
   }
   for (SessionState* session : sessions) session->check_ready();
-  const std::lock_guard lock(engine.step_mutex);
+  for (SessionState* session : sessions) session->prefill();
 
-  for (SessionState* session : sessions) {
-    while (session->prefill_chunk()) {
-    }
-  }
+  const std::lock_guard lock(engine.step_mutex);
   TraceScope step = engine.step("step");
   const Load plain = plain_load(sessions);
   for (SessionState* session : sessions) session->propose(kLogitRows / count, plain);
@@ -278,7 +275,7 @@ void SessionState::learn(const StepRows& rows, Controller::Spent spent,
       truth.node_logits = topk_values;
     }
     truth.hidden = engine->for_drafter(engine->hidden_rows(rows.out, rows.first, tree.size()));
-    drafter->observe(tokens, truth);
+    keep_failure([&] { drafter->observe(tokens, truth); });
     const int32_t all_drafted = spent.load.rows - spent.plain.rows;
     spent.share = static_cast<double>(tree.drafted()) / std::max(all_drafted, 1);
     spent.draft_ms = draft_ms;

@@ -12,7 +12,7 @@ Engine::Engine(std::shared_ptr<EngineState> state) : state_(std::move(state)) {}
 Engine::~Engine() = default;
 
 std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
-  return std::unique_ptr<Engine>(new Engine(std::make_shared<EngineState>(options)));
+  return std::make_unique<Engine>(std::make_shared<EngineState>(options));
 }
 
 Session Engine::session(const Sampling& sampling, uint64_t seed, int32_t logprobs,

@@ -64,6 +64,7 @@ class FORERUN_API Engine {
   // kBadFile, kUnsupported (architecture, type, CPU), kBadArgument (option, draft with another
   // vocabulary), kOutOfMemory.
   static std::unique_ptr<Engine> load(const EngineOptions& options);
+  explicit Engine(std::shared_ptr<EngineState> state);  // of devices that somebody else made
   ~Engine();
 
   Completion generate(std::string_view prompt, const GenerateOptions& options = {});
@@ -143,7 +144,6 @@ class FORERUN_API Engine {
   std::vector<TraceSpan> profile();
 
  private:
-  explicit Engine(std::shared_ptr<EngineState> state);
   std::shared_ptr<EngineState> state_;
   std::once_flag scheduler_made_;
   std::unique_ptr<Scheduler> scheduler_;

@@ -11,10 +11,10 @@ namespace {
 // The prompt's rows, with a chance to cancel between chunks.
 void prefill(SessionState& session, Emitter& emitter) {
   for (bool more = true; more && !emitter.done();) {
-    {
+    despite_its_draft(session, [&] {
       const std::lock_guard lock(session.engine->step_mutex);
       more = session.prefill_chunk();
-    }
+    });
     emitter.show("");
   }
 }
@@ -39,7 +39,9 @@ Completion Engine::generate(std::span<const int32_t> prompt, const GenerateOptio
   SessionState* const only = &session;
   while (!emitter.done()) {
     session.most = emitter.left();
-    emitter.take(std::move(decode_step(*state_, {&only, 1}).front()).value());
+    despite_its_draft(session, [&] {
+      emitter.take(std::move(decode_step(*state_, {&only, 1}).front()).value());
+    });
   }
   emitter.flush();
   session.finish();

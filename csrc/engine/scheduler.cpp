@@ -178,8 +178,10 @@ void Scheduler::prefill() {
   }
   if (!first) return;
   try {
-    const std::lock_guard lock(engine_->step_mutex);
-    first->session->prefill_chunk(others_decode ? kChunkBesides : kPrefillRows);
+    despite_its_draft(*first->session, [&] {
+      const std::lock_guard lock(engine_->step_mutex);
+      first->session->prefill_chunk(others_decode ? kChunkBesides : kPrefillRows);
+    });
   } catch (...) {
     leave(first, std::current_exception());
   }
@@ -194,11 +196,11 @@ void Scheduler::decode() {
   try {
     step(batch_);
   } catch (...) {
-    // Nobody has moved. Alone, each shows whether it is the one that fails.
+    // Nobody has moved. Alone, each shows whether it is the one that fails, or only its draft.
     for (const Shared& request : std::vector<Shared>(batch_)) {
       std::vector<Shared> alone = {request};
       try {
-        step(alone);
+        despite_its_draft(*request->session, [&] { step(alone); });
       } catch (...) {
         leave(request, std::current_exception());
       }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <string>
+#include <utility>
 
 #include "engine/features.h"
 
@@ -36,6 +37,7 @@ SessionState::SessionState(const SessionState& other)
       verifier(engine->new_verifier()),
       drafter(other.drafter ? other.drafter->fork() : nullptr),
       drafter_knows_context(other.drafter_knows_context),
+      draft_failure(other.draft_failure),
       controller(other.controller),
       logprobs(other.logprobs),
       stats(other.stats) {
@@ -105,7 +107,7 @@ void SessionState::rewind(int32_t length) {
     if (tokens.empty()) {
       drafter_knows_context = false;
     } else {
-      drafter->rewind(tokens);
+      keep_failure([&] { drafter->rewind(tokens); });
     }
   }
 }
@@ -129,16 +131,20 @@ void SessionState::check_ready() const {
 }
 
 void SessionState::introduce() {
-  if (!drafter || drafter_knows_context) return;
-  drafter->begin(tokens);
-  drafter_knows_context = true;
+  if (drafter_knows_context) return;
+  use_drafter([&] {
+    drafter->begin(tokens);
+    drafter_knows_context = true;
+  });
 }
 
-void SessionState::give_up_drafter(const Error& error) {
+void SessionState::give_up_drafter() {
+  const Error why = *std::exchange(draft_failure, std::nullopt);
   drafter.reset();
   drafter_knows_context = false;
-  throw Error(error.kind(), std::string("the draft failed: ") + error.what() +
-                                "; the session can go on, without it");
+  stats.draft_failure = why.what();
+  throw Error(why.kind(), std::string("the draft failed: ") + why.what() +
+                              "; the session can go on, without it");
 }
 
 bool SessionState::prefill_chunk(int32_t most_rows) {
@@ -157,14 +163,21 @@ bool SessionState::prefill_chunk(int32_t most_rows) {
   const int32_t first = cache.length();
   cache.commit_rows(rows);
   const HiddenRows taps = engine->hidden_rows(out, 0, rows);
-  use_drafter([&] { drafter->read(tokens, first, engine->for_drafter(taps)); });
   if (recording) {
     append_states(engine->for_record(taps), features);
     features.tokens += rows;
   }
+  use_drafter([&] { drafter->read(tokens, first, engine->for_drafter(taps)); });
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   stats.prefill_seconds += taken.count();
   return rows < missing;
+}
+
+void SessionState::prefill() {
+  for (bool more = true; more;) {
+    const std::lock_guard lock(engine->step_mutex);
+    more = prefill_chunk();
+  }
 }
 
 void SessionState::finish() {
@@ -172,7 +185,7 @@ void SessionState::finish() {
   engine->prefixes->save(tokens, cache);
   engine->known.observe_answer(static_cast<double>(stats.tokens));
   engine->stats.add(stats);
-  if (drafter) drafter->finish(tokens, emitted);
+  if (drafter) keep_failure([&] { drafter->finish(tokens, emitted); });
 }
 
 }  // namespace forerun

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,20 +48,29 @@ struct SessionState {
   // Stages of a step, in this order, under the engine's step lock (decode_step.cpp).
   bool prefill_chunk(
       int32_t most_rows = kPrefillRows);  // rows before the root; false: all are done
+  void prefill();  // all of them; takes the lock itself, chunk by chunk, so that others get a turn
   void propose(int32_t row_limit, const Load& plain);
   StepResult settle(const StepRows& rows, const Controller::Spent& forward);
 
-  // A drafter whose device fails or is full is given up: plain decoding needs the target only.
+  // A drafter whose device fails or is full is given up, which throws before anything of the step
+  // has moved: the same step can be made without it, since plain decoding needs the target only.
   template <typename Use>
   void use_drafter(Use use) {
+    if (!drafter) return;
+    if (!draft_failure) keep_failure(use);
+    if (draft_failure) give_up_drafter();
+  }
+  // As above, but what fails is thrown by the next use.
+  template <typename Use>
+  void keep_failure(Use use) {
     try {
-      if (drafter) use();
+      use();
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kDevice && error.kind() != ErrorKind::kOutOfMemory) throw;
-      give_up_drafter(error);
+      draft_failure = error;
     }
   }
-  [[noreturn]] void give_up_drafter(const Error& error);
+  [[noreturn]] void give_up_drafter();
   void cut_at_end_token();
   void record(const StepRows& rows);
   void emit(const NodeLogits& logits, StepResult& result);
@@ -79,6 +89,7 @@ struct SessionState {
   std::unique_ptr<Verifier> verifier;
   std::unique_ptr<Drafter> drafter;  // null: plain decoding
   bool drafter_knows_context = false;
+  std::optional<Error> draft_failure;  // of the drafter in use
   Controller controller;
   std::vector<Controller::Offer> offers;
   DraftTree tree;
@@ -94,6 +105,19 @@ struct SessionState {
   Features features;
   Stats stats;
 };
+
+// Runs `use`, a stage or a step of one session; once more, without the draft, where it threw because
+// the draft was given up. stats.draft_failure says so.
+template <typename Use>
+void despite_its_draft(const SessionState& session, Use use) {
+  const bool drafts = session.drafter != nullptr;
+  try {
+    use();
+  } catch (const Error&) {
+    if (!drafts || session.drafter) throw;
+    use();
+  }
+}
 
 // What a step gave one of its sessions. Whatever fails after the forward fails for one alone.
 struct StepOutcome {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace forerun {
@@ -21,6 +22,7 @@ struct Stats {
   double draft_seconds = 0.0;   // part of decode_seconds
   double verify_seconds = 0.0;  // part of decode_seconds: target forwards
   bool lossy = false;           // a mode that may change the text was chosen
+  std::string draft_failure;    // why the draft was given up, if it was
 
   // Tokens emitted per target forward; 1 for plain decoding, 0 before the first step.
   double tau() const {
@@ -54,6 +56,7 @@ struct Stats {
     draft_seconds += other.draft_seconds;
     verify_seconds += other.verify_seconds;
     lossy = lossy || other.lossy;
+    if (draft_failure.empty()) draft_failure = other.draft_failure;
   }
   void grow(size_t depth) {
     if (tried_by_depth.size() < depth) {

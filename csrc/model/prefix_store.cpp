@@ -46,7 +46,7 @@ void PrefixStore::save(std::span<const int32_t> tokens, const KvCache& cache) {
     const size_t common = common_prefix(entry->tokens, kept);
     if (common == kept.size()) return;  // already covered
     if (common == entry->tokens.size()) {
-      pages_ -= static_cast<int64_t>(entry->pages.size());
+      release(entry->pages);
       entry = entries_.erase(entry);
     } else {
       ++entry;
@@ -54,17 +54,24 @@ void PrefixStore::save(std::span<const int32_t> tokens, const KvCache& cache) {
   }
   const auto handles = cache.page_handles().first(pages);
   entries_.push_front({{kept.begin(), kept.end()}, {handles.begin(), handles.end()}});
-  pages_ += static_cast<int64_t>(pages);
-  while (pages_ > max_pages_) {
-    pages_ -= static_cast<int64_t>(entries_.back().pages.size());
+  for (const KvPage& page : handles) ++uses_[page.get()];
+  while (static_cast<int64_t>(uses_.size()) > max_pages_) {
+    release(entries_.back().pages);
     entries_.pop_back();
+  }
+}
+
+void PrefixStore::release(std::span<const KvPage> pages) {
+  for (const KvPage& page : pages) {
+    const auto use = uses_.find(page.get());
+    if (--use->second == 0) uses_.erase(use);
   }
 }
 
 void PrefixStore::clear() {
   const std::lock_guard lock(mutex_);
   entries_.clear();
-  pages_ = 0;
+  uses_.clear();
 }
 
 }  // namespace forerun

@@ -4,6 +4,7 @@
 #include <list>
 #include <mutex>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "model/kv_cache.h"
@@ -12,8 +13,8 @@ namespace forerun {
 
 // Keys and values of finished requests, for prompts that begin the same way. The cached rows have
 // the bits that a fresh prefill would compute (exactness contract), so reuse never changes the
-// text. Thread-safe. Entries share their pages with the caches they came from; the least recently
-// used go first when `max_pages` is exceeded.
+// text. Thread-safe. Entries share their pages with the caches they came from and with each other; the
+// least recently used go first when together they hold more than `max_pages`.
 class PrefixStore {
  public:
   explicit PrefixStore(int64_t max_pages) : max_pages_(max_pages) {}
@@ -33,10 +34,11 @@ class PrefixStore {
     std::vector<int32_t> tokens;
     std::vector<KvPage> pages;
   };
+  void release(std::span<const KvPage> pages);
   std::mutex mutex_;
   std::list<Entry> entries_;  // most recently used first
   int64_t max_pages_;
-  int64_t pages_ = 0;
+  std::unordered_map<const void*, int32_t> uses_;  // entries that hold a page, by page
 };
 
 }  // namespace forerun

@@ -88,7 +88,8 @@ class Stats:
     2, ...; acceptance_by_depth: of those, the share whose accepted path did. prompt_tokens, reused_tokens:
     length of the prompt and how much of it was still in the KV cache. draft_seconds, verify_seconds: the
     parts of decode_seconds spent drafting and in target forwards. lossy: False unless a mode was asked for
-    that may change the text.
+    that may change the text. draft_failure: why the draft was given up (its device failed or was full), after
+    which the text went on without it; else empty.
     """
 
     steps: int = 0
@@ -105,6 +106,7 @@ class Stats:
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
     lossy: bool = False
+    draft_failure: str = ""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Stats:

@@ -263,4 +263,6 @@ def describe(stats: Stats) -> str:
         f"prompt {stats.prompt_tokens} tokens ({stats.reused_tokens} reused) "
         f"in {stats.prefill_seconds:.2f} s"
     )
-    return line + ("; LOSSY" if stats.lossy else "")
+    if stats.lossy:
+        line += "; LOSSY"
+    return line + (f"; went on without its draft: {stats.draft_failure}" if stats.draft_failure else "")

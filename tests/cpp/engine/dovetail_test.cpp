@@ -207,6 +207,56 @@ TEST_F(Dovetail, ASessionGoesOnWithoutADraftWhoseDeviceFailed) {
   }
 }
 
+// Whole texts, of the thread itself and of a batch: nobody has to ask again.
+TEST_F(Dovetail, RequestsGoOnWithoutADraftWhoseDeviceFailed) {
+  const test::TinyModel target{.layers = 3};
+  const test::TinyHeadFile head({.target = target, .blocks = 2, .columns = 120});
+  const auto ask = [](uint64_t seed) {
+    RequestOptions asked;
+    asked.max_tokens = 60;
+    asked.seed = seed;
+    asked.sampling.temperature = 0.8F;
+    return asked;
+  };
+  Engine alone(std::make_shared<EngineState>(options("cpu", "none", -1)));
+  for (const std::string& draft : {std::string("model"), "head:" + head.path()}) {
+    for (const int64_t after : {0, 3, 25, 70, 200}) {
+      auto gpu = std::make_shared<SimulatedDevice>();
+      EngineOptions o = options(R"({"layers": "cpu", "draft": "cuda"})", draft);
+      o.record_taps = {-1};
+      Engine engine(engine_with(o, gpu));
+      gpu->fails_at = gpu->operations + after;
+      std::vector<Request> requests;
+      for (uint64_t seed = 0; seed < 4; ++seed) {
+        requests.push_back(engine.submit(repetitive_prompt(40, 1), ask(seed)));
+      }
+      for (uint64_t seed = 0; seed < 4; ++seed) {
+        const Completion& answer = requests[seed].wait();
+        EXPECT_EQ(answer.tokens, alone.generate(repetitive_prompt(40, 1), ask(seed)).tokens);
+        EXPECT_EQ(answer.features.tokens, 39 + static_cast<int32_t>(answer.tokens.size()));
+        EXPECT_NE(answer.stats.draft_failure.find("cuda:0"), std::string::npos) << draft << after;
+      }
+      const Completion own = engine.generate(repetitive_prompt(40, 2), ask(9));
+      EXPECT_EQ(own.tokens, alone.generate(repetitive_prompt(40, 2), ask(9)).tokens);
+      EXPECT_NE(own.stats.draft_failure.find("cuda:0"), std::string::npos);
+      EXPECT_NE(engine.stats().draft_failure.find("cuda:0"), std::string::npos);
+    }
+  }
+  EXPECT_EQ(alone.stats().draft_failure, "");
+}
+
+TEST_F(Dovetail, ADraftWithoutMemoryIsGivenUp) {
+  auto gpu = std::make_shared<SimulatedDevice>();
+  Engine engine(engine_with(options(R"({"layers": "cpu", "draft": "cuda"})"), gpu));
+  gpu->before = [](int64_t) { throw Error(ErrorKind::kOutOfMemory, "cuda:0: no memory"); };
+  Engine alone(std::make_shared<EngineState>(options("cpu", "none", -1)));
+  const GenerateOptions ask = test::request(0.0F, 1);
+  const Completion answer = engine.generate(repetitive_prompt(40, 1), ask);
+  EXPECT_EQ(answer.tokens, alone.generate(repetitive_prompt(40, 1), ask).tokens);
+  EXPECT_EQ(answer.stats.draft_failure, "cuda:0: no memory");
+  EXPECT_EQ(answer.stats.drafted, 0);
+}
+
 TEST_F(Dovetail, AStepThatTheTargetsDeviceFailedCanBeMadeAgain) {
   const std::vector<int32_t> wanted = plain(0.0F, 6);
   auto gpu = std::make_shared<SimulatedDevice>();

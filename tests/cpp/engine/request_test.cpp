@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "engine/requests.h"
+#include "model/tiny_head.h"
 
 namespace forerun {
 namespace {
@@ -246,6 +247,15 @@ TEST_F(Requests, RunOnlyTogetherWhatFitsTheirMemory) {
   for (Request& request : requests) EXPECT_EQ(request.wait().tokens.size(), 8U);
   EXPECT_GE(most, 1);
   EXPECT_LE(most, 2);
+}
+
+TEST_F(Requests, NeedMemoryForTheirDraftHeadToo) {
+  const test::TinyHeadFile head({.target = test::TinyModel{.context = 400}, .blocks = 2});
+  EngineOptions enough = options("none"), headed = options("head:" + head.path());
+  enough.kv_bytes = headed.kv_bytes = int64_t{4} * 64 * 2 * 2 * 2 * 64 * 2;  // as above, for one
+  EXPECT_EQ(Engine::load(enough)->submit("abcdefgh", asked(8)).wait().tokens.size(), 8U);
+  const auto engine = Engine::load(headed);
+  EXPECT_EQ(kind_of([&] { engine->submit("abcdefgh", asked(8)); }), ErrorKind::kBadArgument);
 }
 
 TEST_F(Requests, EndAsCancelledWithTheirEngine) {

@@ -58,6 +58,29 @@ TEST_F(PrefixStoreTest, ForgetsTheLeastRecentlyUsedBeyondItsPages) {
   EXPECT_EQ(restored(store, tokens(64, 4000)), 0);
 }
 
+// Two answers to one prompt of three pages: five pages in all, of which the limit speaks.
+TEST_F(PrefixStoreTest, CountsPagesThatEntriesShareOnce) {
+  PrefixStore store(5);
+  auto first = tokens(4 * 64, 0), second = tokens(4 * 64, 0);
+  std::fill(second.begin() + 3 * 64, second.end(), 7);
+  KvCache prompt = cache_of(3 * 64), one = prompt.fork(), two = prompt.fork();
+  for (KvCache* answer : {&one, &two}) {
+    answer->prepare(64);
+    answer->commit_rows(64);
+  }
+  store.save(first, one);
+  store.save(second, two);
+  EXPECT_EQ(restored(store, first), 255);
+  EXPECT_EQ(restored(store, second), 255);
+  store.save(tokens(64, 3000), cache_of(64));  // the sixth: an answer goes, and with it one page
+  EXPECT_EQ(restored(store, first), 192);
+  EXPECT_EQ(restored(store, second), 255);
+  EXPECT_EQ(restored(store, tokens(64, 3000)), 63);
+  store.save(tokens(5 * 64, 5000), cache_of(5 * 64));  // all others go
+  EXPECT_EQ(restored(store, second), 0);
+  EXPECT_EQ(restored(store, tokens(5 * 64, 5000)), 319);
+}
+
 TEST_F(PrefixStoreTest, ALongerTimelineReplacesItsOwnBeginning) {
   PrefixStore store(3);
   store.save(tokens(64, 0), cache_of(64));
