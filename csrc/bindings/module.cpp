@@ -3,6 +3,8 @@
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 
+#include <cstring>
+
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "engine/engine.h"
@@ -12,7 +14,12 @@ namespace py = pybind11;
 namespace {
 
 void translate(const forerun::Error& error) {
-  static const auto set = [](PyObject* type, const char* text) { PyErr_SetString(type, text); };
+  static const auto set = [](PyObject* type, const char* text) {  // a path may be any bytes
+    const auto length = static_cast<Py_ssize_t>(std::strlen(text));
+    const auto str =
+        py::reinterpret_steal<py::object>(PyUnicode_DecodeUTF8(text, length, "backslashreplace"));
+    PyErr_SetObject(type, str.ptr());
+  };
   switch (error.kind()) {
     case forerun::ErrorKind::kBadArgument:
       return set(PyExc_ValueError, error.what());

@@ -24,7 +24,6 @@ class ByteCursor {
       : bytes_(bytes), path_(path) {}
 
   void set_field(std::string field) { field_ = std::move(field); }
-  const std::string& field() const { return field_; }
 
   size_t position() const { return position_; }
   size_t remaining() const { return bytes_.size() - position_; }

@@ -62,7 +62,7 @@ MetaValue read_strings(ByteCursor& cursor, uint64_t count) {
   return values;
 }
 
-// `budget` is what is left of kMaxListElements: a list in memory is up to four times its size in
+// `budget` is what is left of kMaxListElements: a list in memory is up to eight times its size in
 // the file.
 MetaValue read_list(ByteCursor& cursor, uint64_t& budget) {
   const auto type = cursor.read<uint32_t>("array element type");

@@ -12,6 +12,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxDepth = 64;
+constexpr size_t kMaxValues = size_t{1} << 24;  // an empty one takes some 30 times its text
 
 // Builds the document from parser events; an event that returns false ends the parse.
 class Builder final : public nlohmann::json_sax<json> {
@@ -68,6 +69,7 @@ class Builder final : public nlohmann::json_sax<json> {
   }
 
   bool add(json value) {
+    if (++values_ > kMaxValues) return stop("more than " + std::to_string(kMaxValues) + " values");
     place(std::move(value));
     return true;
   }
@@ -76,6 +78,7 @@ class Builder final : public nlohmann::json_sax<json> {
     if (open_.size() == kMaxDepth) {
       return stop("nested deeper than " + std::to_string(kMaxDepth));
     }
+    if (++values_ > kMaxValues) return stop("more than " + std::to_string(kMaxValues) + " values");
     open_.push_back(place(std::move(container)));
     return true;
   }
@@ -85,6 +88,7 @@ class Builder final : public nlohmann::json_sax<json> {
     return true;
   }
 
+  size_t values_ = 0;
   json root_;
   std::vector<json*> open_;  // the containers around the current event; a parent does not grow
                              // while a child is open

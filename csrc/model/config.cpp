@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "io/file_error.h"
 #include "model/fields.h"
 
 namespace forerun {
@@ -24,7 +25,29 @@ void set_scaling(const Checkpoint& file, const std::string& name, RopeConfig& ro
   } else if (name == "yarn") {
     rope.scaling = RopeConfig::Scaling::kYarn;
   } else {
-    unsupported(file, "unsupported rope scaling '" + name + "' (supported: linear, llama3, yarn)");
+    unsupported(
+        file, "unsupported rope scaling " + in_quotes(name) + " (supported: linear, llama3, yarn)");
+  }
+}
+
+// Within its window a model sees everything, as it does without one.
+void keep_to_window(int32_t window, ModelConfig& c) {
+  if (window <= 0) return;
+  c.trained_context = c.trained_context > 0 ? std::min(c.trained_context, window) : window;
+}
+
+// As llama.cpp reads these keys: a factor alone is linear, older files call it scale_linear, and
+// attn_factor comes on top of YaRN's own.
+void read_gguf_rope(const Checkpoint& file, const Fields& f, RopeConfig& rope) {
+  const float older = f.number("rope.scale_linear", 0.0, 1e6, 0.0);
+  const bool scaled = f.has("rope.scaling.factor") || older > 0.0F;
+  set_scaling(file, f.text("rope.scaling.type", scaled ? "linear" : ""), rope);
+  rope.factor = f.number("rope.scaling.factor", 0.0, 1e6, older);
+  if (rope.factor == 0.0F) rope.factor = 1.0F;
+  if (f.has("rope.scaling.attn_factor")) {
+    const double own = rope_magnitude(rope);
+    rope.attention_factor =
+        static_cast<float>(own * f.number("rope.scaling.attn_factor", 0.0, 1e3, 1.0));
   }
 }
 
@@ -37,8 +60,8 @@ ModelConfig read_gguf(const Checkpoint& file) {
         file.path() + ": a draft for another model, not a model; use it as draft='head:PATH'");
   }
   if (c.architecture != "llama" && c.architecture != "qwen2" && c.architecture != "qwen3") {
-    unsupported(
-        file, "unsupported architecture '" + c.architecture + "' (supported: llama, qwen2, qwen3)");
+    unsupported(file, "unsupported architecture " + in_quotes(c.architecture) +
+                          " (supported: llama, qwen2, qwen3)");
   }
   const Fields f(file, c.architecture + ".");
   if (f.count("expert_count", 0, 1 << 16, 0) > 0) unsupported(file, "mixture of experts");
@@ -52,17 +75,12 @@ ModelConfig read_gguf(const Checkpoint& file) {
     unsupported(file, "keys and values of different width");
   }
   c.trained_context = f.count("context_length", 0, std::numeric_limits<int32_t>::max(), 0);
-  if (const int32_t window = f.count("attention.sliding_window", 0, kMaxWidth * 16, 0);
-      window > 0) {
-    c.trained_context = std::min(c.trained_context, window);
-  }
+  keep_to_window(f.count("attention.sliding_window", 0, kMaxWidth * 16, 0), c);
   c.norm_epsilon = f.number("attention.layer_norm_rms_epsilon", 0.0, 1.0, 1e-5);
   c.rope.base = f.number("rope.freq_base", 1.0, 1e12, 10000.0);
   c.rope.rotary = f.count("rope.dimension_count", 2, kMaxWidth, c.head_dim);
   c.rope.interleaved = c.architecture == "llama";
-  set_scaling(file, f.text("rope.scaling.type", ""), c.rope);
-  c.rope.factor = f.number("rope.scaling.factor", 1e-3, 1e6, 1.0);
-  c.rope.attention_factor = f.number("rope.scaling.attn_factor", 0.0, 1e3, 0.0);
+  read_gguf_rope(file, f, c.rope);
   c.rope.beta_fast = f.number("rope.scaling.yarn_beta_fast", 0.0, 1e6, 32.0);
   c.rope.beta_slow = f.number("rope.scaling.yarn_beta_slow", 0.0, 1e6, 1.0);
   c.rope.original_context = f.count("rope.scaling.original_context_length", 0,
@@ -82,7 +100,9 @@ void read_hf_rope(const Checkpoint& file, const Fields& top, RopeConfig& rope) {
   rope.high_freq_factor = f.number("high_freq_factor", 1e-3, 1e6, 4.0);
   rope.beta_fast = f.number("beta_fast", 0.0, 1e6, 32.0);
   rope.beta_slow = f.number("beta_slow", 0.0, 1e6, 1.0);
-  rope.attention_factor = f.number("attention_factor", 0.0, 1e3, 0.0);
+  if (rope.scaling == RopeConfig::Scaling::kYarn) {
+    rope.attention_factor = f.number("attention_factor", 0.0, 1e3, 0.0);
+  }
   rope.original_context =
       f.count("original_max_position_embeddings", 0, std::numeric_limits<int32_t>::max(),
               top.count("max_position_embeddings", 0, std::numeric_limits<int32_t>::max(), 0));
@@ -96,8 +116,8 @@ ModelConfig read_hf(const Checkpoint& file) {
   } else if (type == "qwen2" || type == "qwen3") {
     c.architecture = type;
   } else {
-    unsupported(
-        file, "unsupported architecture '" + type + "' (supported: llama, mistral, qwen2, qwen3)");
+    unsupported(file, "unsupported architecture " + in_quotes(type) +
+                          " (supported: llama, mistral, qwen2, qwen3)");
   }
   const Fields f(file, "");
   c.layers = f.count("num_hidden_layers", 1, kMaxLayers);
@@ -108,12 +128,10 @@ ModelConfig read_hf(const Checkpoint& file) {
   c.head_dim = f.count("head_dim", 1, kMaxWidth, c.width / c.heads);
   c.trained_context = f.count("max_position_embeddings", 0, std::numeric_limits<int32_t>::max(), 0);
   const bool windowed = type == "mistral" || f.flag("use_sliding_window", false);
-  if (const int32_t window = f.count("sliding_window", 0, kMaxWidth * 16, 0);
-      windowed && window > 0) {
-    c.trained_context = std::min(c.trained_context, window);
-  }
+  const int32_t window = f.count("sliding_window", 0, kMaxWidth * 16, 0);
+  if (windowed) keep_to_window(window, c);
   if (const std::string act = f.text("hidden_act", "silu"); act != "silu") {
-    unsupported(file, "unsupported hidden_act '" + act + "' (supported: silu)");
+    unsupported(file, "unsupported hidden_act " + in_quotes(act) + " (supported: silu)");
   }
   c.norm_epsilon = f.number("rms_norm_eps", 0.0, 1.0, 1e-5);
   c.rope.rotary = c.head_dim;

@@ -21,9 +21,10 @@ struct RopeConfig {
   float factor = 1.0F;
   float low_freq_factor = 1.0F, high_freq_factor = 4.0F;  // llama3
   float beta_fast = 32.0F, beta_slow = 1.0F,
-        attention_factor = 0.0F;  // yarn; 0: 0.1 ln(factor) + 1
+        attention_factor = 0.0F;  // scales what is rotated; 0: as rope_magnitude says
   int32_t original_context = 0;
-  std::vector<float> frequency_divisors;  // [rotary / 2] of rope_freqs.weight, or empty
+  std::vector<float>
+      frequency_divisors;  // [rotary / 2] of rope_freqs.weight, before scaling, or empty
 };
 
 // Shape of a decoder-only transformer: RMSNorm, grouped-query attention with RoPE, SwiGLU.
@@ -40,12 +41,15 @@ struct ModelConfig {
 };
 
 // Reads and checks the shape. Error(kUnsupported) naming an unknown architecture or feature
-// (sliding window, mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that
+// (mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that
 // is missing or out of range.
 FORERUN_API ModelConfig read_model_config(const Checkpoint& checkpoint);
 
 // Radians per position of every rotated pair: [rotary / 2].
 std::vector<double> rope_frequencies(const RopeConfig& rope);
+
+// Of what is rotated: attention_factor, or YaRN's 0.1 ln(factor) + 1.
+double rope_magnitude(const RopeConfig& rope);
 
 // cos then sin of every rotated pair for each position: out [positions, rotary]. Angles are
 // computed in double.

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "io/file_error.h"
 #include "model/fields.h"
 
 namespace forerun {
@@ -29,8 +30,8 @@ HeadFamily family_of(const Checkpoint& file) {
     if (name == text) return family;
     known += std::string(known.empty() ? "" : ", ") + text;
   }
-  throw Error(ErrorKind::kUnsupported,
-              file.path() + ": a draft of the family '" + name + "', this build has " + known);
+  throw Error(ErrorKind::kUnsupported, file.path() + ": a draft of the family " + in_quotes(name) +
+                                           ", this build has " + known);
 }
 
 void read_taps(const Fields& f, HeadConfig& c) {
@@ -124,9 +125,9 @@ void read_columns(const Checkpoint& file, HeadConfig& c) {
 HeadConfig read_head_config(const Checkpoint& file) {
   if (file.text("general.architecture", "") != "forerun-draft") {
     throw Error(ErrorKind::kBadFile,
-                file.path() + ": general.architecture is '" +
-                    file.text("general.architecture", "") +
-                    "', expected 'forerun-draft'; `forerun convert-draft` makes such a file");
+                file.path() + ": general.architecture is " +
+                    in_quotes(file.text("general.architecture", "")) +
+                    ", expected 'forerun-draft'; `forerun convert-draft` makes such a file");
   }
   const Fields f(file, kPrefix);
   if (const int64_t format = file.integer(std::string(kPrefix) + "format"); format != kFormat) {

@@ -33,14 +33,14 @@ double llama3_frequency(const RopeConfig& rope, double frequency) {
 
 double frequency(const RopeConfig& rope, int32_t i) {
   double f = std::pow(static_cast<double>(rope.base), -2.0 * i / rope.rotary);
-  if (!rope.frequency_divisors.empty()) return f / rope.frequency_divisors[static_cast<size_t>(i)];
+  if (!rope.frequency_divisors.empty()) f /= rope.frequency_divisors[static_cast<size_t>(i)];
   switch (rope.scaling) {
     case RopeConfig::Scaling::kNone:
       return f;
     case RopeConfig::Scaling::kLinear:
       return f / rope.factor;
-    case RopeConfig::Scaling::kLlama3:
-      return llama3_frequency(rope, f);
+    case RopeConfig::Scaling::kLlama3:  // what a file's divisors are made of
+      return rope.frequency_divisors.empty() ? llama3_frequency(rope, f) : f;
     case RopeConfig::Scaling::kYarn: {
       const double ramp = yarn_ramp(rope, i);
       return f / rope.factor * ramp + f * (1.0 - ramp);
@@ -49,13 +49,13 @@ double frequency(const RopeConfig& rope, int32_t i) {
   return f;
 }
 
-double magnitude(const RopeConfig& rope) {
-  if (rope.scaling != RopeConfig::Scaling::kYarn) return 1.0;
-  if (rope.attention_factor > 0.0F) return rope.attention_factor;
-  return rope.factor > 1.0F ? 0.1 * std::log(static_cast<double>(rope.factor)) + 1.0 : 1.0;
-}
-
 }  // namespace
+
+double rope_magnitude(const RopeConfig& rope) {
+  if (rope.attention_factor > 0.0F) return rope.attention_factor;
+  if (rope.scaling != RopeConfig::Scaling::kYarn || rope.factor <= 1.0F) return 1.0;
+  return 0.1 * std::log(static_cast<double>(rope.factor)) + 1.0;
+}
 
 std::vector<double> rope_frequencies(const RopeConfig& rope) {
   std::vector<double> out(static_cast<size_t>(rope.rotary / 2));
@@ -65,7 +65,7 @@ std::vector<double> rope_frequencies(const RopeConfig& rope) {
 
 void rope_rows(const RopeConfig& rope, std::span<const double> frequencies,
                std::span<const int32_t> positions, float* out) {
-  const double scale = magnitude(rope);
+  const double scale = rope_magnitude(rope);
   const size_t half = frequencies.size();
   for (const int32_t position : positions) {
     for (size_t i = 0; i < half; ++i) {

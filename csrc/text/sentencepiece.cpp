@@ -9,7 +9,7 @@ namespace forerun {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-constexpr size_t kMaxPieceBytes = 1024;  // finding pairs is quadratic in the length of a token
+constexpr size_t kMaxPieceBytes = 128;  // finding pairs is quadratic in the length of a token
 
 // The byte of "<0xNN>", -1 for any other text.
 int byte_of(std::string_view token) {

@@ -9,11 +9,13 @@
 
 namespace forerun {
 
-// Finds special tokens in text: leftmost first, of those the longest. A trie; a text of n bytes
+// Finds special tokens in text: leftmost first, of those the longest; what parse_special leaves out
+// hides no other. A trie; a text of n bytes
 // costs at most n times the length of the longest special token, which kMaxSpecialBytes bounds.
 class SpecialMatcher {
  public:
   static constexpr size_t kMaxSpecialBytes = 512;
+  static constexpr size_t kMaxBytesOfAll = size_t{4} << 20;  // each costs some 50 in memory
 
   // `always`: found even where control tokens are to stay text (user-defined tokens).
   void add(std::string_view text, int32_t token, bool always);

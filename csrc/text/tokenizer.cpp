@@ -74,7 +74,9 @@ std::string Tokenizer::difference(const Tokenizer& other) const {
   return "vocabulary has " + std::to_string(theirs) + " tokens, expected " + std::to_string(mine);
 }
 
-std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
+namespace {
+
+std::shared_ptr<const Tokenizer> read_tokenizer(const Checkpoint& checkpoint) {
   Vocabulary vocabulary = checkpoint.format() == CheckpointFormat::kGguf
                               ? read_gguf_vocabulary(checkpoint)
                               : read_hf_vocabulary(checkpoint);
@@ -83,6 +85,18 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
     return std::make_shared<ByteLevelTokenizer>(std::move(vocabulary));
   }
   return std::make_shared<SentencePieceTokenizer>(std::move(vocabulary));
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
+  try {
+    return read_tokenizer(checkpoint);
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    if (text.starts_with(checkpoint.path())) throw;
+    throw Error(error.kind(), checkpoint.path() + ": " + text);
+  }
 }
 
 }  // namespace forerun

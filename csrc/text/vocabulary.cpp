@@ -50,6 +50,7 @@ bool is_special_kind(TokenKind kind) {
 }  // namespace
 
 void Vocabulary::index_tokens(std::string_view field) {
+  size_t special_bytes = 0;
   index.clear();
   index.reserve(tokens.size());
   for (size_t id = 0; id < tokens.size(); ++id) {
@@ -63,11 +64,17 @@ void Vocabulary::index_tokens(std::string_view field) {
                      " bytes, expected at most " +
                      std::to_string(SpecialMatcher::kMaxSpecialBytes));
     }
+    if (is_special_kind(kinds[id])) special_bytes += text.size();
     const auto [it, inserted] = index.emplace(text, static_cast<int32_t>(id));
     if (!inserted) {
       bad(field, "token " + in_quotes(text) + " stands twice, at " + std::to_string(it->second) +
                      " and " + std::to_string(id));
     }
+  }
+  if (special_bytes > SpecialMatcher::kMaxBytesOfAll) {
+    bad(field, "special tokens have " + std::to_string(special_bytes) +
+                   " bytes in all, expected at most " +
+                   std::to_string(SpecialMatcher::kMaxBytesOfAll));
   }
 }
 

@@ -65,6 +65,7 @@ class Reader {
       read_sentencepiece();
     }
     read_ids(model == "llama");
+    pad();
     vocabulary_.chat_template = checkpoint_.text("tokenizer.chat_template", "");
     return std::move(vocabulary_);
   }
@@ -100,6 +101,18 @@ class Reader {
       bad(name, "expected an array of numbers");
     }
     return out;
+  }
+
+  // Rows of the model beyond the list stand for nothing, but may be chosen.
+  void pad() {
+    const TensorSource* rows = checkpoint_.find_tensor("token_embd.weight");
+    if (rows == nullptr || rows->shape.size() != 2) return;
+    const auto count = static_cast<size_t>(rows->shape[0]);
+    if (count <= vocabulary_.tokens.size() || count > kMaxTokens) return;
+    vocabulary_.tokens.resize(count);
+    vocabulary_.kinds.resize(count, TokenKind::kUnused);
+    if (!vocabulary_.scores.empty()) vocabulary_.scores.resize(count);
+    vocabulary_.index_tokens(kPrefix + "tokens");  // the texts have moved
   }
 
   void read_tokens() {

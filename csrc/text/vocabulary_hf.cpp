@@ -44,6 +44,10 @@ class Reader {
       vocabulary_.unknown = token(model["unk_token"], unknown);
     }
     vocabulary_.ignore_merges = model["ignore_merges"].boolean(false);
+    if (vocabulary_.ignore_merges && vocabulary_.style == Vocabulary::Style::kSentencePiece) {
+      throw Error(ErrorKind::kUnsupported,
+                  model["ignore_merges"].path() + ": is true, which needs the byte-level alphabet");
+    }
     vocabulary_.fuse_unknown = model["fuse_unk"].boolean(false);
     read_special_ids();
     read_post_processor(tokenizer_["post_processor"]);
@@ -68,6 +72,8 @@ class Reader {
     for (const std::string_view name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (!model[name].text("").empty()) refuse(std::string(name));
     }
+    const JsonField dropout = model["dropout"];  // encodes at random
+    if (dropout.present() && dropout.value() != 0.0) refuse("dropout");
   }
 
   // The id of a token that a field names by its text.
@@ -168,13 +174,19 @@ class Reader {
     const auto add = [&](int64_t id) {
       vocabulary_.ends.push_back(vocabulary_.checked_id(id, field));
     };
-    if (const auto* one = std::get_if<int64_t>(value)) add(*one);
-    if (const auto* one = std::get_if<uint64_t>(value))
-      add(static_cast<int64_t>(std::min<uint64_t>(*one, INT64_MAX)));
-    if (const auto* list = std::get_if<std::vector<int64_t>>(value))
-      std::for_each(list->begin(), list->end(), add);
-    if (const auto* list = std::get_if<std::vector<uint64_t>>(value)) {
-      for (const uint64_t id : *list) add(static_cast<int64_t>(std::min<uint64_t>(id, INT64_MAX)));
+    const auto add_unsigned = [&](uint64_t id) {
+      add(static_cast<int64_t>(std::min<uint64_t>(id, INT64_MAX)));
+    };
+    if (const auto* signed_id = std::get_if<int64_t>(value)) {
+      add(*signed_id);
+    } else if (const auto* id = std::get_if<uint64_t>(value)) {
+      add_unsigned(*id);
+    } else if (const auto* signed_ids = std::get_if<std::vector<int64_t>>(value)) {
+      std::for_each(signed_ids->begin(), signed_ids->end(), add);
+    } else if (const auto* ids = std::get_if<std::vector<uint64_t>>(value)) {
+      std::for_each(ids->begin(), ids->end(), add_unsigned);
+    } else {
+      throw Error(ErrorKind::kBadFile, field + ": expected a token id or a list of them");
     }
   }
 

@@ -90,7 +90,7 @@ class BenchOptions:
 def read_prompts(path: str | Path) -> list[BenchPrompt]:
     """Reads a JSON-lines file of {"id", "category", "prompt"}; ValueError names the wrong line."""
     prompts = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -120,11 +120,12 @@ def bench(
     """
     options = options or BenchOptions()
     report = report or (lambda phase, done, total: None)
-    with Engine(model, draft="none", **options.machine()) as plain:
+    fresh = {"prefix_cache_bytes": 0}  # every repetition reads its prompt
+    with Engine(model, draft="none", **fresh, **options.machine()) as plain:
         result = measure_target(plain, options.repeats, report)
         result = {"forerun": forerun.__version__, "model": str(model), "kv_type": options.kv_type, **result}
         if prompts:
-            with Engine(model, **options.methods(), **options.machine()) as speculative:
+            with Engine(model, **fresh, **options.methods(), **options.machine()) as speculative:
                 result["draft"] = speculative.info.get("draft", options.draft)
                 rows = list(compare(plain, speculative, prompts, options, report))
             result["tokens"] = options.tokens

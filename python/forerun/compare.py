@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import forerun
-from forerun import _core, bench, methods
+from forerun import ModelFileError, _core, bench, methods
 from forerun.bench import BenchOptions, BenchPrompt, Report
 from forerun.checks import read_text
 from forerun.draft_names import split_draft
@@ -193,7 +193,7 @@ class Comparison:
             before = done
             try:
                 self._measure(combination, prompts, tell)
-            except (ValueError, NotImplementedError) as refusal:
+            except (ValueError, NotImplementedError, ModelFileError, MemoryError) as refusal:
                 if combination == PLAIN:
                     raise
                 self.skipped[combination] = str(refusal)

@@ -61,6 +61,7 @@ def test_methods_are_for_the_speculative_side_only(fake, model_file, prompts):
     assert speculative.options["method_options"] == {"ngram.x": "1"}
     assert (plain.options["policy"], speculative.options["policy"]) == ("auto", "chain")
     assert {engine.options["device"] for engine in fake.made} == {"cuda"}
+    assert {engine.options["prefix_cache_bytes"] for engine in fake.made} == {0}  # prompts are read every time
 
 
 def test_prompts_go_through_the_chat_template_unless_raw(fake, model_file, prompts):
@@ -133,6 +134,12 @@ def test_a_malformed_prompt_file_is_refused_with_the_line(tmp_path, line):
     path.write_text('{"id": "a", "category": "b", "prompt": "c"}\n' + line + "\n")
     with pytest.raises(ValueError, match="line 2"):
         bench.read_prompts(path)
+
+
+def test_only_newlines_end_a_line_of_a_prompt_file(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "category": "b", "prompt": "c \u2028 \x85"}\r\n', encoding="utf-8")
+    assert [entry.prompt for entry in bench.read_prompts(path)] == ["c \u2028 \x85"]
 
 
 def test_an_empty_prompt_file_is_refused(tmp_path):

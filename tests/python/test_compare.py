@@ -5,7 +5,7 @@ import signal
 import pytest
 
 import needs
-from forerun import bench, compare, methods, report
+from forerun import ModelFileError, bench, compare, methods, report
 from forerun.bench import BenchOptions, BenchPrompt
 from forerun.cli import run
 from forerun.compare import PLAIN, Combination, Comparison, grid
@@ -154,15 +154,18 @@ def test_what_the_engine_refuses_is_left_out_with_its_reason(compared, fake, mon
     original = fake.__init__
 
     def init(self, target, draft="auto", **options):
+        if draft == "suffix":
+            raise ModelFileError("bad.gguf: malformed")
         if draft == "recycle":
             raise ValueError("verifier 'rejection' needs draft probabilities")
         original(self, target, draft=draft, **options)
 
     monkeypatch.setattr(fake, "__init__", init)
-    code, out, _, lines = compared("--draft", "recycle,ngram")
+    code, out, _, lines = compared("--draft", "suffix,recycle,ngram")
     assert code == 0
     assert {line["combination"]["draft"] for line in lines} == {"none", "ngram"}
     assert "needs draft" in out
+    assert "bad.gguf: malformed" in out
     assert "| recycle | verifier 'rejection' needs draft probabilities |" in (tmp_path / "out/summary.md").read_text()
 
 

@@ -94,6 +94,17 @@ def test_what_repeats_is_learnt(target, shards, tmp_path):
     assert log[-1]["train"][0] < 0.75  # the law's own entropy, kept to three tokens, is 0.63
 
 
+def test_a_run_that_diverges_ends_and_numbers_that_are_none_guess_nothing(target, shards, tmp_path):
+    with pytest.raises(ArithmeticError, match="smaller rates"):
+        go(target, shards, tmp_path / "run", plan={"rate": 1e30, "fine_rate": 1e30})
+    draft = tiny("dgf")
+    with torch.no_grad():
+        for weights in draft.parameters():
+            weights.fill_(float("nan"))
+    texts = [sequence(np.random.default_rng(1), 30, 2)]
+    assert evaluate(draft, [make_batch(texts)]).acceptance[0] == 0.0
+
+
 def test_a_run_ends_where_its_last_epoch_does(tmp_path):
     """Epochs of many texts differ in their batches: as many rows, divided elsewhere."""
     rng = np.random.default_rng(1)

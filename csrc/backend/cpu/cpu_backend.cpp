@@ -202,7 +202,7 @@ void CpuBackend::swiglu(Tensor gate, Tensor up, Tensor out) {
   });
 }
 
-// By the draft heads of one family, once per forward: not worth kernels of its own.
+// By the draft heads of one family, on a row or two at a time: not worth kernels of its own.
 void CpuBackend::blend(Tensor gate, Tensor a, Tensor b, Tensor out) {
   const FloatMode mode;
   check_same_shape("blend", gate, a);

@@ -12,7 +12,7 @@ namespace forerun::cuda {
 // row by row, in an order that does not depend on the number of rows.
 
 // Activations as int8, quantised per 256 inputs (for K types) or per 32 (for the others), in the
-// order in which the matrix instruction reads them. `padded` is the rows rounded up to 8; inputs
+// order in which the matrix instruction reads them. `padded` is the rows rounded up to 64; inputs
 // are padded with zeros to 256.
 struct QuantizedRows {
   std::byte* codes = nullptr;  // [inputs / 64][padded][64], see activation_offset

@@ -77,6 +77,7 @@ def _ranks(draft: DraftBase, batch: Batch, depth: int) -> tuple[Tensor, Tensor]:
             logits = draft.logits(state[counts].float(), step)
         own = logits.gather(1, row[counts].clamp_min(0)[:, None])
         place = (logits > own).sum(-1).clamp_max(_NEVER)
+        place = torch.where(own[:, 0].isfinite(), place, _NEVER)  # nothing is larger than NaN
         rank[counts] = torch.where(row[counts] >= 0, place, _NEVER)
         ranks.append(rank)
         if step == 0:

@@ -79,7 +79,7 @@ def given(path: Path, seed: int = 0, greedy: float = GREEDY) -> Iterator[Prompt]
 
     Raises ValueError with the number of a line that is none.
     """
-    for index, line in enumerate(read_text(path).splitlines()):
+    for index, line in enumerate(read_text(path).split("\n")):
         if not line.strip():
             continue
         try:

@@ -175,5 +175,20 @@ TEST_F(Generate, BadEnginesAreRefused) {
   EXPECT_EQ(refused({.target = foreign.path()}), ErrorKind::kUnsupported);
 }
 
+// Of 300 rows that may be chosen the tokenizer lists 260.
+TEST_F(Generate, RowsThatTheTokenizerDoesNotListAreChosenAndSpellNothing) {
+  const test::TinyModelFile file({.vocab = 300, .unlisted = 40});
+  EngineOptions options;
+  options.target = file.path();
+  options.threads = 1;
+  const auto engine = Engine::load(options);
+  GenerateOptions request = test::request(1.0F, 1, 30);
+  for (int32_t token = 0; token < 280; ++token)
+    request.sampling.logit_bias.push_back({token, -1e9F});
+  const Completion answer = engine->generate("abc", request);
+  EXPECT_EQ(answer.tokens.size(), 30U);
+  EXPECT_EQ(answer.text, "");
+}
+
 }  // namespace
 }  // namespace forerun

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/error.h"
 #include "model/model.h"
 #include "model/tiny_model.h"
+#include "text/memory_checkpoint.h"
 
 namespace forerun {
 namespace {
@@ -53,6 +56,56 @@ TEST(ModelConfig, RefusesExitsThatAreNotLayersThatRise) {
     const auto [kind, text] = refusal({.layers = 2, .exits = exits});
     EXPECT_EQ(kind, ErrorKind::kBadFile);
     EXPECT_TRUE(names(text, "forerun.exits")) << text;
+  }
+}
+
+ModelConfig config_of(const test::TinyModel& shape) {
+  return read_model_config(*open_checkpoint(test::TinyModelFile(shape).path()));
+}
+
+// What llama.cpp makes of these keys (its loader and ggml's rope_yarn), worked out by hand: pair 3
+// of head width 64 turns by 10000^(-6/64) a position.
+TEST(ModelConfig, ReadsRopeScalingAsLlamaCppDoes) {
+  using Scaling = RopeConfig::Scaling;
+  using Numbers = std::vector<std::pair<std::string, float>>;
+  const double plain = std::pow(10000.0, -6.0 / 64.0);
+  const auto turn = [](const RopeConfig& rope) { return rope_frequencies(rope)[3]; };
+  const auto with = [](const std::string& type, const Numbers& numbers) {
+    return config_of({.head_dim = 64, .rope_scaling = type, .rope_numbers = numbers}).rope;
+  };
+  EXPECT_DOUBLE_EQ(turn(with("", {})), plain);
+  EXPECT_DOUBLE_EQ(turn(with("", {{"rope.scaling.factor", 4.0F}})), plain / 4);
+  EXPECT_DOUBLE_EQ(turn(with("", {{"rope.scale_linear", 4.0F}})), plain / 4);
+  EXPECT_DOUBLE_EQ(turn(with("none", {{"rope.scaling.factor", 4.0F}})), plain);
+  RopeConfig divided = with("linear", {{"rope.scaling.factor", 4.0F}});
+  divided.frequency_divisors.assign(32, 2.0F);
+  EXPECT_DOUBLE_EQ(turn(divided), plain / 8);
+  divided.scaling = Scaling::kLlama3;
+  EXPECT_DOUBLE_EQ(turn(divided), plain / 2);
+
+  const double own = 0.1 * std::log(4.0) + 1.0;
+  EXPECT_DOUBLE_EQ(rope_magnitude(with("yarn", {{"rope.scaling.factor", 4.0F}})), own);
+  const Numbers more = {{"rope.scaling.factor", 4.0F}, {"rope.scaling.attn_factor", 1.5F}};
+  EXPECT_NEAR(rope_magnitude(with("yarn", more)), 1.5 * own, 1e-6);
+  EXPECT_NEAR(rope_magnitude(with("linear", more)), 1.5, 1e-6);
+  EXPECT_DOUBLE_EQ(rope_magnitude(with("linear", {{"rope.scaling.factor", 4.0F}})), 1.0);
+}
+
+TEST(ModelConfig, StaysWithinASlidingWindow) {
+  EXPECT_EQ(config_of({.context = 500, .window = 64}).trained_context, 64);
+  EXPECT_EQ(config_of({.context = 50, .window = 64}).trained_context, 50);
+  EXPECT_EQ(config_of({.context = 0, .window = 64}).trained_context, 64);
+}
+
+TEST(ModelConfig, NamesFromAFileArePrintable) {
+  MemoryCheckpoint file(CheckpointFormat::kGguf);
+  file.set("general.architecture", std::string("\x1b[2J\xff"));
+  try {
+    read_model_config(file);
+    ADD_FAILURE() << "read";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUnsupported);
+    EXPECT_TRUE(names(error.what(), "'\\x1b[2J\\xff'")) << error.what();
   }
 }
 

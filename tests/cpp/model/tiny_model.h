@@ -27,6 +27,10 @@ struct TinyModel {
   bool tied = false;
   uint32_t seed = 1;
   std::vector<int32_t> exits = {};  // that the file says it was trained for
+  std::string rope_scaling = {};    // rope.scaling.type; empty: no such key
+  std::vector<std::pair<std::string, float>> rope_numbers = {};  // further keys
+  int32_t window = 0;
+  int32_t unlisted = 0;  // rows of the embedding that the tokenizer does not list
 };
 
 // Numbers of the tensor types in the file format.
@@ -202,11 +206,14 @@ inline void write_tiny_model(const TinyModel& m, const std::string& path) {
   file.u32(a + "attention.key_length", static_cast<uint32_t>(m.head_dim));
   file.u32(a + "attention.value_length", static_cast<uint32_t>(m.head_dim));
   file.u32(a + "rope.dimension_count", static_cast<uint32_t>(m.head_dim));
-  file.u32(a + "context_length", static_cast<uint32_t>(m.context));
+  if (m.context > 0) file.u32(a + "context_length", static_cast<uint32_t>(m.context));
   file.f32(a + "attention.layer_norm_rms_epsilon", 1e-5F);
   file.f32(a + "rope.freq_base", 10000.0F);
+  if (!m.rope_scaling.empty()) file.text(a + "rope.scaling.type", m.rope_scaling);
+  for (const auto& [key, value] : m.rope_numbers) file.f32(a + key, value);
+  if (m.window > 0) file.u32(a + "attention.sliding_window", static_cast<uint32_t>(m.window));
   if (!m.exits.empty()) file.i32s("forerun.exits", m.exits);
-  write_vocabulary(file, m.vocab);
+  write_vocabulary(file, m.vocab - m.unlisted);
 
   std::mt19937 random(m.seed);
   const auto matrix = [&](const std::string& name, DType dtype, int64_t rows, int64_t cols,

@@ -21,6 +21,7 @@ void expect_error(const Checkpoint& checkpoint, ErrorKind kind, const std::strin
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), kind) << error.what();
     EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+    EXPECT_TRUE(std::string(error.what()).starts_with("memory: ")) << error.what();  // the file
   }
 }
 
@@ -113,6 +114,8 @@ TEST(HfVocabulary, RefusesWhatDoesNotFitAndNamesTheField) {
   expect_json_error("\"a b\"", "7", bad, "model.merges[0]");
   expect_json_error("[\"ab\", \"c\"]", "[\"ab\"]", bad, "model.merges[1]");
   expect_json_error("\"BPE\"", "\"Unigram\"", unsupported, "Unigram");
+  expect_json_error("\"BPE\"", "\"BPE\", \"dropout\": 0.5", unsupported, "dropout");
+  expect_json_error("\"BPE\"", "\"BPE\", \"dropout\": \"x\"", unsupported, "dropout");
   expect_json_error("\"BPE\"", "\"BPE\", \"end_of_word_suffix\": \"</w>\"", unsupported,
                     "end_of_word_suffix");
   expect_json_error("\"BPE\"", "\"BPE\", \"unk_token\": \"<unk>\"", bad, "model.unk_token");
@@ -135,6 +138,10 @@ TEST(HfVocabulary, RefusesIdsOutsideTheVocabularyInOtherFiles) {
   MemoryCheckpoint checkpoint = tiny_folder();
   checkpoint.set("eos_token_id", std::vector<int64_t>{5, 7});
   expect_error(checkpoint, ErrorKind::kBadFile, "eos_token_id");
+  for (const MetaValue& wrong : {MetaValue(std::string("2")), MetaValue(2.0)}) {
+    checkpoint.set("eos_token_id", wrong);
+    expect_error(checkpoint, ErrorKind::kBadFile, "eos_token_id");
+  }
   checkpoint.set("eos_token_id", int64_t{3});
   checkpoint.set_file("generation_config.json", R"({"eos_token_id": [1, -1]})");
   expect_error(checkpoint, ErrorKind::kBadFile, "generation_config.json: eos_token_id[1]");

@@ -46,6 +46,17 @@ TEST(ByteLevelTokenizer, AddsBosAndEosWhereTheFileSaysSo) {
   EXPECT_FALSE(load_tokenizer(llama)->adds_bos());
 }
 
+TEST(ByteLevelTokenizer, RowsOfTheModelBeyondTheListSpellNothing) {
+  MemoryCheckpoint checkpoint = tiny_byte_level();
+  const uint64_t fingerprint = load_tokenizer(checkpoint)->fingerprint();
+  checkpoint.add_tensor("token_embd.weight", {40, 8});
+  const auto tokenizer = load_tokenizer(checkpoint);
+  EXPECT_EQ(tokenizer->vocab_size(), 40);
+  EXPECT_EQ(tokenizer->decode(Ids{28, 39, 0}, true), "abca");
+  EXPECT_EQ(tokenizer->fingerprint(), fingerprint);  // drafts for the shorter list still fit
+  EXPECT_EQ(tokenizer->encode("abc"), (Ids{28}));
+}
+
 TEST(ByteLevelTokenizer, TakesAWholePieceWhereMergesAreIgnored) {
   MemoryCheckpoint checkpoint = tiny_byte_level();
   checkpoint.set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
