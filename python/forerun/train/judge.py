@@ -39,7 +39,7 @@ class Judged:
 def read_judged(path: Path) -> list[Judged]:
     """Raises ValueError naming the line that is not as the module says."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
         try:
             record = json.loads(line)
             pieces = [(text, right) for text, right in record["answer"]]
