@@ -141,7 +141,7 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
     throw Error(ErrorKind::kBadArgument, "the prompt is empty: there is nothing to complete");
   }
   SessionState session(state_, {}, 0, -1);
-  session.drafter.reset();
+  session.drafter.reset();  // nothing here is checked
   session.append(tokens);
   session.most = options.max_tokens;
   session.check_ready();
@@ -155,7 +155,11 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
   std::vector<Alternative> out;
   std::vector<float> row(static_cast<size_t>(engine.target->config().width));
   Backend& first = engine.target->backend_of(0);
-  Buffer mixture = first.allocate(static_cast<int64_t>(row.size() * sizeof(float)));
+  Buffer mixture;
+  {
+    const std::lock_guard lock(engine.step_mutex);
+    mixture = first.allocate(static_cast<int64_t>(row.size() * sizeof(float)));
+  }
   const Tensor start(mixture.floats(), 1, engine.target->config().width);
   for (int32_t step = 0; step < most; ++step) {
     const std::lock_guard lock(engine.step_mutex);

@@ -64,7 +64,7 @@ class FORERUN_API Engine {
   // kBadFile, kUnsupported (architecture, type, CPU), kBadArgument (option, draft with another
   // vocabulary), kOutOfMemory.
   static std::unique_ptr<Engine> load(const EngineOptions& options);
-  explicit Engine(std::shared_ptr<EngineState> state);  // of devices that somebody else made
+  explicit Engine(std::shared_ptr<EngineState> state);  // for devices of one's own: EngineState
   ~Engine();
 
   Completion generate(std::string_view prompt, const GenerateOptions& options = {});

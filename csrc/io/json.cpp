@@ -12,7 +12,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxDepth = 64;
-constexpr size_t kMaxValues = size_t{1} << 24;  // an empty one takes some 30 times its text
+constexpr size_t kMaxValues = size_t{1} << 23;  // an empty one takes some 30 times its text
 
 // Builds the document from parser events; an event that returns false ends the parse.
 class Builder final : public nlohmann::json_sax<json> {
@@ -70,7 +70,7 @@ class Builder final : public nlohmann::json_sax<json> {
 
   bool add(json value) {
     if (++values_ > kMaxValues) return stop("more than " + std::to_string(kMaxValues) + " values");
-    place(std::move(value));
+    slot_ = place(std::move(value));
     return true;
   }
 
@@ -78,8 +78,8 @@ class Builder final : public nlohmann::json_sax<json> {
     if (open_.size() == kMaxDepth) {
       return stop("nested deeper than " + std::to_string(kMaxDepth));
     }
-    if (++values_ > kMaxValues) return stop("more than " + std::to_string(kMaxValues) + " values");
-    open_.push_back(place(std::move(container)));
+    if (!add(std::move(container))) return false;
+    open_.push_back(slot_);
     return true;
   }
 
@@ -92,7 +92,7 @@ class Builder final : public nlohmann::json_sax<json> {
   json root_;
   std::vector<json*> open_;  // the containers around the current event; a parent does not grow
                              // while a child is open
-  json* slot_ = nullptr;     // the member that the last key made
+  json* slot_ = nullptr;     // the member that the last key made, or the value that was added last
   std::string problem_;
 };
 

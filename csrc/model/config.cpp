@@ -44,6 +44,7 @@ void read_gguf_rope(const Checkpoint& file, const Fields& f, RopeConfig& rope) {
   set_scaling(file, f.text("rope.scaling.type", scaled ? "linear" : ""), rope);
   rope.factor = f.number("rope.scaling.factor", 0.0, 1e6, older);
   if (rope.factor == 0.0F) rope.factor = 1.0F;
+  if (rope.factor < 1e-3F) f.fail("rope.scaling.factor", "is too small, expected 0.001 or more");
   if (f.has("rope.scaling.attn_factor")) {
     const double own = rope_magnitude(rope);
     rope.attention_factor =

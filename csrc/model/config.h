@@ -23,8 +23,8 @@ struct RopeConfig {
   float beta_fast = 32.0F, beta_slow = 1.0F,
         attention_factor = 0.0F;  // scales what is rotated; 0: as rope_magnitude says
   int32_t original_context = 0;
-  std::vector<float>
-      frequency_divisors;  // [rotary / 2] of rope_freqs.weight, before scaling, or empty
+  // [rotary / 2] of rope_freqs.weight, which come before the scaling; or empty.
+  std::vector<float> frequency_divisors;
 };
 
 // Shape of a decoder-only transformer: RMSNorm, grouped-query attention with RoPE, SwiGLU.
@@ -41,14 +41,15 @@ struct ModelConfig {
 };
 
 // Reads and checks the shape. Error(kUnsupported) naming an unknown architecture or feature
-// (mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that
-// is missing or out of range.
+// (mixture of experts, unknown rope scaling), Error(kBadFile) naming a field that is missing or out
+// of range.
 FORERUN_API ModelConfig read_model_config(const Checkpoint& checkpoint);
 
 // Radians per position of every rotated pair: [rotary / 2].
 std::vector<double> rope_frequencies(const RopeConfig& rope);
 
-// Of what is rotated: attention_factor, or YaRN's 0.1 ln(factor) + 1.
+// What rotated values are multiplied by: attention_factor; without one, YaRN's 0.1 ln(factor) + 1,
+// else 1.
 double rope_magnitude(const RopeConfig& rope);
 
 // cos then sin of every rotated pair for each position: out [positions, rotary]. Angles are

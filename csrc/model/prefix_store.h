@@ -13,8 +13,8 @@ namespace forerun {
 
 // Keys and values of finished requests, for prompts that begin the same way. The cached rows have
 // the bits that a fresh prefill would compute (exactness contract), so reuse never changes the
-// text. Thread-safe. Entries share their pages with the caches they came from and with each other; the
-// least recently used go first when together they hold more than `max_pages`.
+// text. Thread-safe. Entries share their pages with the caches they came from and with each other;
+// the least recently used go first when together they hold more than `max_pages`.
 class PrefixStore {
  public:
   explicit PrefixStore(int64_t max_pages) : max_pages_(max_pages) {}

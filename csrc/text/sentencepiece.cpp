@@ -9,7 +9,8 @@ namespace forerun {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-constexpr size_t kMaxPieceBytes = 128;  // finding pairs is quadratic in the length of a token
+constexpr size_t kMaxPieceBytes = 1024;
+constexpr size_t kMaxPairWork = size_t{1} << 28;  // finding pairs is quadratic in a token's length
 
 // The byte of "<0xNN>", -1 for any other text.
 int byte_of(std::string_view token) {
@@ -89,6 +90,7 @@ int32_t SentencePieceTokenizer::symbol(std::string_view text, const Vocabulary& 
 
 void SentencePieceTokenizer::find_pairs(const Vocabulary& vocabulary) {
   std::vector<double> levels;
+  size_t work = 0;
   auto next_symbol = static_cast<int32_t>(tokens_.size());
   for (size_t id = 0; id < tokens_.size(); ++id) {
     const std::string& text = tokens_[id];
@@ -98,6 +100,10 @@ void SentencePieceTokenizer::find_pairs(const Vocabulary& vocabulary) {
                                            " has " + std::to_string(text.size()) +
                                            " bytes, expected at most " +
                                            std::to_string(kMaxPieceBytes));
+    }
+    work += text.size() * text.size();
+    if (work > kMaxPairWork) {
+      throw Error(ErrorKind::kBadFile, "tokenizer.ggml.tokens: too many long tokens");
     }
     levels.push_back(vocabulary.scores[id]);
     for (size_t at = 0; at < text.size();) {

@@ -10,8 +10,8 @@
 namespace forerun {
 
 // Finds special tokens in text: leftmost first, of those the longest; what parse_special leaves out
-// hides no other. A trie; a text of n bytes
-// costs at most n times the length of the longest special token, which kMaxSpecialBytes bounds.
+// hides no other. A trie; a text of n bytes costs at most n times the length of the longest special
+// token, which kMaxSpecialBytes bounds.
 class SpecialMatcher {
  public:
   static constexpr size_t kMaxSpecialBytes = 512;

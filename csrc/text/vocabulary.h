@@ -59,8 +59,8 @@ struct Vocabulary {
   // "left right"; the first space after the first character separates.
   void add_merge(std::string_view pair, std::string_view field);
   int32_t checked_id(int64_t id, std::string_view field) const;
-  // Completes `ends`: the ids given, EOS, and the well-known names of end tokens, which
-  // become control tokens.
+  // Completes `ends`: the ids given, EOS, and the well-known names of end tokens, which become
+  // control tokens.
   void collect_ends();
 };
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import forerun
 from forerun import _core
-from forerun.checks import read_text
+from forerun.checks import numbered_lines
 from forerun.engine import Engine
 from forerun.profile import Profile
 from forerun.types import Completion, Sampling
@@ -90,9 +90,7 @@ class BenchOptions:
 def read_prompts(path: str | Path) -> list[BenchPrompt]:
     """Reads a JSON-lines file of {"id", "category", "prompt"}; ValueError names the wrong line."""
     prompts = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             entry = json.loads(line)
             values = [entry[name] for name in ("id", "category", "prompt")]

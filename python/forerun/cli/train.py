@@ -391,9 +391,10 @@ def online(
 ) -> None:
     """Answer prompts while the draft learns from the answers (Online Speculative Decoding). The text stays the same."""
     _require()
+    from forerun.checks import numbered_lines
     from forerun.train.online import Online, OnlinePlan, recording
 
-    asked = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    asked = [line for _, line in numbered_lines(prompts)]
     plan = OnlinePlan(every=every, steps=steps, rate=rate)
     path = Path(models.resolve(target))
     with (

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from forerun.checks import numbered_lines
 from forerun.draft_file import Target, write_draft
 from forerun.train.data import split
 from forerun.train.progress import Progress
@@ -39,7 +40,7 @@ class Judged:
 def read_judged(path: Path) -> list[Judged]:
     """Raises ValueError naming the line that is not as the module says."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
+    for number, line in numbered_lines(path):
         try:
             record = json.loads(line)
             pieces = [(text, right) for text, right in record["answer"]]

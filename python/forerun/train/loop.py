@@ -32,7 +32,7 @@ def descend(
     """One step at `factor` of the peak rates down the loss that `loss_of` gives with something to show. The slope's
     norm is at most `clip`. It is taken within `seen`, which may change the weights for so long.
 
-    Raises ArithmeticError for a loss that is not finite.
+    Raises RuntimeError for a loss that is not finite.
     """
     _keep_freed_memory()
     for optimiser, rate in optimisers:
@@ -44,7 +44,7 @@ def descend(
         with torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=bf16):
             loss, shown = loss_of()
         if not loss.isfinite():
-            raise ArithmeticError(f"the loss is {loss.item()}: the run has diverged; begin anew with smaller rates")
+            raise RuntimeError(f"the loss is {loss.item()}: the run has diverged; begin anew with smaller rates")
         loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     for optimiser, _ in optimisers:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from forerun.checks import read_text
+from forerun.checks import numbered_lines
 from forerun.train.topics import (
     CODE_PAIRS,
     CODE_TASKS,
@@ -79,17 +79,15 @@ def given(path: Path, seed: int = 0, greedy: float = GREEDY) -> Iterator[Prompt]
 
     Raises ValueError with the number of a line that is none.
     """
-    for index, line in enumerate(read_text(path).split("\n")):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             text = json.loads(line)["prompt"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{path}: line {index + 1}: expected {{"prompt": "..."}} ({error})') from error
+            raise ValueError(f'{path}: line {number}: expected {{"prompt": "..."}} ({error})') from error
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{path}: line {index + 1}: the prompt is no text")
-        pick = random.Random(f"{seed}/given/{index}")
-        yield Prompt(index, "given", text, answered_at(pick, greedy), pick.randrange(2**31))
+            raise ValueError(f"{path}: line {number}: the prompt is no text")
+        pick = random.Random(f"{seed}/given/{number - 1}")
+        yield Prompt(number - 1, "given", text, answered_at(pick, greedy), pick.randrange(2**31))
 
 
 def answered_at(pick: Pick, greedy: float = GREEDY) -> float:

@@ -91,6 +91,13 @@ TEST(ModelConfig, ReadsRopeScalingAsLlamaCppDoes) {
   EXPECT_DOUBLE_EQ(rope_magnitude(with("linear", {{"rope.scaling.factor", 4.0F}})), 1.0);
 }
 
+TEST(ModelConfig, RefusesARopeFactorThatDividesByNothing) {
+  const auto [kind, text] =
+      refusal({.rope_scaling = "linear", .rope_numbers = {{"rope.scaling.factor", 1e-20F}}});
+  EXPECT_EQ(kind, ErrorKind::kBadFile);
+  EXPECT_TRUE(names(text, "rope.scaling.factor")) << text;
+}
+
 TEST(ModelConfig, StaysWithinASlidingWindow) {
   EXPECT_EQ(config_of({.context = 500, .window = 64}).trained_context, 64);
   EXPECT_EQ(config_of({.context = 50, .window = 64}).trained_context, 50);

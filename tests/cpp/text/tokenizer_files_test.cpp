@@ -103,6 +103,40 @@ void expect_json_error(const std::string& from, const std::string& to, ErrorKind
   expect_error(tiny_folder(json), kind, name);
 }
 
+// Small files that would take much memory: nested tokens, special ones, values.
+TEST(Vocabularies, BoundWhatTheyCostToLoad) {
+  MemoryCheckpoint nested = tiny_sentencepiece();
+  auto tokens = *nested.texts("tokenizer.ggml.tokens");
+  auto types = std::vector<int64_t>{2, 3, 3, 6, 6, 1, 1, 1, 1, 1, 1, 4, 1};
+  for (const char letter : {'c', 'd', 'e', 'f'}) {
+    for (size_t length = 1; length <= 1000; ++length) {
+      tokens.emplace_back(length, letter);
+      types.push_back(1);
+    }
+  }
+  nested.set("tokenizer.ggml.scores", std::vector<double>(tokens.size(), -1.0));
+  nested.set("tokenizer.ggml.tokens", tokens);
+  nested.set("tokenizer.ggml.token_type", types);
+  expect_error(nested, ErrorKind::kBadFile, "too many long tokens");
+
+  MemoryCheckpoint special = tiny_byte_level();
+  tokens = *special.texts("tokenizer.ggml.tokens");
+  types.assign(tokens.size(), 1);
+  for (size_t i = 0; i < 8200; ++i) {
+    tokens.push_back(std::string(500, '<') + std::to_string(100000 + i) + std::string(6, '>'));
+    types.push_back(3);
+  }
+  special.set("tokenizer.ggml.tokens", tokens);
+  special.set("tokenizer.ggml.token_type", types);
+  expect_error(special, ErrorKind::kBadFile, "special tokens");
+
+  MemoryCheckpoint many(CheckpointFormat::kHuggingFace);
+  std::string zeros = "[0";
+  for (size_t i = 0; i < (size_t{1} << 23); ++i) zeros += ",0";
+  many.set_file("tokenizer.json", zeros + "]");
+  expect_error(many, ErrorKind::kBadFile, "values");
+}
+
 TEST(HfVocabulary, RefusesWhatDoesNotFitAndNamesTheField) {
   const ErrorKind bad = ErrorKind::kBadFile, unsupported = ErrorKind::kUnsupported;
   expect_json_error("\"ab\": 2", "\"ab\": -2", bad, "model.vocab");
