@@ -91,9 +91,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, for example `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        return _unread()
+    except SystemExit as ended:  # click makes one of a broken pipe
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        return _unread()
     except _ClickException as error:
         message = error.format_message()
         return fail(message, error.exit_code) if message else error.exit_code
@@ -105,6 +108,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error, 1)
     except (forerun.ModelFileError, NotImplementedError, RuntimeError, ImportError) as error:
         return fail(error, 1)
+
+
+def _unread() -> int:
+    """The reader of our output has gone, for example `head`: what is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    return 141
 
 
 def main() -> None:

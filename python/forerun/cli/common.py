@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -19,7 +20,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from forerun.engine import Engine
 from forerun.types import Sampling, Stats
 
-out = Console(highlight=False)
+# A table is as wide as it needs where no terminal has a width.
+_WIDTH = None if "COLUMNS" in os.environ or (sys.stdout and sys.stdout.isatty()) else 1000
+out = Console(highlight=False, width=_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 Model = Annotated[
@@ -136,8 +139,22 @@ def prompt_text(prompt: str) -> str:
         raise ValueError(f"standard input: not valid UTF-8 at byte {error.start}") from None
 
 
+def say(line: str) -> None:
+    """A result on a line of its own, however long, whatever characters the names in it have."""
+    print(line.translate(_CONTROLS))
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+    """JSON as its standard has it: what is no number in a file (NaN, infinities) is null."""
+    print(json.dumps(_finite(value), ensure_ascii=False, indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def method_options(pairs: Sequence[str] | None) -> dict[str, str]:

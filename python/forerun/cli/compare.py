@@ -104,7 +104,7 @@ def _show(comparison: Comparison, out: Path) -> list[str]:
     """Tables and plots of what is done; returns the runs whose text differs and must not."""
     if not comparison.lines:
         return []
-    common.out.print(report.describe(comparison), markup=False)
+    common.say(report.describe(comparison))
     for table in report.tables(comparison):
         common.out.print()
         common.out.print(_table(table))
@@ -114,7 +114,7 @@ def _show(comparison: Comparison, out: Path) -> list[str]:
     except ImportError:
         written = []
         common.err.print("no plots: they need matplotlib, pip install 'forerun\\[plot]'", style="yellow")
-    common.out.print(f"{out}: {', '.join(['runs.jsonl', 'summary.md', *written])}", markup=False)
+    common.say(f"{out}: {', '.join(['runs.jsonl', 'summary.md', *written])}")
     return [f"{entry['label']}: {name}" for entry in summarise(comparison) for name in entry["broken"]]
 
 

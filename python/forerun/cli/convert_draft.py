@@ -26,4 +26,4 @@ def convert_draft(
     made = convert.convert_draft(source, file, models.resolve(target), weights=weights, exit_layer=exit_layer)
     blocks = f"{made['blocks']} block{'s' if made['blocks'] > 1 else ''}"
     size = file.stat().st_size / 1e6
-    common.out.print(f"{file}: {made['family']}, {blocks}, {size:,.1f} MB, for {common.printable(made['target.name'])}")
+    common.say(f"{file}: {made['family']}, {blocks}, {size:,.1f} MB, for {common.printable(made['target.name'])}")

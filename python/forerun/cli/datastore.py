@@ -32,4 +32,4 @@ def build(
             encoded.append(native.encode(text, add_special=False))
     _core.build_datastore(str(file), native, [tokens for tokens in encoded if tokens])
     count = sum(len(tokens) for tokens in encoded)
-    common.out.print(f"{file}: {count:,} tokens of {len(texts):,} files, {file.stat().st_size / 1e6:,.1f} MB")
+    common.say(f"{file}: {count:,} tokens of {len(texts):,} files, {file.stat().st_size / 1e6:,.1f} MB")

@@ -22,16 +22,19 @@ def methods(as_json: common.AsJson = False) -> None:
     }
     width = max(len(method.name) for found in lists.values() for method in found)
     for kind, found in lists.items():
-        common.out.print(_table(titles[kind], found, width))
+        common.out.print(Text(titles[kind], style="bold"))
+        common.out.print(_table(found, width))
 
 
-def _table(title: str, found: list[Method], width: int) -> Table:
-    table = Table(title=Text(title, style="bold"), title_justify="left", expand=True)
+def _table(found: list[Method], width: int) -> Table:
+    table = Table()
     table.add_column("name", style="bold", min_width=width, no_wrap=True)
-    table.add_column("what it does", ratio=1)
-    table.add_column("paper")
     table.add_column("lossless", no_wrap=True)
+    table.add_column("what it does, and its paper")
     for method in found:
         lossless = Text("yes") if method.lossless else Text("no", style="yellow")
-        table.add_row(method.name, Text(method.summary), Text(method.paper), lossless)
+        what = Text(method.summary)
+        if method.paper:
+            what.append(f"\n{method.paper}", style="dim")
+        table.add_row(method.name, lossless, what)
     return table

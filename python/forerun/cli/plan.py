@@ -69,7 +69,7 @@ def _show(found: Plans) -> None:
     for index, one in enumerate(found.plans):
         table.add_row(*_row(one), style="bold" if index == 0 else None)
     common.out.print(table)
-    common.out.print(Text(f"Best: {found.best.why}."))
+    common.say(f"Best: {found.best.why}.")
     source = "measured now" if found.measured else "measured before"
     common.out.print(Text(f"Profile {source}{': ' + found.cache_file if found.cache_file else ''}", style="dim"))
 

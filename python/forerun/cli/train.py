@@ -127,7 +127,7 @@ def collect(
                 common.err.print(f"stopped before {max_gb:g} GB of shards; raise --max-gb to go on")
                 break
     count, tokens = sum(one.texts for one in held), sum(one.tokens for one in held)
-    common.out.print(f"{folder}: {count:,} texts, {tokens:,} tokens, {len(list(folder.glob('*.safetensors')))} shards")
+    common.say(f"{folder}: {count:,} texts, {tokens:,} tokens, {len(list(folder.glob('*.safetensors')))} shards")
 
 
 @app.command()
@@ -246,7 +246,7 @@ def draft(
         return
     log = loop.read_log(folder)
     if not log:
-        common.out.print(f"{folder}: stopped before the first validation; the same command goes on")
+        common.say(f"{folder}: stopped before the first validation; the same command goes on")
         return
     try:
         curves.draw(folder, folder / "curves.png")
@@ -255,7 +255,7 @@ def draft(
             f"no curves: {error.name} is missing (pip install 'forerun\\[plot]'; forerun train curves RUN PNG)"
         )
     best = max(log, key=lambda entry: entry["score"])
-    common.out.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, validation tau {best['score']:.2f} with 8 nodes")
+    common.say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, validation tau {best['score']:.2f} with 8 nodes")
 
 
 @app.command()
@@ -312,9 +312,7 @@ def student(
     else:
         log = distill(made, learn, validation, plan, folder)
     size = export_student(made, path, file, file.stem, weights)
-    common.out.print(
-        f"{file}: {size / 1e6:.1f} MB, accepts {log[-1]['sampled']:.2f} sampled, {log[-1]['greedy']:.2f} greedy"
-    )
+    common.say(f"{file}: {size / 1e6:.1f} MB, accepts {log[-1]['sampled']:.2f} sampled, {log[-1]['greedy']:.2f} greedy")
 
 
 @heads.command()
@@ -350,7 +348,7 @@ def acceptance(
         layers, depth, true_share, reject_weight, epochs=epochs, rows=rows, rate=rate, seed=seed, bf16=not f32
     )
     best = train_acceptance(Path(models.resolve(target)), data, draft, file, folder, plan, held_out, weights)
-    common.out.print(
+    common.say(
         f"{file}: {file.stat().st_size / 1e6:.1f} MB, ranks an accepted token above a rejected one in "
         f"{best['ranking']:.0%} of {best['tokens']:,} held-out tokens, {best['accepted']:.0%} of them accepted"
     )
@@ -372,9 +370,7 @@ def judge(
     path = models.resolve(target)
     with common.load(target, draft="none", threads=threads, prefix_cache_bytes=0) as engine:
         kept = train_judge(engine, Fits.of(str(path)), answers, file, held_out)
-    common.out.print(
-        f"{file}: keeps {kept['right']:.0%} of the right and {kept['wrong']:.0%} of the wrong held-out tokens"
-    )
+    common.say(f"{file}: keeps {kept['right']:.0%} of the right and {kept['wrong']:.0%} of the wrong held-out tokens")
 
 
 @app.command()
@@ -409,9 +405,9 @@ def online(
                 learner.observe([*ids, *answer.tokens], len(ids), answer.features)
                 steps_taken, tokens = steps_taken + answer.stats.steps, tokens + answer.stats.tokens
             tau = tokens / max(1, steps_taken)
-            common.out.print(f"{at + len(asked[at : at + every])} answers, {learner.updates} updates, tau {tau:.2f}")
+            common.say(f"{at + len(asked[at : at + every])} answers, {learner.updates} updates, tau {tau:.2f}")
         learner.flush()
-    common.out.print(f"{folder / 'draft.gguf'}: {learner.updates} updates")
+    common.say(f"{folder / 'draft.gguf'}: {learner.updates} updates")
 
 
 @app.command()

@@ -39,4 +39,4 @@ def tree(
             loaded, text, first=step, steps=steps, sampling=sampling, seed=seed, chat=chat, about=about
         )
     out.write_text(tree_page.render(growth), encoding="utf-8")
-    common.out.print(str(out), markup=False)
+    common.say(str(out))
