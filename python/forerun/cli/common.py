@@ -140,8 +140,8 @@ def prompt_text(prompt: str) -> str:
 
 
 def say(line: str) -> None:
-    """A result on a line of its own, however long, whatever characters the names in it have."""
-    print(line.translate(_CONTROLS))
+    """A result at once on a line of its own, however long, whatever characters the names in it have."""
+    print(line.translate(_CONTROLS), flush=True)
 
 
 def print_json(value: Any) -> None:
