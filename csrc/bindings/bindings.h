@@ -16,6 +16,13 @@ struct Unlocked {
 using EnginePtr = std::unique_ptr<forerun::Engine, Unlocked>;
 using EngineClass = pybind11::class_<forerun::Engine, EnginePtr>;
 
+// Between the parts of long work without the GIL: throws what a signal's handler raised, such as
+// KeyboardInterrupt.
+inline void heed_signals() {
+  const pybind11::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
+}
+
 void bind_engine(pybind11::module_& module);                        // Engine, Session
 void bind_request(pybind11::module_& module, EngineClass& engine);  // Request, Engine.submit
 void bind_plan(pybind11::module_& module);                          // plan

@@ -49,7 +49,7 @@ GenerateOptions to_options(int32_t max_tokens, const py::dict& sampling,
   options.on_text = [on_text, &raised](std::string_view piece) {
     const py::gil_scoped_acquire gil;
     try {
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      heed_signals();
       if (on_text.is_none()) return true;
       const py::object keep = on_text(py::str(piece.data(), piece.size()));
       return keep.is_none() || keep.cast<bool>();
@@ -120,7 +120,7 @@ EnginePtr load(const std::string& target, const std::string& draft, std::vector<
   if (!progress.is_none()) {
     options.progress = [&progress](double fraction) {
       const py::gil_scoped_acquire gil;
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      heed_signals();
       progress(fraction);
     };
   }
@@ -184,6 +184,7 @@ void bind_engine(py::module_& module) {
             StepResult result;
             {
               const py::gil_scoped_release release;
+              s.prefill(&heed_signals);
               result = s.step(most.value_or(INT32_MAX));
             }
             return to_dict(result);
@@ -221,6 +222,7 @@ void bind_engine(py::module_& module) {
             options.ngram_weight = ngram_weight;
             options.corpus = corpus;
             options.stop = std::move(stop);
+            options.watch = &heed_signals;
             std::vector<Alternative> found;
             {
               const py::gil_scoped_release release;
@@ -273,14 +275,14 @@ void bind_engine(py::module_& module) {
           "layer_agreement",
           [](Engine& e, const std::vector<int32_t>& tokens,
              const std::vector<std::vector<int32_t>>& sets) {
-            return e.layer_agreement(tokens, sets);
+            return e.layer_agreement(tokens, sets, &heed_signals);
           },
           "tokens"_a, "sets"_a, unlocked)
       .def(
           "parallel_agreement",
           [](Engine& e, const std::vector<int32_t>& tokens,
              const std::vector<std::string>& groupings) {
-            return e.parallel_agreement(tokens, groupings);
+            return e.parallel_agreement(tokens, groupings, &heed_signals);
           },
           "tokens"_a, "groupings"_a, unlocked)
       .def("profile",

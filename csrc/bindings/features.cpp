@@ -23,7 +23,7 @@ py::tuple features(Engine& engine, const std::vector<int32_t>& tokens,
   Features f;
   {
     const py::gil_scoped_release unlocked;
-    f = engine.features(tokens, taps, top_k, first_law);
+    f = engine.features(tokens, taps, top_k, first_law, &heed_signals);
   }
   return to_tuple(std::move(f));
 }

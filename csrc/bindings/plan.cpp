@@ -30,7 +30,7 @@ py::dict plan(const std::string& target, std::vector<std::string> drafts, int64_
   if (!progress.is_none()) {
     request.progress = [&progress](std::string_view what) {
       const py::gil_scoped_acquire gil;
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      heed_signals();
       progress(py::str(what.data(), what.size()));
     };
   }

@@ -41,7 +41,7 @@ std::optional<std::string> next(Request& request) {
       const py::gil_scoped_release unlocked;
       if (request.wait_for_text(kBetweenSignals)) return request.next();
     }
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    heed_signals();
   }
 }
 

@@ -22,9 +22,10 @@ void append_choices(EngineState& engine, const Forward& out, std::vector<int32_t
 }
 
 // The likeliest token after each position; the cache then holds the text.
-std::vector<int32_t> read(EngineState& engine, Chunk tokens, KvCache& cache) {
+std::vector<int32_t> read(EngineState& engine, Chunk tokens, KvCache& cache, const Watch& watch) {
   std::vector<int32_t> choices;
   for (size_t done = 0; done < tokens.size();) {
+    if (watch) watch();
     const size_t rows = std::min(tokens.size() - done, static_cast<size_t>(kLogitRows));
     const std::lock_guard lock(engine.step_mutex);
     engine.batch.clear();
@@ -37,9 +38,10 @@ std::vector<int32_t> read(EngineState& engine, Chunk tokens, KvCache& cache) {
 }
 
 std::vector<int32_t> choose_again(EngineState& engine, Chunk tokens, KvCache& cache,
-                                  Workspace& workspace, const LayerRun& run) {
+                                  Workspace& workspace, const LayerRun& run, const Watch& watch) {
   std::vector<int32_t> choices;
   for (size_t done = 0; done < tokens.size();) {
+    if (watch) watch();
     const size_t rows = std::min(tokens.size() - done, static_cast<size_t>(kLogitRows));
     const std::lock_guard lock(engine.step_mutex);
     engine.batch.clear();
@@ -53,15 +55,16 @@ std::vector<int32_t> choose_again(EngineState& engine, Chunk tokens, KvCache& ca
 // A text that was read, to be read again in other ways.
 class Text {
  public:
-  Text(EngineState& engine, Chunk tokens)
-      : engine_(engine), tokens_(tokens), cache_(engine.kv_places, engine.context) {
+  Text(EngineState& engine, Chunk tokens, const Watch& watch)
+      : engine_(engine), tokens_(tokens), watch_(watch), cache_(engine.kv_places, engine.context) {
     check_tokens(engine, tokens, 0);
     if (tokens.empty()) throw Error(ErrorKind::kBadArgument, kEmptyPrompt);
-    whole_ = read(engine, tokens, cache_);
+    whole_ = read(engine, tokens, cache_, watch_);
   }
   // The share of the tokens after which this run chooses what the whole target chooses.
   double agreement(Workspace& workspace, const LayerRun& run) {
-    const std::vector<int32_t> part = choose_again(engine_, tokens_, cache_, workspace, run);
+    const std::vector<int32_t> part =
+        choose_again(engine_, tokens_, cache_, workspace, run, watch_);
     const int32_t equal = std::inner_product(part.begin(), part.end(), whole_.begin(), 0,
                                              std::plus<>(), std::equal_to<>());
     return static_cast<double>(equal) / static_cast<double>(tokens_.size());
@@ -70,6 +73,7 @@ class Text {
  private:
   EngineState& engine_;
   Chunk tokens_;
+  const Watch& watch_;
   KvCache cache_;
   std::vector<int32_t> whole_;
 };
@@ -77,8 +81,9 @@ class Text {
 }  // namespace
 
 std::vector<double> Engine::layer_agreement(std::span<const int32_t> tokens,
-                                            std::span<const std::vector<int32_t>> sets) {
-  Text text(*state_, tokens);
+                                            std::span<const std::vector<int32_t>> sets,
+                                            const Watch& watch) {
+  Text text(*state_, tokens, watch);
   std::vector<double> shares;
   for (const std::vector<int32_t>& layers : sets) {
     if (!std::is_sorted(layers.begin(), layers.end(), std::less_equal<>())) {
@@ -90,9 +95,10 @@ std::vector<double> Engine::layer_agreement(std::span<const int32_t> tokens,
 }
 
 std::vector<double> Engine::parallel_agreement(std::span<const int32_t> tokens,
-                                               std::span<const std::string> groupings) {
+                                               std::span<const std::string> groupings,
+                                               const Watch& watch) {
   const Model& target = *state_->target;
-  Text text(*state_, tokens);
+  Text text(*state_, tokens, watch);
   std::vector<double> shares;
   for (const std::string& grouping : groupings) {
     const auto groups = parse_layer_groups(grouping, target.config().layers, "parallel layers");

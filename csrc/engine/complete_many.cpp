@@ -150,7 +150,7 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
   counts.add(tokens);
   counts.add(engine.tokenizer->encode(options.corpus, {false, false}));
 
-  session.prefill();
+  session.prefill(options.watch);
   std::vector<Draft> drafts(1);
   std::vector<Alternative> out;
   std::vector<float> row(static_cast<size_t>(engine.target->config().width));
@@ -162,6 +162,7 @@ std::vector<Alternative> Engine::complete_many(std::string_view prompt,
   }
   const Tensor start(mixture.floats(), 1, engine.target->config().width);
   for (int32_t step = 0; step < most; ++step) {
+    if (options.watch) options.watch();
     const std::lock_guard lock(engine.step_mutex);
     const int32_t last = step == 0 ? tokens.back() : drafts.front().tokens.back();
     engine.batch.clear();

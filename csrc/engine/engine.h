@@ -94,7 +94,7 @@ class FORERUN_API Engine {
   // tokens before it. Error(kBadArgument) for a tap that the target does not have and more tokens
   // than its context.
   Features features(std::span<const int32_t> tokens, std::span<const int32_t> taps, int32_t top_k,
-                    int32_t first_law = 0);
+                    int32_t first_law = 0, const Watch& watch = {});
 
   // Per set of layers, ascending: the share of the tokens after which these layers alone, with the
   // final norm and the head, would choose what the target chooses; keys and values of the text are
@@ -102,14 +102,16 @@ class FORERUN_API Engine {
   // per set and one more. Error(kBadArgument) for layers that do not rise or that the target lacks,
   // no tokens, or more than its context.
   std::vector<double> layer_agreement(std::span<const int32_t> tokens,
-                                      std::span<const std::vector<int32_t>> sets);
+                                      std::span<const std::vector<int32_t>> sets,
+                                      const Watch& watch = {});
 
   // Per grouping, as the option model.parallel_layers has it: the share of the tokens after which
   // the target, with its layers so grouped, would choose what it chooses; keys and values of the
   // text are exact. How good a guess of this model is when it drafts with that grouping, against
   // its own without. A pass per grouping and one more. Error(kBadArgument) as layer_agreement.
   std::vector<double> parallel_agreement(std::span<const int32_t> tokens,
-                                         std::span<const std::string> groupings);
+                                         std::span<const std::string> groupings,
+                                         const Watch& watch = {});
 
   std::vector<int32_t> encode(std::string_view text, bool add_special = true,
                               bool parse_special = true) const;

@@ -60,7 +60,7 @@ void append_laws(const EngineState& engine, const Tensor& logits, const float* h
 }
 
 Features Engine::features(std::span<const int32_t> tokens, std::span<const int32_t> taps,
-                          int32_t top_k, int32_t first_law) {
+                          int32_t top_k, int32_t first_law, const Watch& watch) {
   EngineState& engine = *state_;
   check_features(engine, taps, top_k);
   if (first_law < 0) {
@@ -80,6 +80,7 @@ Features Engine::features(std::span<const int32_t> tokens, std::span<const int32
   const auto max_taps = static_cast<int32_t>(taps.size());
   KvCache cache(engine.kv_places, engine.context);
   for (size_t done = 0; done < tokens.size();) {
+    if (watch) watch();
     const size_t rows = std::min(tokens.size() - done, static_cast<size_t>(kLogitRows));
     const std::lock_guard lock(engine.step_mutex);
     auto& workspace = engine.feature_workspace;

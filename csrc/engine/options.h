@@ -57,6 +57,9 @@ struct EngineOptions {
   std::function<void(double)> progress;  // fraction of the weights loaded, 0..1
 };
 
+// Called between the passes of a call that makes many, on its thread; what it throws ends the call.
+using Watch = std::function<void()>;
+
 // Several short continuations at once (Engine::complete_many).
 struct ManyOptions {
   int32_t count = 3;              // how many, 1..32
@@ -65,6 +68,7 @@ struct ManyOptions {
   std::string corpus;             // text whose n-grams help; the prompt's own always do
   std::vector<std::string> stop;  // a text ends before the first of these
   bool add_special = true, parse_special = true;  // as in GenerateOptions
+  Watch watch;
 };
 
 // One request.

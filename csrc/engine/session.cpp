@@ -15,6 +15,8 @@ void Session::append(std::string_view text, bool add_special, bool parse_special
   state_->append(state_->engine->tokenizer->encode(text, {add_special, parse_special}));
 }
 
+void Session::prefill(const Watch& watch) { state_->prefill(watch); }
+
 StepResult Session::step(int32_t most) {
   SessionState* const self = state_.get();
   self->most = most;

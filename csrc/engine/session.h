@@ -53,6 +53,10 @@ class FORERUN_API Session {
   void append(std::span<const int32_t> tokens);
   void append(std::string_view text, bool add_special = false, bool parse_special = true);
 
+  // Computes the keys and values of what was appended, as the next step() would do first. What was
+  // computed before `watch` threw is kept.
+  void prefill(const Watch& watch = {});
+
   // One decode step: the tokens that plain decoding would emit next, one or several. At most `most`
   // tokens. Error(kBadArgument) when the session is empty.
   StepResult step(int32_t most = INT32_MAX);

@@ -173,8 +173,9 @@ bool SessionState::prefill_chunk(int32_t most_rows) {
   return rows < missing;
 }
 
-void SessionState::prefill() {
+void SessionState::prefill(const Watch& watch) {
   for (bool more = true; more;) {
+    if (watch) watch();
     const std::lock_guard lock(engine->step_mutex);
     more = prefill_chunk();
   }

@@ -48,7 +48,8 @@ struct SessionState {
   // Stages of a step, in this order, under the engine's step lock (decode_step.cpp).
   bool prefill_chunk(
       int32_t most_rows = kPrefillRows);  // rows before the root; false: all are done
-  void prefill();  // all of them; takes the lock itself, chunk by chunk, so that others get a turn
+  // All of them; takes the lock itself, chunk by chunk, so that others get a turn.
+  void prefill(const Watch& watch = {});
   void propose(int32_t row_limit, const Load& plain);
   StepResult settle(const StepRows& rows, const Controller::Spent& forward);
 
@@ -106,8 +107,8 @@ struct SessionState {
   Stats stats;
 };
 
-// Runs `use`, a stage or a step of one session; once more, without the draft, where it threw because
-// the draft was given up. stats.draft_failure says so.
+// Runs `use`, a stage or a step of one session; once more, without the draft, where it threw
+// because the draft was given up. stats.draft_failure says so.
 template <typename Use>
 void despite_its_draft(const SessionState& session, Use use) {
   const bool drafts = session.drafter != nullptr;

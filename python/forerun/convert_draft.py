@@ -74,7 +74,7 @@ def convert(
         raise ValueError(f"exit_layer: expected 1 or more for Kangaroo and 0 for others, found {exit_layer} ({family})")
     if family in ("medusa", "hydra"):
         return _convert_stacks(family, config, tensors, target)
-    scaling = config.get("rope_scaling") or {}
+    scaling = _object(config, "rope_scaling")
     if scaling.get("rope_type", scaling.get("type", "default")) != "default":
         raise NotImplementedError(f"rope_scaling {scaling}: draft heads rotate without scaling")
     found = _blocks(tensors, keeps_first_norm=family == "kangaroo", feeds_forward=family != "kangaroo")
@@ -100,8 +100,8 @@ def convert(
         "family": family,
         "width": width,
         **_block_shape(config, found),
-        "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),
-        "rope_base": float(config.get("rope_theta") or 10000.0),
+        "norm_epsilon": _number(config, "rms_norm_eps", 1e-6),
+        "rope_base": _number(config, "rope_theta", 10000.0),
         "taps": taps,
         **target.metadata(),
     }
@@ -146,8 +146,8 @@ def _convert_stacks(
     if "block.0.q.weight" in found:
         metadata |= {
             **_block_shape({"num_attention_heads": config.get("num_attention_heads") or target.heads}, found),
-            "norm_epsilon": float(config.get("rms_norm_eps") or target.norm_epsilon),
-            "rope_base": float(config.get("rope_theta") or target.rope_base),
+            "norm_epsilon": _number(config, "rms_norm_eps", target.norm_epsilon),
+            "rope_base": _number(config, "rope_theta", target.rope_base),
         }
     return metadata, found
 
@@ -206,6 +206,23 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise _core.ModelFileError(f"{path}: not a JSON object")
     return config
+
+
+def _number(config: Mapping[str, Any], name: str, default: float) -> float:
+    """A number of a configuration; what is missing or null is `default`."""
+    value = config.get(name)
+    if value is None:
+        return default
+    if type(value) not in (int, float) or not 0 < value < 1e30:
+        raise _core.ModelFileError(f"config.json: {name} is {value!r}, expected a number above 0")
+    return float(value)
+
+
+def _object(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = config.get(name) or {}
+    if not isinstance(value, dict):
+        raise _core.ModelFileError(f"config.json: {name} is {value!r}, expected an object")
+    return value
 
 
 def _plain_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -270,17 +287,19 @@ def _head(tensors: Mapping[str, np.ndarray], target: Target) -> dict[str, np.nda
 
 def _taps(config: Mapping[str, Any], target: Target) -> list[int]:
     """Layers whose input is read. Configurations count outputs: that of layer 1 enters layer 2."""
-    listed = (config.get("eagle_config") or {}).get("eagle_aux_hidden_state_layer_ids")
+    listed = _object(config, "eagle_config").get("eagle_aux_hidden_state_layer_ids")
     if listed:
-        return [int(layer) + 1 for layer in listed]
+        if not isinstance(listed, list) or not all(type(layer) is int for layer in listed):
+            raise _core.ModelFileError(f"config.json: eagle_aux_hidden_state_layer_ids is {listed!r}, expected layers")
+        return [layer + 1 for layer in listed]
     return [2, target.layers // 2, target.layers - 3]
 
 
 def _block_shape(config: Mapping[str, Any], found: Mapping[str, np.ndarray]) -> dict[str, int]:
     rows = len(found["block.0.q.weight"])
-    heads = int(config.get("num_attention_heads") or 0)
-    if heads < 1 or rows % heads:
-        raise _core.ModelFileError(f"config.json: num_attention_heads is {heads}, but q has {rows} rows")
+    heads = config.get("num_attention_heads") or 0
+    if type(heads) is not int or heads < 1 or rows % heads:
+        raise _core.ModelFileError(f"config.json: num_attention_heads is {heads!r}, but q has {rows} rows")
     head_dim = rows // heads
     return {
         "blocks": 1 + max(int(name.split(".")[1]) for name in found if name.startswith("block.")),

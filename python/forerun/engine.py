@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from forerun import _core, chat, models
@@ -91,10 +91,13 @@ class Engine:
     ) -> None:
         self._native: _core.Engine | None = None
         self._running: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        self._requests: weakref.WeakSet[Request] = weakref.WeakSet()
         check_count("threads", threads, low=1)
         check_count("context", context, low=1)
         check_count("max_draft", max_draft, low=0, optional=False)
         check_count("fixed_draft", fixed_draft, low=0)
+        if fixed_draft is not None and fixed_draft > max_draft:
+            raise ValueError(f"fixed_draft: {fixed_draft} is above max_draft, {max_draft}; raise that too")
         check_count("prefix_cache_bytes", prefix_cache_bytes, low=0, high=INT64, optional=False)
         check_count("max_batch", max_batch, low=1, high=64, optional=False)
         check_count("max_queue", max_queue, low=1, optional=False)
@@ -277,7 +280,9 @@ class Engine:
             wait=wait,
             tenant=tenant,
         )
-        return Request(request, logprobs is not None)
+        made = Request(request, logprobs is not None)
+        self._requests.add(made)
+        return made
 
     def session(
         self,
@@ -319,6 +324,8 @@ class Engine:
         per set. Raises ValueError for layers that do not rise or that the target lacks, and for more tokens than
         its context. See `forerun.layers.choose`.
         """
+        if isinstance(sets, str) or not isinstance(sets, Iterable):
+            raise ValueError(f"sets: expected lists of layers, found {sets!r}")
         layers = [integers(f"layers of sets[{index}]", one, low=0) for index, one in enumerate(sets)]
         return self._open().layer_agreement(token_ids("tokens", tokens), layers)
 
@@ -331,6 +338,8 @@ class Engine:
         pass per grouping. Raises ValueError for groups that the model cannot have and for more tokens than its
         context. See `forerun.layers.parallel`.
         """
+        if isinstance(groupings, str) or not isinstance(groupings, Iterable):
+            raise ValueError(f"groupings: expected a list of texts such as '4' or '1-4,5-8', found {groupings!r}")
         for grouping in groupings:
             if not isinstance(grouping, str):
                 raise ValueError(f"groupings holds {grouping!r}, expected texts such as '4' or '1-4,5-8'")
@@ -413,9 +422,13 @@ class Engine:
         return self._open()
 
     def close(self) -> None:
-        """Stops running generations and frees the models. May be called twice."""
+        """Stops running generations and requests; frees the models when no Session needs them any more. May be called
+        twice.
+        """
         for flag in list(self._running):
             flag.set()
+        for request in list(self._requests):
+            request.cancel()
         self._native = None
 
     def __enter__(self) -> Engine:
@@ -461,7 +474,8 @@ def _check_request(max_tokens: Any, stop: Any, seed: Any, logprobs: Any) -> list
 
 
 def _stops(stop: str | Sequence[str]) -> list[str]:
-    stops = [stop] if isinstance(stop, str) else list(stop)
+    listed = isinstance(stop, Iterable) and not isinstance(stop, (bytes, Mapping))
+    stops = [stop] if isinstance(stop, str) else list(stop) if listed else [stop]
     if not all(isinstance(item, str) and item for item in stops):
         raise ValueError(f"stop: expected non-empty strings, found {stops!r}")
     return [check_text("stop", item) for item in stops]

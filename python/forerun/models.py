@@ -23,6 +23,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from forerun._core import ModelFileError
+from forerun.checks import check_text
 from forerun.fetch import PullError, download_wheel
 
 try:
@@ -85,12 +86,12 @@ def heads_dir() -> Path:
 def resolve(target: str | os.PathLike[str]) -> str:
     """The path of a model: an existing file or folder first, then a pulled model's name, then hf:...
 
-    Raises ModelFileError for a path that does not exist, ValueError for a name that is unknown or not
-    pulled, saying how to pull it.
+    Raises ModelFileError for a path that does not exist, ValueError for one that is not UTF-8 and for a name that is
+    unknown or not pulled, saying how to pull it.
     """
     if not isinstance(target, (str, os.PathLike)):
         raise ValueError(f"model: expected a path or a name, found {type(target).__name__}")
-    text = os.fspath(target)
+    text = check_text("model", os.fspath(target))
     if text and Path(text).exists():
         return text
     if text.startswith("hf:"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forerun import _core, models
-from forerun.checks import check_count
+from forerun.checks import INT64, check_count
 
 Placement = str | os.PathLike[str] | Mapping[str, Any]
 _UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -168,9 +168,13 @@ def bytes_of(name: str, value: str | int | None) -> int:
     """ "3GiB", "512M" or a number of bytes; None is 0."""
     if value is None:
         return 0
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        check_count(name, value, low=1, high=INT64, optional=False)
+        return value.__index__()
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", value.strip()) if isinstance(value, str) else None
     if not match or float(match[1]) <= 0:
         raise ValueError(f"{name}: expected bytes such as 3GiB or 512M, found {value!r}")
-    return int(float(match[1]) * (1 << _UNITS[match[2]]))
+    size = float(match[1]) * (1 << _UNITS[match[2]])
+    if not 1 <= size < INT64:
+        raise ValueError(f"{name}: expected at least one byte and less than 8 EiB, found {value!r}")
+    return int(size)

@@ -15,8 +15,9 @@ from forerun.types import Completion
 class Request(Iterator[str]):
     """Iterates over pieces of text, each valid UTF-8, as the engine's batch writes them. Made by `Engine.submit()`.
 
-    Works with `for`, and with `async for` in an event loop. Work goes on whether or not anybody reads;
-    `cancel()`, or dropping the object, ends it at its next step.
+    Works with `for`, and with `async for` in an event loop. Work goes on whether or not anybody reads; `cancel()`,
+    closing the engine, or dropping the object ends it at its next step. So do leaving an `async for` before the end and
+    cancelling its task.
     """
 
     def __init__(self, native: _core.Request, logprobs: bool) -> None:

@@ -7,6 +7,7 @@ generator is closed, the flag rises, and the native side ends at its next step.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
 from typing import Any
@@ -29,6 +30,7 @@ class Stream(Iterator[str]):
 
     def __init__(self, work: Work, stop: threading.Event) -> None:
         self._stop = stop
+        self._reader: int | None = None  # the thread that waits for a piece
         self._result: list[dict[str, Any]] = []
         self._pieces = _pieces(work, stop, self._result)
 
@@ -37,11 +39,21 @@ class Stream(Iterator[str]):
         return Completion.of(self._result[0]) if self._result else None
 
     def __next__(self) -> str:
+        self._reader = threading.get_ident()
         return next(self._pieces)
 
     def close(self) -> None:
-        """Stops generating and waits until the native side has ended its step. May be called twice."""
-        self._pieces.close()
+        """Stops generating and waits until the native side has ended its step. May be called twice, and by any thread:
+        one that waits for a piece then comes to the end.
+        """
+        self._stop.set()
+        while True:
+            try:
+                return self._pieces.close()
+            except ValueError:  # it is being read
+                if self._reader == threading.get_ident():  # by this thread, in a signal's handler: nobody to wait for
+                    return None
+                time.sleep(0.002)
 
     def __enter__(self) -> Stream:
         return self

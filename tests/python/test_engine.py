@@ -1,4 +1,5 @@
 import gc
+import signal
 import threading
 import time
 
@@ -65,6 +66,34 @@ def test_native_work_ends_when_the_consumer_stops(engine, way):
     del stream
     gc.collect()
     wait_until(lambda: native.running == 0)
+
+
+def test_a_stream_may_be_closed_by_another_thread(engine):
+    native = type(engine.native)
+    native.step_seconds = 0.2  # the reader waits nearly always
+    stream, pieces = engine.stream("x", max_tokens=100_000), []
+    reader = threading.Thread(target=lambda: pieces.extend(stream))
+    reader.start()
+    wait_until(lambda: pieces or engine.native.running == 1)
+    stream.close()
+    assert engine.native.running == 0
+    reader.join(timeout=5)
+    assert not reader.is_alive()
+    assert stream.completion.finish_reason == "cancelled"
+    stream.close()
+
+
+def test_a_signal_handler_may_close_the_stream_that_is_read(engine):
+    native = type(engine.native)
+    native.step_seconds, native.interrupts_at = 0.002, 3
+    stream = engine.stream("x", max_tokens=100_000)
+    before = signal.signal(signal.SIGINT, lambda *_: stream.close())
+    try:
+        text = "".join(stream)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stream.completion.text.startswith(text)
+    assert stream.completion.finish_reason == "cancelled"
 
 
 def test_a_stream_never_asked_for_a_piece_starts_no_work(engine):
@@ -142,6 +171,9 @@ def test_messages_without_a_chat_template_are_refused(fake, model_file):
         ("logprobs", 10**30),
         ("stop", [""]),
         ("stop", [3]),
+        ("stop", 5),
+        ("stop", None),
+        ("stop", b"x"),
         ("stop", "\ud800"),
         ("tenant", 7),
         ("sampling", {"temprature": 1}),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -88,6 +91,20 @@ def test_what_the_target_does_not_have_is_refused(tiny):
     with pytest.raises(ValueError, match="context"):
         engine.features([1] * 513)
     assert engine.features([])[0].shape == (0, shape["width"])
+
+
+def test_ctrl_c_is_heard_between_passes(tiny):
+    engine, _, _ = tiny
+    for wrong in (None, 3, "0"):
+        with pytest.raises(ValueError, match="sets"):
+            engine.layer_agreement(TOKENS, wrong)
+    press = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    started = time.monotonic()
+    press.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.layer_agreement(TOKENS, [[0, 1]] * 200_000)  # minutes of passes
+    assert time.monotonic() - started < 30
+    assert len(engine.layer_agreement(TOKENS, [[0, 1]])) == 1
 
 
 @pytest.mark.parametrize("draft", ["none", "trigram+ngram"])

@@ -199,6 +199,8 @@ def test_what_cannot_be_resolved_says_what_to_do(index, cache):
     for wrong in (5, None, b"tiny"):
         with pytest.raises(ValueError, match="model: expected a path or a name"):
             models.resolve(wrong)
+    with pytest.raises(ValueError, match="not valid UTF-8"):
+        models.resolve("caf\udce9.gguf")
     with pytest.raises(ValueError, match="unknown model"):
         models.pull("tinny")
     with pytest.raises(ValueError, match="hf:ORG/REPO/FILE"):

@@ -81,13 +81,14 @@ def test_what_is_no_profile_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [("3GiB", 3 << 30), ("512M", 512 << 20), ("1.5K", 1536), (7, 7), (None, 0), ("9", 9)]
+    ("text", "wanted"),
+    [("3GiB", 3 << 30), ("512M", 512 << 20), ("1.5K", 1536), (7, 7), (None, 0), ("9", 9), (np.int64(8), 8)],
 )
 def test_sizes_are_read(text, wanted):
     assert planning.bytes_of("vram_limit", text) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "3 GB GB", "-1", 0, "lots", True, 0.5])
+@pytest.mark.parametrize("text", ["", "3 GB GB", "-1", 0, "lots", True, 0.5, 2**63, "8388608T", "0.1", "9" * 400])
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(ValueError, match="vram_limit"):
         planning.bytes_of("vram_limit", text)

@@ -48,6 +48,27 @@ def test_a_cancelled_request_says_so_and_leaves_the_others_alone(engine):
     assert kept.result(timeout=60).text == wanted
 
 
+def test_closing_the_engine_ends_requests_while_a_session_keeps_the_model(smollm2_path):
+    with Engine(smollm2_path, threads=2, context=512, draft="none") as engine:
+        session = engine.session()
+        session.append(PROMPTS[0])
+        request = engine.submit(PROMPTS[1], max_tokens=500)
+        next(request)
+    assert request.result(timeout=60).finish_reason == "cancelled"
+    assert session.step()
+
+
+def test_leaving_an_async_for_ends_the_request(engine):
+    async def leave(request):
+        async for _ in request:
+            break
+        await asyncio.sleep(0)
+
+    request = engine.submit(PROMPTS[0], max_tokens=400)
+    asyncio.run(leave(request))
+    assert request.result(timeout=60).finish_reason == "cancelled"
+
+
 def test_a_full_queue_refuses_or_makes_wait(engine):
     running = [engine.submit(PROMPTS[0], max_tokens=300) for _ in range(2)]
     for request in running:

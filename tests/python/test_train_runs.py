@@ -417,6 +417,38 @@ def test_the_command_trains_draws_and_writes(target, shards, tmp_path, capsys):
     assert "stopped before the first validation" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--draft-vocab 0", "draft_vocab: expected an integer from 1 up"),
+        ("--ffn-width 33", "ffn_width: expected a multiple of 32"),
+        ("--epochs 0", "epochs: expected an integer from 1 up"),
+        ("--patience -1", "patience"),
+        ("--rate nan", "rate: expected a finite number"),
+        ("--floor 2", "floor"),
+        ("--noise nan", "noise"),
+        ("--law-loss -1", "law"),
+        ("--hours nan", "hours"),
+        ("--threads 0", "--threads: expected at least 1"),
+    ],
+)
+def test_options_that_make_no_draft_are_refused_by_name(target, shards, tmp_path, capsys, options, reason):
+    file = tmp_path / "d.gguf"
+    arguments = ["train", "draft", str(target), str(shards), str(file), "--family", "dgf", *options.split()]
+    assert command(arguments) == 2
+    assert reason in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_prompts_that_are_missing_are_noticed_before_the_target_is_loaded(target, tmp_path, capsys):
+    missing = str(tmp_path / "no.jsonl")
+    assert command(["train", "collect", str(target), str(tmp_path / "data"), "--prompts", missing]) != 0
+    assert "no.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+    assert command(["train", "collect", str(target), str(tmp_path / "data"), "--answers", "-1"]) == 2
+    assert "--answers: expected at least 0" in capsys.readouterr().err
+
+
 def test_the_target_itself_is_collected_from(target, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("A text of its own. " * 4)

@@ -13,7 +13,7 @@ from forerun.cli import run as command  # noqa: E402
 from forerun.train.data import make_batch  # noqa: E402
 from forerun.train.distill import DIVERGENCES, Distillation, acceptance, distill, divergence, loss_of, scorer  # noqa: E402
 from forerun.train.shards import Sequence, write_shard  # noqa: E402
-from forerun.train.students import Student, StudentConfig, export_student  # noqa: E402
+from forerun.train.students import Student, StudentConfig, begin_from, export_student  # noqa: E402
 from test_logits import runtime_log_probabilities  # noqa: E402
 
 VOCAB = 260
@@ -176,6 +176,26 @@ def test_exits_are_layers_that_rise_to_the_last():
     for exits in ((0, 2), (2, 1), (1,), (1, 3), (1, 1, 2)):
         with pytest.raises(ValueError, match="exits"):
             student(layers=2, exits=exits)
+
+
+def test_shapes_and_runs_that_are_none_are_refused(tmp_path):
+    for shape, name in (({"layers": 0}, "layers"), ({"width": 100}, "width"), ({"width": 0}, "width")):
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            StudentConfig(**{"vocab": VOCAB, "width": 64, "layers": 2, **shape})
+    for wrong in ({"steps": 0}, {"rate": float("nan")}, {"own": float("nan")}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Distillation(**wrong)
+    with pytest.raises(ValueError, match=r"no state\.pt"):
+        begin_from(student(), tmp_path)
+    torch.save({"draft": {}}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="holds no student"):
+        begin_from(student(), tmp_path)
+    torch.save({"student": student(layers=3).state_dict()}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="of another shape"):
+        begin_from(student(), tmp_path)
+    torch.save({"student": student(seed=4).state_dict()}, tmp_path / "state.pt")
+    begin_from(made := student(), tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(made.parameters(), student(seed=4).parameters(), strict=True))
 
 
 def test_a_seed_repeats_and_a_stopped_run_goes_on(tmp_path):

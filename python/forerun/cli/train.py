@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from forerun import models
+from forerun.checks import check_number
 from forerun.cli import common
 
 app = typer.Typer(
@@ -100,6 +101,10 @@ def collect(
 
     tapped = _integers("taps", taps)
     common.at_least(3, **{"most-tokens": most_tokens})
+    common.at_least(0, answers=answers, excerpts=excerpts, **{"own-prompts": own_prompts})
+    check_number("max-gb", max_gb, low=0.0)
+    given = list(prompts_of(prompts, seed)) if prompts else []
+    plain = [path.read_text(encoding="utf-8", errors="replace") for path in text or []]
     check_file(Path(models.resolve(target)))
     settings = {"draft": "none", "threads": threads, "max_batch": batch, "prefix_cache_bytes": 0}
     with common.load(target, **settings, record_taps=tapped, record_top_k=top_k) as engine:
@@ -108,13 +113,12 @@ def collect(
         asked = {
             "answers": compose(answers, seed),
             "own-answers": invented(engine, own, own_prompts, seed, batch) if own_prompts else [],
-            "given-answers": prompts_of(prompts, seed) if prompts else [],
+            "given-answers": given,
         }
         texts: dict[str, Iterable[Text]] = {
             name: answers_to(engine, made, folder / f"{name}.jsonl", max_tokens, batch, most_tokens)
             for name, made in asked.items()
         }
-        plain = [path.read_text(encoding="utf-8", errors="replace") for path in text or []]
         if excerpts:
             plain += cut(standard_library(), (excerpts + 1) // 2, 2000, seed)
             plain += cut(documentation(), excerpts // 2, 2000, seed + 1)
@@ -287,22 +291,21 @@ def student(
 ) -> None:
     """Distil a small stand-alone draft (DistillSpec; with --loss text first, FastDraft)."""
     _require()
-    import torch
-
     from forerun.train.data import split
     from forerun.train.distill import Distillation, distill, scorer
     from forerun.train.runs import load_sequences
-    from forerun.train.students import Student, StudentConfig, export_student
+    from forerun.train.students import Student, StudentConfig, begin_from, export_student
     from forerun.train.target import read_target
 
     folder = _begin(file, weights, run, threads)
     path = Path(models.resolve(target))
     left = tuple(_integers("exits", exits)) if exits else ()
-    shape = {"heads": width // 64, "kv_heads": width // 64, "head_dim": 64, "ffn_width": 3 * width, "exits": left}
+    heads = max(1, width // 64)  # a width that is none is refused below, by its name
+    shape = {"heads": heads, "kv_heads": heads, "head_dim": 64, "ffn_width": 3 * width, "exits": left}
     config = StudentConfig(read_target(path).vocab, width, layers, **shape)
     made = Student(config, seed)
     if start is not None:
-        made.load_state_dict(torch.load(start / "state.pt", weights_only=True)["student"])
+        begin_from(made, start)
     plan = Distillation(loss=loss, steps=steps, rows=rows, rate=rate, own=own, seed=seed, bf16=not f32)
     learn, validation = split(load_sequences(data, []), held_out)
     if own:
@@ -429,6 +432,7 @@ def _begin(file: Path, weights: str, run: Path | None, threads: int | None) -> P
     from forerun.draft_file import check_weights
 
     check_weights(weights)
+    common.at_least(1, threads=threads)
     common.writable(FILE=file)
     if threads:
         torch.set_num_threads(threads)

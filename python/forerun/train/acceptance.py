@@ -7,6 +7,7 @@ accepted as well as from what is not; a branch counts up to its first token that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from forerun.checks import check_count, check_number
 from forerun.draft_file import extend_draft
 from forerun.train.config import REACH
 from forerun.train.data import Batch, aligned, groups, make_batch, split
@@ -51,8 +53,11 @@ class AcceptancePlan:
             raise ValueError(f"depth: expected 1 to {REACH - 2}, found {self.depth}")
         if not 0 <= self.true_share < 1:
             raise ValueError(f"true_share: expected a share below 1, found {self.true_share}")
-        if min(self.layers, self.epochs, self.rows, self.validate_every) < 1 or not self.reject_weight > 0:
-            raise ValueError("layers, epochs, rows, validate_every and reject_weight: expected 1 or more")
+        for name in ("layers", "epochs", "rows", "validate_every"):
+            check_count(name, getattr(self, name), low=1, optional=False)
+        check_number("rate", self.rate, low=0.0)
+        if not 0 < self.reject_weight < math.inf:
+            raise ValueError(f"reject_weight: expected a number above 0, found {self.reject_weight}")
 
 
 class AcceptanceHead(nn.Module):

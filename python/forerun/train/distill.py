@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from forerun.checks import check_count, check_number
 from forerun.train.collect import look
 from forerun.train.data import Batch, make_batch
 from forerun.train.loop import RunFolder, cosine, descend
@@ -84,8 +85,9 @@ class Distillation:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, found {self.loss!r}")
         if not 0 <= self.own <= 1 or (self.own and self.loss == "text"):
             raise ValueError(f"own: expected a share from 0 to 1, and 0 with the loss 'text', found {self.own}")
-        if self.steps < 1 or self.rows < 1 or self.validate_every < 1:
-            raise ValueError("steps, rows and validate_every: expected 1 or more")
+        for name in ("steps", "rows", "validate_every"):
+            check_count(name, getattr(self, name), low=1, optional=False)
+        check_number("rate", self.rate, low=0.0)
 
 
 Score = Callable[[list[int], int], Sequence]  # the target's look at tokens, the first `int` of them a prompt

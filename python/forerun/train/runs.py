@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from forerun.checks import check_count, check_number
 from forerun.train.config import FINAL, IN_TENSORS, STACKED, DraftConfig
 from forerun.train.data import split
 from forerun.train.drafts import load_draft, make_draft
@@ -43,6 +44,11 @@ class Shape:
     stack_layers: int = 1
     span: int = 2
     taps: tuple[int, ...] = (FINAL,)
+
+    def __post_init__(self) -> None:
+        check_count("draft_vocab", self.draft_vocab, low=1, optional=False)
+        if self.ffn_width < 0 or self.ffn_width % 32:
+            raise ValueError(f"ffn_width: expected a multiple of 32 (a block of weights), found {self.ffn_width}")
 
     def of(self, target: TargetParts) -> DraftConfig:
         family = "hydra" if self.family == "hydra++" else self.family
@@ -156,6 +162,7 @@ def train_draft(
 
     Raises ValueError where what is asked for does not fit together, ModelFileError for a malformed `start`.
     """
+    check_number("hours", hours, low=0.0)
     processes = processes or Processes()
     target = read_target(target_path)
     steps = shape.of(target).fixed_unroll

@@ -9,6 +9,7 @@ Parameters carry GGUF's tensor names with dots as they are in the file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,10 @@ class StudentConfig:
     exits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f"layers: expected 1 or more, found {self.layers}")
+        if self.width < 64 or self.width % 64:
+            raise ValueError(f"width: expected a multiple of 64, found {self.width}")
         if self.exits and (list(self.exits) != sorted({*self.exits, self.layers}) or self.exits[0] < 1):
             raise ValueError(f"exits: expected layers from 1 that rise to the last, {self.layers}, found {self.exits}")
         check_heads(self.heads, self.kv_heads, self.head_dim)
@@ -124,6 +129,29 @@ class Student(nn.Module):
                     break
             written.append(tokens)
         return written
+
+
+def begin_from(student: Student, run: Path) -> None:
+    """Takes over the weights of an earlier run of the same shape.
+
+    Raises ValueError for a folder that holds none.
+    """
+    path = run / "state.pt"
+    if not path.is_file():
+        raise ValueError(f"{run}: no state.pt; expected the folder of an earlier run of a student")
+    weights = torch.load(path, weights_only=True).get("student")
+    mine = student.state_dict()
+    if weights is None:
+        raise ValueError(f"{run}: holds no student; expected the folder of an earlier run of one")
+    differ = [name for name in mine.keys() | weights.keys() if _shape(mine, name) != _shape(weights, name)]
+    if differ:
+        name = min(differ)
+        raise ValueError(f"{run}: {name} is {_shape(weights, name)}, not {_shape(mine, name)}: of another shape")
+    student.load_state_dict(weights)
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> list[int] | None:
+    return list(weights[name].shape) if name in weights else None
 
 
 def export_student(student: Student, target: Path, path: Path, name: str, weights: str = "q8_0") -> int:

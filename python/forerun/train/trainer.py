@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from forerun.checks import check_count, check_number
 from forerun.train.data import Batch, aligned, groups, make_batch
 from forerun.train.evaluate import Validation, evaluate
 from forerun.train.loop import Rated, RunFolder, cosine, descend
@@ -53,8 +54,12 @@ class Schedule:
     bf16: bool = True
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.rows < 1 or self.validate_every < 1:
-            raise ValueError("epochs, rows and validate_every: expected 1 or more")
+        for name in ("epochs", "rows", "validate_every"):
+            check_count(name, getattr(self, name), low=1, optional=False)
+        check_count("patience", self.patience, low=0, optional=False)
+        for name in ("rate", "fine_rate"):
+            check_number(name, getattr(self, name), low=0.0)
+        check_number("floor", self.floor, low=0.0, high=1.0)
 
 
 class _Learner(nn.Module):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from forerun.checks import check_number
 from forerun.train.config import REACH
 from forerun.train.data import Batch
 from forerun.train.losses import draft_law_loss, feature_loss, target_law
@@ -38,6 +39,8 @@ class Objective:
     def __post_init__(self) -> None:
         if not 1 <= self.unroll < REACH:
             raise ValueError(f"unroll: expected 1 to {REACH - 1} steps, found {self.unroll}")
+        for name in ("decay", "law", "feature", "noise", "text"):
+            check_number(name, getattr(self, name), low=0.0)
         if not 0 < self.thin <= 1:
             raise ValueError(f"thin: expected a share above 0 and up to 1, found {self.thin}")
         if not 0 <= self.glance <= 1:

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "engine/engine.h"
@@ -123,6 +124,56 @@ TEST_F(SessionTest, AFullContextIsAStateThenAnError) {
   EXPECT_THROW(session.append("a"), Error);
   session.rewind(100);
   EXPECT_NO_THROW(session.step());
+}
+
+// What a caller's watch throws ends a call between two passes; what has been computed stays.
+TEST_F(SessionTest, AWatchEndsACallBetweenItsPasses) {
+  const test::TinyModelFile file(test::TinyModel{.context = 1024});
+  EngineOptions options;
+  options.target = file.path();
+  options.draft = "none";
+  const auto engine = Engine::load(options);
+  std::vector<int32_t> text;
+  for (int32_t i = 0; i < 600; ++i) text.push_back(97 + i * i % 7);
+  int32_t passes = 0, last = INT32_MAX;
+  const Watch watch = [&] {
+    if (++passes > last) throw std::runtime_error("enough");
+  };
+  const auto passes_of = [&](const auto& call) {
+    passes = 0;
+    last = INT32_MAX;
+    call();
+    const int32_t all = passes;
+    passes = 0;
+    last = 1;
+    EXPECT_THROW(call(), std::runtime_error);
+    EXPECT_EQ(passes, 2);
+    return all;
+  };
+
+  const std::vector<int32_t> taps = {-1}, layers = {0};
+  const std::vector<std::vector<int32_t>> sets = {layers, layers};
+  const std::vector<std::string> groupings = {"2"};
+  EXPECT_EQ(passes_of([&] { engine->features(text, taps, 0, 0, watch); }), 5);
+  EXPECT_EQ(passes_of([&] { engine->layer_agreement(text, sets, watch); }), 3 * 5);
+  EXPECT_EQ(passes_of([&] { engine->parallel_agreement(text, groupings, watch); }), 2 * 5);
+  ManyOptions many;
+  many.max_tokens = 4;
+  many.watch = watch;
+  const std::string prompt(600, 'a');
+  EXPECT_EQ(passes_of([&] { engine->complete_many(prompt, many); }), 3 + 4);
+
+  Session straight = engine->session(), stopped = engine->session();
+  straight.append(text);
+  stopped.append(text);
+  passes = 0;
+  last = 1;
+  EXPECT_THROW(stopped.prefill(watch), std::runtime_error);
+  last = INT32_MAX;
+  passes = 0;
+  stopped.prefill(watch);
+  EXPECT_EQ(passes, 2);  // a chunk was kept
+  EXPECT_EQ(stopped.step(8).tokens, straight.step(8).tokens);
 }
 
 TEST_F(SessionTest, BadArgumentsAreNamed) {
