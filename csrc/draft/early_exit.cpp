@@ -17,7 +17,7 @@ std::unique_ptr<Drafter> EarlyExitDrafter::fork() const {
 
 void EarlyExitDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
   (void)context;
-  if (truth.tree != nullptr) policy().observe(truth, source());
+  tell_policy(truth);
 }
 
 int32_t EarlyExitDrafter::room(std::span<const int32_t> context) const {

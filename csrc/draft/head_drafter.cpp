@@ -116,7 +116,7 @@ void HeadDrafter::observe(std::span<const int32_t> context, const Observation& t
       add(context[static_cast<size_t>(before) + i], truth.hidden.row(truth.path[i]));
     }
   }
-  if (truth.tree != nullptr) policy().observe(truth, source());
+  tell_policy(truth);
 }
 
 // The root's pair needs the state before it.

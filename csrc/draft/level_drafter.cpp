@@ -71,6 +71,12 @@ void LevelDrafter::grow(const Budget& budget, DraftTree& tree) {
   }
 }
 
+void LevelDrafter::tell_policy(const Observation& truth) {
+  if (truth.tree == nullptr) return;
+  policy_->observe(truth, label_);
+  policy_->stop().observe(truth, label_);
+}
+
 bool LevelDrafter::draws(const DrawNeed& need) const {
   return need.proposal == Proposal::kDeterministic || policy_->slots(need) != nullptr;
 }

@@ -67,7 +67,8 @@ class LevelDrafter : public Drafter, private ChildSource {
   double confidence(int32_t node) const;
 
   const DraftTree& grown() const { return grown_; }  // nodes that were opened, in that order
-  TreePolicy& policy() { return *policy_; }
+  const TreePolicy& policy() const { return *policy_; }
+  void tell_policy(const Observation& truth);  // of every step
 
  private:
   void open(std::span<const Guess> pool, std::span<const int32_t> frontier) override;

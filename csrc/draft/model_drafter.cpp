@@ -40,7 +40,7 @@ void ModelDrafter::keep_common_prefix(std::span<const int32_t> context) {
 
 void ModelDrafter::observe(std::span<const int32_t> context, const Observation& truth) {
   keep_true_guesses(context);
-  if (truth.tree != nullptr) policy().observe(truth, source());
+  tell_policy(truth);
 }
 
 // Commits the rows of the root and of the guesses that are now part of the context before its new

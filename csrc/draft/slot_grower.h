@@ -67,7 +67,7 @@ class SlotGrower {
     int32_t max_levels = 0;
     Proposal proposal = Proposal::kWithoutReplacement;
     DraftSource label = DraftSource::kModel;
-    const StopRules* stop = nullptr;  // may be null
+    StopRules* stop = nullptr;  // may be null
   };
 
   // Fills `tree`, which holds only its root.

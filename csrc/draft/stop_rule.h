@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/token_law.h"
+#include "draft/drafter.h"
 
 namespace forerun {
 
@@ -23,15 +24,15 @@ struct Guess {
   float survival = 1.0F;
 };
 
-// Says where a branch ends. A rule sees only what is known before the next token is drawn: the
-// guesses so far (a guess that was made is kept, the branch stops after it) and the law of the
-// next. So it is legal under every verifier (docs/methods.md).
+// Says where a branch ends, by a threshold. A rule sees only what is known before the next token is
+// drawn: the guesses so far (a guess that was made is kept, the branch stops after it) and the law
+// of the next. So it is legal under every verifier (docs/methods.md). Rules hold no state.
 class StopRule {
  public:
   virtual ~StopRule() = default;
   // Before pool[node] is looked at further: nothing is computed for it when this holds.
-  virtual bool before_open(std::span<const Guess> pool, int32_t node) const {
-    (void)pool, (void)node;
+  virtual bool before_open(std::span<const Guess> pool, int32_t node, double threshold) const {
+    (void)pool, (void)node, (void)threshold;
     return false;
   }
   // What it needs of the source of guesses for before_draw: q, and Guess::survival.
@@ -39,8 +40,8 @@ class StopRule {
   virtual bool reads_survival() const { return false; }
   // Before children of an opened guess are drawn or chosen from q, which is empty unless some rule
   // reads it.
-  virtual bool before_draw(const Guess& guess, const TokenLaw& q) const {
-    (void)guess, (void)q;
+  virtual bool before_draw(const Guess& guess, const TokenLaw& q, double threshold) const {
+    (void)guess, (void)q, (void)threshold;
     return false;
   }
 };
@@ -48,23 +49,15 @@ class StopRule {
 // Stops after a guess of probability below the threshold (Kangaroo, arXiv 2404.18911).
 class ConfidenceStop final : public StopRule {
  public:
-  explicit ConfidenceStop(double threshold) : threshold_(threshold) {}
-  bool before_open(std::span<const Guess> pool, int32_t node) const override;
-
- private:
-  double threshold_;
+  bool before_open(std::span<const Guess> pool, int32_t node, double threshold) const override;
 };
 
 // Stops where the entropy H of q bounds the acceptance too low: 1 - sqrt(0.2 H) below the threshold
-// (AdaEDL, arXiv 2410.18351; the threshold is fixed here, the budget is the controller's).
+// (AdaEDL, arXiv 2410.18351).
 class EntropyStop final : public StopRule {
  public:
-  explicit EntropyStop(double threshold) : threshold_(threshold) {}
   bool reads_law() const override { return true; }
-  bool before_draw(const Guess& guess, const TokenLaw& q) const override;
-
- private:
-  double threshold_;
+  bool before_draw(const Guess& guess, const TokenLaw& q, double threshold) const override;
 };
 
 // Stops where some guess of the path is rejected with a probability above the threshold, as a head
@@ -72,30 +65,53 @@ class EntropyStop final : public StopRule {
 // so that the guess is opened and kept.
 class HeadStop final : public StopRule {
  public:
-  explicit HeadStop(double threshold) : threshold_(threshold) {}
   bool reads_survival() const override { return true; }
-  bool before_draw(const Guess& guess, const TokenLaw& q) const override;
-
- private:
-  double threshold_;
+  bool before_draw(const Guess& guess, const TokenLaw& q, double threshold) const override;
 };
 
-// Several rules; a branch ends where one of them says so. Copies share the rules, which hold no
-// state.
-class StopRules {
+// The threshold of a rule, one that stays or one that follows the text: it rises while less than
+// 0.9 of the drafted depth is accepted, and falls while more is and the rule still ended branches
+// (Draft & Verify, arXiv 2309.08168, section 3.4, and the constants of its code). What it is in a
+// step depends on earlier steps only, so that the rule stays legal.
+class StopThreshold {
  public:
-  void add(std::shared_ptr<const StopRule> rule) { rules_.push_back(std::move(rule)); }
-  bool before_open(std::span<const Guess> pool, int32_t node) const;
-  bool reads_law() const;
-  bool reads_survival() const;
-  bool before_draw(const Guess& guess, const TokenLaw& q) const;
+  StopThreshold(double value, bool adapts) : value_(value), adapts_(adapts) {}
+  double value() const { return value_; }
+  // share: of the drafted depth, accepted; ended: whether a rule ended a branch of that tree.
+  void learn(double share, bool ended);
 
  private:
-  std::vector<std::shared_ptr<const StopRule>> rules_;
+  double value_;
+  bool adapts_;
+  double accepted_ = 0.0;  // the share, averaged over steps
+};
+
+// Several rules, as one sequence uses them; a branch ends where one of them says so.
+class StopRules {
+ public:
+  void add(std::shared_ptr<const StopRule> rule, StopThreshold threshold) {
+    rules_.push_back({std::move(rule), threshold});
+  }
+  bool before_open(std::span<const Guess> pool, int32_t node);
+  bool reads_law() const;
+  bool reads_survival() const;
+  bool before_draw(const Guess& guess, const TokenLaw& q);
+  // The truth about the last tree, in which `of` marks the guesses that these rules ended.
+  void observe(const Observation& truth, DraftSource of);
+
+ private:
+  struct Entry {
+    std::shared_ptr<const StopRule> rule;
+    StopThreshold threshold;
+  };
+  std::vector<Entry> rules_;
+  bool ended_ = false;            // a branch of the tree at hand
+  std::vector<int32_t> drafted_;  // scratch: guesses of the source down to a node
 };
 
 // "confidence:0.6", "entropy:0.3", "head:0.3", or several joined by "+"; without a number 0.4, 0.3
-// and 0.3. Error(kBadArgument) naming `option`.
+// and 0.3. ":adapt" after the first two has the threshold follow the text. Error(kBadArgument)
+// naming `option`.
 StopRules parse_stop(const std::string& option, const std::string& text);
 
 }  // namespace forerun

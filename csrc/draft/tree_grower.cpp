@@ -8,7 +8,7 @@ bool TreeGrower::better(int32_t a, int32_t b) const {
   return pool_[a].value != pool_[b].value ? pool_[a].value > pool_[b].value : a < b;
 }
 
-void TreeGrower::grow(const TreePolicy& policy, ChildSource& source, const Budget& budget,
+void TreeGrower::grow(TreePolicy& policy, ChildSource& source, const Budget& budget,
                       int32_t max_levels, DraftSource label, DraftTree& tree) {
   if (budget.max_nodes <= 0 || budget.max_depth <= 0) return;
   pool_.assign(1, Guess{});
@@ -39,7 +39,7 @@ void TreeGrower::grow(const TreePolicy& policy, ChildSource& source, const Budge
   keep_best(budget, label, tree);
 }
 
-void TreeGrower::add_children(const TreePolicy& policy, ChildSource& source, const Budget& budget) {
+void TreeGrower::add_children(TreePolicy& policy, ChildSource& source, const Budget& budget) {
   for (const int32_t node : frontier_) {
     if (policy.stop().reads_law()) source.law(pool_, node, law_);
     pool_[node].survival = survival(source, pool_, node);
@@ -67,8 +67,8 @@ void TreeGrower::rank(int32_t most) {
   order_.resize(static_cast<size_t>(most));
 }
 
-void TreeGrower::choose_frontier(const TreePolicy& policy, const Budget& budget,
-                                 int32_t level_begin, int32_t beam) {
+void TreeGrower::choose_frontier(TreePolicy& policy, const Budget& budget, int32_t level_begin,
+                                 int32_t beam) {
   // A child of value v is kept only if v is above the least value of the best max_nodes so far.
   const int32_t guesses = static_cast<int32_t>(pool_.size()) - 1;
   float cut = -1.0F;

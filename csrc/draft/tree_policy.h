@@ -105,13 +105,12 @@ class TreeGrower {
  public:
   // Fills `tree`, which holds only its root, with guesses of `source`. At most max_levels levels
   // are opened.
-  void grow(const TreePolicy& policy, ChildSource& source, const Budget& budget, int32_t max_levels,
+  void grow(TreePolicy& policy, ChildSource& source, const Budget& budget, int32_t max_levels,
             DraftSource label, DraftTree& tree);
 
  private:
-  void add_children(const TreePolicy& policy, ChildSource& source, const Budget& budget);
-  void choose_frontier(const TreePolicy& policy, const Budget& budget, int32_t level_begin,
-                       int32_t beam);
+  void add_children(TreePolicy& policy, ChildSource& source, const Budget& budget);
+  void choose_frontier(TreePolicy& policy, const Budget& budget, int32_t level_begin, int32_t beam);
   void rank(int32_t most);  // order_: the best guesses, in no order; all where they are fewer
   void keep_best(const Budget& budget, DraftSource label, DraftTree& tree);
   bool better(int32_t a, int32_t b) const;

@@ -32,8 +32,9 @@ DraftTree grown(const TreePolicy& policy, const DrawNeed& need, const TableModel
   EXPECT_NE(rules, nullptr) << policy.name();
   if (rules == nullptr) return tree;
   test::TableSource source(model);
-  SlotGrower().grow(*rules, source,
-                    {budget, 64, need.proposal, DraftSource::kModel, &policy.stop()}, dice, tree);
+  StopRules stop = policy.stop();
+  SlotGrower().grow(*rules, source, {budget, 64, need.proposal, DraftSource::kModel, &stop}, dice,
+                    tree);
   EXPECT_LE(tree.drafted(), budget.max_nodes) << policy.name();
   EXPECT_LE(tree.max_depth(), budget.max_depth) << policy.name();
   return tree;
@@ -283,8 +284,7 @@ TEST(StopRules, EndABranchAfterTheGuessThatIsToBlame) {
   const auto policy = make_policy("chain", 8);
   const DrawNeed need{Proposal::kIndependent, true};
   for (uint64_t seed = 0; seed < 100; ++seed) {
-    policy->stop() = {};
-    policy->stop().add(std::make_shared<ConfidenceStop>(0.3));
+    policy->stop() = parse_stop("chain.stop", "confidence:0.3");
     const DraftTree confident = grown(*policy, need, model, {6, 64}, seed);
     policy->stop() = {};
     policy->stop() = parse_stop("chain.stop", "head:0.4");
@@ -312,12 +312,70 @@ TEST(StopRules, EndABranchAfterTheGuessThatIsToBlame) {
   }
 }
 
+// Worked out by hand: the averaged share is 0.5, 0.75, 0.875, 0.9375, ...
+TEST(StopRules, AThresholdThatAdaptsFollowsWhatIsAccepted) {
+  StopThreshold fixed(0.5, false), lost(0.5, true), rising(0.5, true), held(0.5, true);
+  for (int step = 1; step <= 100; ++step) {
+    fixed.learn(0.0, true);
+    lost.learn(0.3, true);
+    EXPECT_NEAR(lost.value(), 0.5 + 0.001 * step, 1e-12);
+    rising.learn(1.0, true);
+    held.learn(1.0, false);  // nothing was ended: a lower threshold would change nothing
+    const int up = std::min(step, 3), down = step - up;
+    EXPECT_NEAR(rising.value(), 0.5 + 0.001 * (up - down), 1e-12);
+    EXPECT_NEAR(held.value(), 0.5 + 0.001 * up, 1e-12);
+  }
+  EXPECT_EQ(fixed.value(), 0.5);
+  StopThreshold most(0.9995, true), least(0.0005, true);
+  for (int step = 0; step < 5; ++step) most.learn(0.0, true);
+  for (int step = 0; step < 9; ++step) least.learn(1.0, true);
+  EXPECT_EQ(most.value(), 1.0);
+  EXPECT_EQ(least.value(), 0.0);
+}
+
+// A guess of 0.4495, after which a branch ends while the threshold is above that.
+TEST(StopRules, TheThresholdHearsTheShareOfTheDepthOfItsOwnSource) {
+  const auto stops = [](StopRules& rules) {
+    std::vector<Guess> pool(2);
+    pool[1].q = 0.4495F;
+    return rules.before_open(pool, 1);
+  };
+  DraftTree tree;
+  tree.reset(0);
+  for (int32_t node = 0; node < 4; ++node) {
+    tree.add(node, node, 0.5F, node < 2 ? DraftSource::kNgram : DraftSource::kModel);
+  }
+  const std::vector<int32_t> all = {0, 1, 2, 3, 4}, half = {0, 1, 2, 3}, none = {0, 1, 2};
+  Observation truth;
+  truth.tree = &tree;
+  const auto steps_until_it_stops = [&](std::span<const int32_t> path, DraftSource of) {
+    StopRules rules = parse_stop("x.stop", "confidence:0.4:adapt");
+    truth.path = path;
+    int32_t steps = 0;
+    for (; steps < 200 && !stops(rules); ++steps) rules.observe(truth, of);
+    return steps;
+  };
+  EXPECT_EQ(steps_until_it_stops(none, DraftSource::kModel), 50);
+  EXPECT_EQ(steps_until_it_stops(half, DraftSource::kModel), 50);
+  EXPECT_EQ(steps_until_it_stops(all, DraftSource::kModel), 200);
+  EXPECT_EQ(steps_until_it_stops(none, DraftSource::kNgram), 200);
+  EXPECT_EQ(steps_until_it_stops(none, DraftSource::kSuffix), 200);  // it drafted nothing
+
+  StopRules rules = parse_stop("x.stop", "confidence:0.5:adapt"), copy = rules;
+  truth.path = all;
+  int32_t steps = 0;
+  for (; steps < 200 && stops(rules); ++steps) rules.observe(truth, DraftSource::kModel);
+  EXPECT_EQ(steps, 3 + 54);  // up while the averaged share is below 0.9, then down
+  EXPECT_TRUE(stops(copy));  // another sequence's
+}
+
 TEST(StopRules, AreReadFromTextAndWrongTextIsRefused) {
   EXPECT_TRUE(parse_stop("x.stop", "confidence:0.5+entropy").reads_law());
   EXPECT_FALSE(parse_stop("x.stop", "confidence").reads_law());
   EXPECT_FALSE(parse_stop("x.stop", "").before_open(std::vector<Guess>(2), 1));
   for (const char* text : {"patience", "confidence:", "confidence:2", "confidence:x", "entropy+",
-                           "+entropy", "confidence:0.5x", "head:1.5"}) {
+                           "+entropy", "confidence:0.5x", "head:1.5", "head:adapt", "adapt",
+                           "entropy:adapt:0.3", "entropy:0.3:adapt:adapt"}) {
     EXPECT_THROW(parse_stop("x.stop", text), Error) << text;
   }
   EXPECT_TRUE(parse_stop("x.stop", "confidence+head:0.5").reads_survival());

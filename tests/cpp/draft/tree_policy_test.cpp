@@ -57,7 +57,7 @@ DraftTree grown(const TreePolicy& policy, ToySource& source, const Budget& budge
                 int32_t levels = 64) {
   DraftTree tree;
   tree.reset(0);
-  TreeGrower().grow(policy, source, budget, levels, DraftSource::kModel, tree);
+  TreeGrower().grow(*policy.clone(), source, budget, levels, DraftSource::kModel, tree);
   EXPECT_LE(tree.drafted(), budget.max_nodes);
   EXPECT_LE(tree.max_depth(), budget.max_depth);
   return tree;

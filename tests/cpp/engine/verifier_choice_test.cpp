@@ -156,6 +156,7 @@ TEST_F(VerifierChoice, OptionsReachTheMethodAndWrongOnesAreRefused) {
   EXPECT_NO_THROW(load("match", "auto", "model", 6, {{"auto.top_k", "4"}}));
   EXPECT_THROW(load("swor", "auto", "model", 6, {{"dyspec.stop", "confidence:0.3"}}), Error);
   EXPECT_NO_THROW(load("swor", "auto", "model", 6, {{"auto.stop", "confidence:0.3"}}));
+  EXPECT_NO_THROW(load("swor", "auto", "model", 6, {{"auto.stop", "entropy:0.5:adapt"}}));
   for (const char* policy : {"auto", "greedy-draft"}) {
     EXPECT_NO_THROW(load("greedy-draft", policy, "model", 6, {{"greedy-draft.children", "2"}}));
   }

@@ -230,7 +230,7 @@ inline Decide rule(RatioVerifier& verifier) {
 
 // Draws with a policy's rules.
 inline Draft drawn(const SlotRules& rules, const TableModel& drafter, Proposal proposal,
-                   Budget budget, int32_t kept = INT32_MAX, const StopRules* stop = nullptr) {
+                   Budget budget, int32_t kept = INT32_MAX, StopRules* stop = nullptr) {
   return [&rules, &drafter, proposal, budget, kept, stop](Dice& dice, DraftTree& tree) {
     TableSource source(drafter, kept);
     SlotGrower().grow(rules, source, {budget, 64, proposal, DraftSource::kModel, stop}, dice, tree);

@@ -119,7 +119,8 @@ TEST(RatioVerifiers, EmitTheTargetsTextWhereTheDraftIsCutToItsBestTokens) {
 
 TEST(RatioVerifiers, EmitTheTargetsTextUnderPredictableStops) {
   for (Pair pair : legal_pairs()) {
-    for (const char* stop : {"confidence:0.5", "entropy:0.62", "confidence:0.3+entropy:0.6"}) {
+    for (const char* stop :
+         {"confidence:0.5", "entropy:0.62", "confidence:0.3+entropy:0.6:adapt"}) {
       pair.options[pair.policy + ".stop"] = stop;
       const TableModel target(pair.vocab, 3), drafter(pair.vocab, 5);
       EXPECT_LT(run(pair, target, drafter).error(target, 4), 1e-10)
