@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,18 +136,20 @@ def bench(
 def profile(
     model: str,
     options: BenchOptions | None = None,
-    prompt: str = PROFILE_PROMPT,
+    entry: BenchPrompt | None = None,
     rows: int | None = None,
     report: Report | None = None,
 ) -> tuple[dict[str, Any], dict[str, Profile]]:
     """Where the time of a step goes: a JSON-able dict (keys: docs/cli.md), and what was recorded.
 
-    Sections: "plain" decodes `prompt`; "speculative" too, with the draft of the options unless it is "none";
-    "rows", when given, is target forwards of that many tree rows. Raises what Engine raises.
+    Sections: "plain" decodes the entry's prompt, or a list to continue when there is none; "speculative" too, with the
+    draft of the options unless it is "none"; "rows", when given, is target forwards of that many tree rows. Raises what
+    Engine raises.
     """
     options = options or BenchOptions()
     report = report or (lambda phase, done, total: None)
-    request = {"max_tokens": options.tokens, "sampling": options.sampling, "seed": options.seed}
+    if entry is None:
+        entry, options = BenchPrompt("list", "", PROFILE_PROMPT), replace(options, raw=True)
     sections = {"plain": {"draft": "none"}, "speculative": options.methods()}
     if options.draft == "none":
         del sections["speculative"]
@@ -164,9 +166,9 @@ def profile(
                 if rows is not None:
                     engine.native.measure_verify(rows, VERIFY_CONTEXT, options.repeats)
                     profiles["rows"], kinds["rows"] = engine.profile(), "measure"
-            engine.generate(prompt, **request)  # what is learnt and allocated once
+            answer(engine, entry, options)  # what is learnt and allocated once
             engine.profile()
-            engine.generate(prompt, **request)
+            answer(engine, entry, options)
             profiles[section], kinds[section] = engine.profile(), "step"
     result["profile"] = {
         section: profiles[section].costs(kind).to_dict(result["bandwidth_gbs"]) for section, kind in kinds.items()

@@ -65,7 +65,7 @@ def test_generate_passes_every_option_on(cli, model_file, fake):
 
 
 ENGINE = ("--draft", "recycle", "--policy", "chain", "--verify", "rejection", "--device", "cuda")
-ENGINE += ("--option", "recycle.x=a=b", "--option", "rejection.y=2", "--threads", 1, "--context", 64)
+ENGINE += ("--option", "recycle.x=a=b", "--option", "rejection.y=2", "--threads", 1, "--context", 1024)
 
 
 @pytest.mark.parametrize("command", ["generate", "chat", "bench"])
@@ -118,6 +118,8 @@ def test_methods_are_listed_with_what_they_promise(cli):
         (["inspect", "no-such.gguf"], 1, "no such file"),
         (["bench", "MODEL", "--prompts", "missing.jsonl"], 1, "missing.jsonl"),
         (["bench", "MODEL", "--tokens", "0"], 2, "tokens"),
+        (["bench", "MODEL", "--context", "256"], 2, "--context: expected at least 512"),
+        (["layers", "MODEL", "--parallel", "2", "--skip", "3"], 2, "--skip"),
         (["bench", "MODEL", "--json", "no/such/folder/x.json"], 2, "no such folder"),
         (["bench", "MODEL", "--json", "/"], 2, "--json: / is a folder"),
         (["bench", "MODEL", "--prompts", "LATIN"], 2, "latin.txt: not valid UTF-8 at byte 3"),

@@ -179,6 +179,15 @@ def test_plain_profiles_load_no_draft(tiny, capfd):
     assert list(json.loads(capfd.readouterr().out)["profile"]) == ["plain"]
 
 
+def test_a_given_prompt_goes_through_the_chat_template_unless_it_is_raw(tiny, tmp_path, capfd):
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text('{"id": "1", "category": "c", "prompt": "abc"}\n')
+    command = ["bench", tiny, "--profile", "--draft", "none", "--tokens", "2", "--prompts", str(prompts)]
+    assert run(command) == 2
+    assert "no chat template" in capfd.readouterr().err
+    assert run([*command, "--raw"]) == 0
+
+
 @pytest.mark.parametrize("options", [["--rows", "4"], ["--trace", "x.json"], ["--profile", "--rows", "0"]])
 def test_options_that_make_no_sense_are_refused(tiny, options):
     assert run(["bench", tiny, *options]) == 2

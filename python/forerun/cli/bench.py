@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from forerun.bench import PROFILE_PROMPT, BenchOptions, profile, read_prompts
+from forerun.bench import PREFILL_TOKENS, BenchOptions, profile, read_prompts
 from forerun.bench import bench as measure
 from forerun.cli import common
 from forerun.profile import save_trace
@@ -41,6 +41,8 @@ def bench(
 ) -> None:
     """Measure a model here: bandwidth, verify cost, prefill, speculation against plain decoding."""
     common.at_least(1, tokens=tokens, repeats=repeats, limit=limit, rows=rows)
+    if not profiled:
+        common.at_least(PREFILL_TOKENS, context=engine["context"])
     common.writable(json=save, trace=trace)
     if not profiled and (rows, trace) != (None, None):
         raise typer.BadParameter("--rows and --trace belong to --profile")
@@ -69,8 +71,7 @@ def bench(
             bar.update(task, description=phase, completed=done, total=total)
 
         if profiled:
-            prompt = entries[0].prompt if entries else PROFILE_PROMPT
-            result, profiles = profile(model, options, prompt, rows, report)
+            result, profiles = profile(model, options, entries[0] if entries else None, rows, report)
         else:
             result = measure(model, options, entries, report)
     if trace is not None:

@@ -27,6 +27,8 @@ def layers(
 
     With --parallel: what it costs a draft model to compute the attention of some layers side by side.
     """
+    if parallel and skip is not None:
+        raise typer.BadParameter("--skip: belongs to the search for layers to leave out, not to --parallel")
     given = None if text is None else text.read_text(encoding="utf-8", errors="replace")
     with common.load(model, draft="none", threads=threads) as engine:
         if given is None:
