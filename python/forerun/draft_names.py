@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from forerun import models
+from forerun._core import ModelFileError
 from forerun.methods import drafters
 
 HEADS = Path(__file__).parent / "heads"  # draft heads that come with the package
@@ -14,7 +16,8 @@ HEADS = Path(__file__).parent / "heads"  # draft heads that come with the packag
 def resolve_draft(draft: str) -> str:
     """Replaces names in a draft specification by paths: of a pulled draft model, of a head of the package.
 
-    Everything else is left to the native side, which knows the drafters and their order.
+    Everything else is left to the native side, which knows the drafters and their order. Raises ModelFileError and
+    ValueError for a model as `models.resolve` does, and for a head likewise.
     """
     if not isinstance(draft, str):
         raise ValueError(f"draft: expected a string, found {type(draft).__name__}")
@@ -36,6 +39,17 @@ def _with_path(name: str, colon: str, path: str) -> str:
     if name == "model" and path:
         path = models.resolve(path)
     if name == "head" and path and not Path(path).exists():
-        named = (folder / f"{path}.gguf" for folder in head_folders())
-        path = next((str(file) for file in named if file.exists()), path)
+        path = _named_head(path)
     return name + colon + path
+
+
+def _named_head(name: str) -> str:
+    known = {file.stem: str(file) for folder in reversed(head_folders()) for file in folder.glob("*.gguf")}
+    if name in known:
+        return known[name]
+    if "/" in name or os.sep in name or name.endswith(".gguf"):
+        raise ModelFileError(f"{name}: no such file")
+    raise ValueError(
+        f"unknown head {name!r}: neither a file nor a name; known names: {', '.join(sorted(known))} (others belong in "
+        f"{models.heads_dir()})"
+    )

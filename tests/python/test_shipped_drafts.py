@@ -10,6 +10,7 @@ import pytest
 import forerun
 from forerun import compare, models
 from forerun.draft_file import draft_weights, read_draft
+from forerun.draft_names import resolve_draft
 
 PROMPTS = [
     "Explain in two paragraphs why the sky looks blue during the day and red in the evening.",
@@ -48,6 +49,17 @@ def test_drafts_of_larger_targets_are_what_their_page_says(repository):
         head = "a head of its own" if "head.weight" in tensors else "the target's head"
         assert f" | {blocks}, {len(tensors['draft_tokens'])} tokens, {head}, {weights} |" in rows[name]
         assert file.stat().st_size <= 40_000_000
+
+
+def test_a_head_that_is_missing_is_named_with_those_there_are(cache):
+    models.heads_dir().mkdir(parents=True)
+    (models.heads_dir() / "mine.gguf").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"unknown head 'nosuch'.*known names: mine, smollm2-135m"):
+        resolve_draft("suffix+head:nosuch")
+    for path in ("no/such.gguf", "such.gguf"):
+        with pytest.raises(forerun.ModelFileError, match=rf"{path}: no such file"):
+            resolve_draft(f"head:{path}")
+    assert resolve_draft("head:mine") == f"head:{models.heads_dir() / 'mine.gguf'}"
 
 
 @pytest.mark.real_model
