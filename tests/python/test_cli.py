@@ -285,6 +285,14 @@ def test_a_closed_pipe_ends_quietly():
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_standard_streams_are_empty(closed):
+    command = f"'{sys.executable}' -m forerun methods --json {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert bool(ended.stdout) == (closed == "2>&-")
+
+
 def test_methods_are_readable_on_a_narrow_terminal_and_unbroken_in_a_pipe():
     def lines(**variables):
         environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | variables

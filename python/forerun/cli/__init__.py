@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -117,4 +118,12 @@ def _unread() -> int:
 
 
 def main() -> None:
+    _open_streams()
     sys.exit(run())
+
+
+def _open_streams() -> None:
+    """A standard stream that the caller closed, as `>&-` does, is empty, and swallows what is written."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
