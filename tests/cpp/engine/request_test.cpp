@@ -164,7 +164,7 @@ TEST_F(Requests, LargerPrioritiesGoFirstAndWaitingRaisesThem) {
   for (Request& request : requests) request.wait();
   EXPECT_EQ(order, (std::vector<int>{2, 3, 0, 1, 4}));
 
-  // One of low priority among a stream of higher ones.
+  // One of low priority among a stream of higher ones, of which one always waits.
   order.clear();
   Gate again;
   Request holder = engine->submit("abc", again.hold(asked(2)));
@@ -174,7 +174,7 @@ TEST_F(Requests, LargerPrioritiesGoFirstAndWaitingRaisesThem) {
   again.open = true;
   for (int i = 0; i < 40; ++i) {
     requests.push_back(noted(i, 1));
-    requests[static_cast<size_t>(i)].wait_for_end(0.002);
+    if (i > 0) requests[static_cast<size_t>(i)].wait();  // the one before it
   }
   for (Request& request : requests) request.wait();
   const auto place = std::find(order.begin(), order.end(), 100) - order.begin();
