@@ -71,7 +71,7 @@ class HeadStop final : public StopRule {
 
 // The threshold of a rule, one that stays or one that follows the text: it rises while less than
 // 0.9 of the drafted depth is accepted, and falls while more is and the rule still ended branches
-// (Draft & Verify, arXiv 2309.08168, section 3.4, and the constants of its code). What it is in a
+// (Draft & Verify, arXiv 2309.08168, with the constants of its code). What it is in a
 // step depends on earlier steps only, so that the rule stays legal.
 class StopThreshold {
  public:

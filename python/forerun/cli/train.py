@@ -300,8 +300,7 @@ def student(
     folder = _begin(file, weights, run, threads)
     path = Path(models.resolve(target))
     left = tuple(_integers("exits", exits)) if exits else ()
-    heads = max(1, width // 64)  # a width that is none is refused below, by its name
-    shape = {"heads": heads, "kv_heads": heads, "head_dim": 64, "ffn_width": 3 * width, "exits": left}
+    shape = {"heads": width // 64, "kv_heads": width // 64, "head_dim": 64, "ffn_width": 3 * width, "exits": left}
     config = StudentConfig(read_target(path).vocab, width, layers, **shape)
     made = Student(config, seed)
     if start is not None:
